@@ -1,0 +1,1 @@
+//! A Forgejo Actions runner in which every job has its own microVM

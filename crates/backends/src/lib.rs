@@ -1,0 +1,1 @@
+//! QEMU and the other machines behind the contract

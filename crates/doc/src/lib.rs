@@ -1,0 +1,1 @@
+//! Spanned trees from YAML and TOML, diagnostics, did-you-mean

@@ -1,0 +1,1 @@
+//! The shim and its jail: namespaces, identities, seccomp

@@ -1,0 +1,4 @@
+//! A job: its steps, its files, its events; it knows no server.
+
+pub mod event;
+

@@ -1,0 +1,1 @@
+//! Leases of VMs, their journal, and the agent's client

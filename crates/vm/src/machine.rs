@@ -1,0 +1,95 @@
+//! The traits that a backend implements.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+
+use crate::{BootSpec, Result, Slot};
+
+/// A byte stream in both directions.
+pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// The one byte stream between the host and the agent of a VM.
+pub type Link = Box<dyn Bytes>;
+
+/// What stands between a job and the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Boundary {
+    /// Hardware virtualisation and the jail around the VMM.
+    Hardware,
+    /// Software emulation, whose bugs are no security bugs to its authors, and the jail around it.
+    Emulated,
+    /// Nothing that may run foreign code: tests only.
+    None,
+}
+
+impl Boundary {
+    /// As `doctor` and every job log say it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hardware => "hardware + jail",
+            Self::Emulated => "emulated + jail",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What a backend can do on this host: data for config checks, `doctor` and the job's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Version of the VMM, as it says it.
+    pub version: String,
+    /// `kvm`, `tcg`, or what the backend calls its way of running code.
+    pub accelerator: String,
+    /// What stands between a job and the host.
+    pub boundary: Boundary,
+    /// Whether [`Backend::adopt`] can work.
+    pub adopt: bool,
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code of the VMM, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Last lines of the VMM's error output, without control characters.
+    pub stderr: String,
+}
+
+/// Something that runs VMs. Object-safe; one value serves all VMs of an engine.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// The name by which it is chosen and journalled: lower-case letters.
+    fn name(&self) -> &'static str;
+
+    /// What it can do on this host.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Starts a VM in a slot that holds none.
+    ///
+    /// Returns when the VMM runs; the guest's agent may take seconds more to say Hello. When this fails
+    /// or its future is dropped nothing runs on, and the engine's teardown of the slot removes the rest.
+    async fn boot(&self, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>>;
+
+    /// Takes over the running VM of a [`crate::OwnerLoss::Keep`] slot whose owner is gone.
+    async fn adopt(&self, slot: &Slot) -> Result<Box<dyn Machine>>;
+}
+
+/// One running VM, held by exactly one owner. Every method may be called again after an error.
+#[async_trait]
+pub trait Machine: Send {
+    /// Opens the one stream to the agent. Opening it again closes the one before; the agent answers every
+    /// opening with a Hello.
+    async fn link(&mut self) -> Result<Link>;
+
+    /// `None` while it runs.
+    fn exited(&self) -> watch::Receiver<Option<Exit>>;
+}

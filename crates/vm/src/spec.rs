@@ -1,0 +1,83 @@
+//! What a VM is made of.
+
+use std::{fmt, num::NonZeroU8, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// An amount of memory in MiB (1,048,576 bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mebibytes(pub u32);
+
+impl Mebibytes {
+    /// The same amount in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        u64::from(self.0) << 20
+    }
+}
+
+impl fmt::Display for Mebibytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.0)
+    }
+}
+
+/// Which drive of a VM; the guest sees it as the serial number of a virtio block device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriveId {
+    /// The shared, read-only root image; serial `root`.
+    Root,
+    /// The fresh, writable disk of this VM; serial `scratch`.
+    Scratch,
+}
+
+impl DriveId {
+    /// The serial number that the guest reads.
+    #[must_use]
+    pub const fn serial(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Scratch => "scratch",
+        }
+    }
+}
+
+/// How a drive may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriveMode {
+    /// The guest cannot write it, whatever it does.
+    ReadOnly,
+    /// The guest may write it; a full host disk becomes an I/O error in the guest.
+    ReadWrite,
+}
+
+/// One drive: a raw image file.
+#[derive(Clone, Debug)]
+pub struct Drive {
+    /// Its name.
+    pub id: DriveId,
+    /// The raw image; its size is a multiple of 512 bytes.
+    pub image: PathBuf,
+    /// How it may be used.
+    pub mode: DriveMode,
+}
+
+/// What to boot.
+#[derive(Clone, Debug)]
+pub struct BootSpec {
+    /// Uncompressed or bzImage Linux kernel.
+    pub kernel: PathBuf,
+    /// Initramfs with the agent as `/init`.
+    pub initramfs: PathBuf,
+    /// Added to the backend's own kernel arguments.
+    pub kernel_args: Vec<String>,
+    /// Virtual processors.
+    pub cpus: NonZeroU8,
+    /// Memory.
+    pub memory: Mebibytes,
+    /// Drives, in the order in which the guest meets them.
+    pub drives: Vec<Drive>,
+}

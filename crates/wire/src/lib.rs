@@ -1,0 +1,1 @@
+//! The host-guest protocol, sans-I/O
