@@ -1,0 +1,535 @@
+//! The messages: handshake payloads and what the control stream carries.
+//!
+//! Purpose: typed JSON. [`Hello`] and [`Start`] are payloads of their frames; [`ToGuest`] and [`ToHost`]
+//! travel on stream 0, each behind its length (`u32`, little endian, at most
+//! [`MAX_MESSAGE`](crate::message::MAX_MESSAGE)).
+//! Owner: the host asks with [`Request`]s, the guest answers each with one [`Reply`] of the same id.
+//!
+//! Invariants
+//! - A field is never renamed or given another meaning within a version: exported snapshots hold agents
+//!   that outlive upgrades. New fields are optional; unknown fields are ignored.
+//! - No `Debug` of a message shows the value of an environment variable or entropy.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// Largest message of the control stream in bytes of JSON.
+pub const MAX_MESSAGE: usize = 4 << 20;
+
+/// Names a stream of a link. 0 is the control stream, odd ones are opened by the host, even ones by the
+/// guest. An id is not used twice within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StreamId(pub u32);
+
+impl StreamId {
+    /// The stream that carries messages; open from the start, never closed.
+    pub const CONTROL: Self = Self(0);
+
+    /// Whether the host may open it.
+    #[must_use]
+    pub const fn is_hosts(self) -> bool {
+        self.0 % 2 == 1
+    }
+
+    /// Whether the guest may open it.
+    #[must_use]
+    pub const fn is_guests(self) -> bool {
+        self.0 != 0 && self.0.is_multiple_of(2)
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one execution; chosen by the host, not used twice within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExecId(pub u64);
+
+impl fmt::Display for ExecId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// First frame of the guest on every opening of the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Highest version that the agent speaks.
+    pub version: u32,
+    /// Epoch that the agent is in; 0 before the first [`Start`].
+    pub epoch: u32,
+    /// Version of the agent program.
+    pub agent: String,
+    /// Streams that are open in that epoch, the control stream among them once there was a [`Start`].
+    pub streams: Vec<HelloStream>,
+}
+
+/// Where one stream stands, as the guest sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloStream {
+    /// Which.
+    pub id: StreamId,
+    /// Bytes that the guest has sent at least once.
+    pub sent: u64,
+    /// Bytes that the guest has received in order: the host sends again from here.
+    pub received: u64,
+}
+
+/// The host's answer to [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Version that both speak from here on.
+    pub version: u32,
+    /// Epoch of all later frames. Another one than the guest's: everything before is reset.
+    pub epoch: u32,
+    /// Streams that go on; every other one is reset without further notice.
+    pub resume: Vec<ResumeStream>,
+}
+
+/// Where one resumed stream stands, as the host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeStream {
+    /// Which.
+    pub id: StreamId,
+    /// Bytes that the host has received in order: the guest sends again from here.
+    pub received: u64,
+}
+
+/// What the host says on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToGuest {
+    /// Asks for something; answered by exactly one [`Reply`].
+    Request(Request),
+}
+
+/// What the guest says on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToHost {
+    /// Answers a [`Request`].
+    Reply(Reply),
+    /// The main process of an execution ended.
+    Exited(Exited),
+    /// Asks for a stream to a service of the host.
+    Open(Open),
+    /// Something that the log should show.
+    Note(Note),
+}
+
+/// A question of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the host; the reply has it too.
+    pub id: u64,
+    /// The epoch in which it was asked; a guest in another one answers nothing.
+    pub epoch: u32,
+    /// What is asked.
+    pub body: Body,
+}
+
+/// What the host can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Body {
+    /// Makes the guest ready: once per boot (or fork), before anything else but `Ping` and `Shutdown`.
+    /// Answer: [`Answer::Prepared`].
+    Prepare(Prepare),
+    /// Starts a command. Answer: [`Answer::Started`] when it runs, an error when it could not be started;
+    /// [`Exited`] follows a `Started`.
+    Exec(Exec),
+    /// Sends a signal to the process group of an execution. Answer: [`Answer::Done`], also when it has
+    /// ended.
+    Signal(Signal),
+    /// Kills every process of an execution, those included that left its group or session.
+    /// Answer: [`Answer::Done`], also when it has ended.
+    Kill(Kill),
+    /// Unpacks a tar stream. Answer: [`Answer::Copied`] when all is written.
+    CopyIn(CopyIn),
+    /// Packs a tree into a tar stream. Answer: [`Answer::Copied`] after the end of the stream was sent.
+    CopyOut(CopyOut),
+    /// Answer: [`Answer::Pong`].
+    Ping,
+    /// Stops every process of the job, writes all file systems to disk, answers [`Answer::Frozen`], then
+    /// sends nothing on any stream until `Thaw` or a new [`Start`].
+    Freeze,
+    /// Lets them run on. Answer: [`Answer::Done`].
+    Thaw,
+    /// Kills everything, writes all to disk, unmounts and powers off. Answer: [`Answer::Done`] before that.
+    Shutdown,
+    /// Agrees to an [`Open`] of the guest. Answer: [`Answer::Done`].
+    Accept(Accept),
+}
+
+/// A user of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Account {
+    /// By name, looked up in the guest's `/etc/passwd`, with all its groups.
+    Name(String),
+    /// By numbers, with no further groups.
+    Ids {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+}
+
+impl Account {
+    /// User 0, group 0.
+    pub const ROOT: Self = Self::Ids { uid: 0, gid: 0 };
+}
+
+/// Random bytes for the guest's kernel; their `Debug` hides them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entropy(pub Vec<u8>);
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entropy({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for Entropy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Entropy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        STANDARD.decode(&*text).map(Self).map_err(|_| D::Error::custom("entropy is not base64"))
+    }
+}
+
+/// Makes a guest ready for commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// What becomes `/`.
+    pub root: Root,
+    /// Host name: letters, digits, `-` and `.`, at most 64.
+    pub hostname: String,
+    /// 32 lower-case hexadecimal digits, for `/etc/machine-id`.
+    pub machine_id: String,
+    /// The time now, in nanoseconds since 1970 (UTC).
+    pub clock_ns: u64,
+    /// At least 64 bytes for the kernel's random generator.
+    pub entropy: Entropy,
+    /// Made in this order.
+    pub directories: Vec<Directory>,
+}
+
+/// What becomes the root file system of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Root {
+    /// A read-only disk under an overlay whose upper half is on a writable ext4 disk.
+    Disks {
+        /// Serial number of the read-only disk, as `DriveId::serial` has it.
+        root: String,
+        /// Its file system.
+        fs: RootFs,
+        /// Serial number of the writable disk, formatted as ext4.
+        scratch: String,
+    },
+    /// What the agent finds: it is no PID 1 and mounts nothing (hosted mode).
+    Hosted,
+}
+
+/// File system of a root image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootFs {
+    /// squashfs
+    Squashfs,
+    /// erofs
+    Erofs,
+}
+
+impl RootFs {
+    /// Its name as mount(2) takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "squashfs",
+            Self::Erofs => "erofs",
+        }
+    }
+}
+
+/// A directory that lies on the scratch disk itself, not in the overlay, mounted over `path`. One below
+/// another such directory is simply made there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Absolute path in the guest.
+    pub path: String,
+    /// Who owns it.
+    pub owner: Account,
+    /// Permission bits, as 0o1777.
+    pub mode: u32,
+}
+
+/// Starts a command.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Its name from here on.
+    pub exec: ExecId,
+    /// The program and its arguments. A program without `/` is looked up in the `PATH` of `env`.
+    pub argv: Vec<String>,
+    /// The whole environment, in order; of two equal names the last counts.
+    pub env: Vec<(String, String)>,
+    /// Absolute path of the working directory.
+    pub cwd: String,
+    /// Whom it runs as.
+    pub user: Account,
+    /// Stream of the host that feeds standard input; none: `/dev/null`.
+    pub stdin: Option<StreamId>,
+    /// Stream of the host that standard output goes to.
+    pub stdout: StreamId,
+    /// Stream of the host that standard error goes to. The same as `stdout`: one pipe for both, which keeps
+    /// their order exactly.
+    pub stderr: StreamId,
+    /// After this many milliseconds everything of it is killed.
+    pub timeout_ms: Option<u64>,
+}
+
+impl fmt::Debug for Exec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec")
+            .field("exec", &self.exec)
+            .field("argv", &self.argv)
+            .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("cwd", &self.cwd)
+            .field("user", &self.user)
+            .field("stdin", &self.stdin)
+            .field("stdout", &self.stdout)
+            .field("stderr", &self.stderr)
+            .field("timeout_ms", &self.timeout_ms)
+            .finish()
+    }
+}
+
+/// Sends a signal to the process group of an execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Which execution.
+    pub exec: ExecId,
+    /// Number of the signal, 1 to 64, as Linux numbers them on x86-64.
+    pub signal: i32,
+}
+
+/// Kills every process of an execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kill {
+    /// Which execution.
+    pub exec: ExecId,
+}
+
+/// Unpacks a tar stream of the host into a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyIn {
+    /// Absolute path of the directory; made, with those above it, where it is missing.
+    pub dest: String,
+    /// Stream of the host that carries the archive.
+    pub stream: StreamId,
+    /// Who owns everything that is made.
+    pub owner: Account,
+}
+
+/// Packs a file or the content of a directory into a tar stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOut {
+    /// Absolute path. A directory: its content, named relative to it. Anything else: one entry with its
+    /// file name.
+    pub path: String,
+    /// Stream of the host that carries the archive.
+    pub stream: StreamId,
+}
+
+/// Agrees to an [`Open`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// The guest's stream.
+    pub stream: StreamId,
+}
+
+/// The guest's answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Id of the request.
+    pub id: u64,
+    /// What came of it.
+    #[serde(with = "ok_or_error")]
+    pub result: Result<Answer, Failure>,
+}
+
+/// Answers, by request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Body::Prepare`].
+    Prepared(Prepared),
+    /// To [`Body::Exec`].
+    Started(Started),
+    /// To [`Body::CopyIn`] and [`Body::CopyOut`].
+    Copied(Copied),
+    /// To [`Body::Ping`].
+    Pong(Pong),
+    /// To [`Body::Freeze`].
+    Frozen,
+    /// To all others.
+    Done,
+}
+
+/// Answer to [`Body::Prepare`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// What stands before every absolute path of a request in the name that commands see: empty in a VM, a
+    /// directory of the host in hosted mode.
+    pub root_prefix: String,
+    /// Release of the guest's kernel, as `uname -r` says it.
+    pub kernel: String,
+    /// Milliseconds from the kernel's start to this answer.
+    pub boot_ms: u64,
+}
+
+/// Answer to [`Body::Exec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Process id in the guest.
+    pub pid: u32,
+    /// When it started: nanoseconds since 1970 (UTC) by the guest's clock.
+    pub time_ns: u64,
+}
+
+/// Answer to [`Body::CopyIn`] and [`Body::CopyOut`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Number of entries.
+    pub entries: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// Answer to [`Body::Ping`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// Nanoseconds since 1970 (UTC) by the guest's clock.
+    pub time_ns: u64,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of thing went wrong.
+    pub kind: FailureKind,
+    /// For people; it comes from the guest, so it may say anything.
+    pub message: String,
+}
+
+/// Kinds of [`Failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The program or path does not exist.
+    NotFound,
+    /// The user may not do that.
+    Permission,
+    /// The working directory cannot be entered.
+    Cwd,
+    /// No such user.
+    User,
+    /// A disk of the guest is full.
+    NoSpace,
+    /// An archive has an entry that is refused; the message names it.
+    Entry,
+    /// The request makes no sense: an empty argv, an id that is in use, a path that is not absolute.
+    Invalid,
+    /// Not now: before `Prepare`, a second `Prepare`, while frozen or shutting down.
+    State,
+    /// Any other failure of the guest's system.
+    Io,
+}
+
+/// The main process of an execution ended, and what its pipes held then was sent before this. What its
+/// children that run on print later is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exited {
+    /// Which execution.
+    pub exec: ExecId,
+    /// Exit code, unless a signal ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether it was killed by its time-out.
+    pub timed_out: bool,
+    /// When: nanoseconds since 1970 (UTC) by the guest's clock.
+    pub time_ns: u64,
+}
+
+/// Asks for a stream to a service of the host, which answers with [`Accept`] or a reset of the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// A free id of the guest.
+    pub stream: StreamId,
+    /// Name of the service.
+    pub service: String,
+}
+
+/// Something that the log should show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// One line; it comes from the guest, so it may say anything.
+    pub text: String,
+}
+
+/// `{"ok": …}` or `{"error": …}`.
+mod ok_or_error {
+    use super::{Answer, Deserialize, Deserializer, Failure, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Borrowed<'a> {
+        Ok(&'a Answer),
+        Error(&'a Failure),
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Owned {
+        Ok(Answer),
+        Error(Failure),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        result: &Result<Answer, Failure>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match result {
+            Ok(answer) => Borrowed::Ok(answer),
+            Err(failure) => Borrowed::Error(failure),
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Result<Answer, Failure>, D::Error> {
+        Ok(match Owned::deserialize(deserializer)? {
+            Owned::Ok(answer) => Ok(answer),
+            Owned::Error(failure) => Err(failure),
+        })
+    }
+}
