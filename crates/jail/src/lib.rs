@@ -1,1 +1,39 @@
-//! The shim and its jail: namespaces, identities, seccomp
+//! The shim and its jail: every VMM of this host is started, watched and ended through here.
+//!
+//! Purpose: one process, the shim, stands between an owner (the process that leased a VM) and a VMM. It
+//! builds the jail, starts the VMM in it, ends it when the owner is gone, and writes down how it ended.
+//! Owner: the engine names a directory and an identity for each VM; a backend calls [`launch()`]; the reaper
+//! calls [`end()`]. Nothing else starts or ends a VMM.
+//!
+//! ```text
+//!   owner ── spawn, one socket ──▶ monitor ── fork ──▶ init (PID 1 of the VM's pid namespace)
+//!     ▲                              │ waits,            │ fork, drop privileges, exec
+//!     └───── reports, end of file ───┼───────────────────┤
+//!                                    ▼                   ▼
+//!                            dir/exit.json              VMM
+//! ```
+//!
+//! Invariants
+//! - `dir/shim.lock` is locked for as long as any process of the shim or the VMM lives; "is it gone" is the
+//!   question whether the lock can be taken, never a process id.
+//! - Both processes of the shim are single-threaded: [`shim::main`] is called before anything starts a thread.
+//! - The VMM holds the descriptors that [`Launch`] lists and no others, no capability, and cannot gain any.
+//! - An owner that disappears, however it does, is an end of file on one socket: with [`OwnerLoss::Kill`] the
+//!   VMM is killed then.
+//!
+//! This crate and `agent` are the only ones with `unsafe`: forks of a single-threaded process and two system
+//! calls that no safe wrapper has.
+
+mod end;
+mod error;
+mod launch;
+pub mod lock;
+mod record;
+pub mod shim;
+
+pub use end::{end, is_running};
+pub use error::{Error, Result};
+pub use launch::{
+    Ids, Inherit, Launch, Level, Log, OwnerLoss, Part, Program, Shim, View, attach, launch, short_path,
+};
+pub use record::{Ending, ExitRecord, exit_record, log_tail};
