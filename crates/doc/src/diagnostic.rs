@@ -1,0 +1,188 @@
+//! What a person is told about a document, shown as rustc shows it.
+//!
+//! Purpose: one message with the line, a caret, what was expected and what to write instead.
+//! Owner: whoever found the fault; a command renders. Invariant: neither message nor shown source line
+//! lets a control character of the document through to the terminal.
+
+use std::fmt;
+
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
+
+use crate::{Source, Span};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, though perhaps not as its author thinks.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+/// A place and what is to be said there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The text that it points into.
+    pub source: Source,
+    /// Where.
+    pub span: Span,
+    /// What stands beside the caret; may be empty.
+    pub text: String,
+}
+
+/// What a person is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// One line, lower-case, without a full stop.
+    pub message: String,
+    /// The place that it is about.
+    pub primary: Option<Label>,
+    /// Other places that matter.
+    pub others: Vec<Label>,
+    /// What to write or do instead.
+    pub help: Vec<String>,
+    /// What is good to know.
+    pub notes: Vec<String>,
+}
+
+/// What the text is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rendering {
+    /// Without escape sequences.
+    Plain,
+    /// With colours, for a terminal.
+    Coloured,
+}
+
+impl Diagnostic {
+    /// An error, so far without a place.
+    pub fn error(message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Severity::Error, message.into())
+    }
+
+    /// A warning, so far without a place.
+    pub fn warning(message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Severity::Warning, message.into())
+    }
+
+    fn new(severity: Severity, message: String) -> Diagnostic {
+        Diagnostic {
+            severity,
+            message,
+            primary: None,
+            others: Vec::new(),
+            help: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Says where.
+    #[must_use]
+    pub fn at(mut self, source: &Source, span: Span) -> Diagnostic {
+        self.primary = Some(Label { source: source.clone(), span: source.fit(span), text: String::new() });
+        self
+    }
+
+    /// Says what stands beside the caret; without a place it does nothing.
+    #[must_use]
+    pub fn label(mut self, text: impl Into<String>) -> Diagnostic {
+        if let Some(primary) = &mut self.primary {
+            primary.text = text.into();
+        }
+        self
+    }
+
+    /// Points at another place as well.
+    #[must_use]
+    pub fn also(mut self, source: &Source, span: Span, text: impl Into<String>) -> Diagnostic {
+        self.others.push(Label { source: source.clone(), span: source.fit(span), text: text.into() });
+        self
+    }
+
+    /// Says what to write or do instead.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Diagnostic {
+        self.help.push(text.into());
+        self
+    }
+
+    /// Adds what is good to know.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Diagnostic {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// Whether it is an error.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// The whole message over several lines, without a line feed at its end.
+    pub fn render(&self, rendering: Rendering) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut elements: Vec<Element<'_>> = Vec::new();
+        let sources = self.sources();
+        for label in &sources {
+            let mut snippet = Snippet::source(label.text()).path(printable(label.name()));
+            for (kind, at) in self.labels() {
+                if at.source == *label {
+                    snippet = snippet.annotation(
+                        kind.span(at.span.start..at.span.end)
+                            .label((!at.text.is_empty()).then(|| printable(&at.text))),
+                    );
+                }
+            }
+            elements.push(snippet.into());
+        }
+        elements.extend(self.notes.iter().map(|note| Level::NOTE.message(printable(note)).into()));
+        elements.extend(self.help.iter().map(|help| Level::HELP.message(printable(help)).into()));
+        let report: [Group<'_>; 1] = [level.primary_title(printable(&self.message)).elements(elements)];
+        let renderer = match rendering {
+            Rendering::Plain => Renderer::plain(),
+            Rendering::Coloured => Renderer::styled().hyperlink(false),
+        };
+        renderer.render(&report)
+    }
+
+    fn labels(&self) -> impl Iterator<Item = (AnnotationKind, &Label)> {
+        let primary = self.primary.iter().map(|label| (AnnotationKind::Primary, label));
+        primary.chain(self.others.iter().map(|label| (AnnotationKind::Context, label)))
+    }
+
+    /// Each source that a label points into, once, the primary one first.
+    fn sources(&self) -> Vec<Source> {
+        let mut sources: Vec<Source> = Vec::new();
+        for (_, label) in self.labels() {
+            if !sources.contains(&label.source) {
+                sources.push(label.source.clone());
+            }
+        }
+        sources
+    }
+}
+
+/// The short form: `file:line:column: error: message`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(label) = &self.primary {
+            let (line, column) = label.source.line_column(label.span.start);
+            write!(f, "{}:{line}:{column}: ", printable(label.source.name()))?;
+        }
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}: {}", printable(&self.message))
+    }
+}
+
+/// The text with control characters replaced: messages quote documents.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect::<String>()
+}

@@ -1,0 +1,117 @@
+//! From a place in a scalar's text back to the place in the file.
+//!
+//! Purpose: an expression's error inside of a quoted or block scalar gets its exact column.
+//! Owner: whoever looks into a scalar. Invariant: every character that is no white space maps to
+//! itself in the source; white space maps to some of the white space that it came from (folding).
+
+use crate::{Scalar, Source, Span, Style};
+
+/// Maps byte offsets of one scalar's text to byte offsets of its source.
+pub struct Locator {
+    /// For each byte of the text the source offset of its character; one more for the end.
+    /// Empty when the two are the same but for a shift.
+    map: Vec<usize>,
+    start: usize,
+    len: usize,
+}
+
+impl Locator {
+    /// For a scalar that stands at `span` of `source`.
+    pub fn new(source: &Source, span: Span, scalar: &Scalar) -> Locator {
+        let raw = source.slice(span);
+        let skip = match scalar.style {
+            Style::Plain => 0,
+            Style::SingleQuoted | Style::DoubleQuoted => 1,
+            Style::Literal | Style::Folded => header(raw),
+        };
+        let same = raw.get(skip..).is_some_and(|rest| rest.starts_with(&scalar.text));
+        if same {
+            return Locator { map: Vec::new(), start: span.start + skip, len: scalar.text.len() };
+        }
+        let map = align(raw, skip, &scalar.text, scalar.style, span.start);
+        Locator { map, start: span.start, len: scalar.text.len() }
+    }
+
+    /// The source span of a byte range of the text.
+    pub fn locate(&self, start: usize, end: usize) -> Span {
+        let start = start.min(self.len);
+        let end = end.clamp(start, self.len);
+        if self.map.is_empty() {
+            return Span::new(self.start + start, self.start + end);
+        }
+        let from = self.map[start];
+        // The end of the last character, not the start of the next: folding lies between them.
+        let to = if end > start { self.map[end - 1] + (end - self.char_start(end - 1)) } else { from };
+        Span::new(from, to)
+    }
+
+    fn char_start(&self, mut index: usize) -> usize {
+        while index > 0 && self.map[index - 1] == self.map[index] {
+            index -= 1;
+        }
+        index
+    }
+}
+
+/// Length of `|2-  # comment` and its line feed, if the span includes it.
+fn header(raw: &str) -> usize {
+    if raw.starts_with(['|', '>']) { raw.find('\n').map_or(raw.len(), |at| at + 1) } else { 0 }
+}
+
+fn align(raw: &str, skip: usize, text: &str, style: Style, base: usize) -> Vec<usize> {
+    let bytes = raw.as_bytes();
+    let mut at = skip;
+    let mut map = Vec::with_capacity(text.len() + 1);
+    for wanted in text.chars() {
+        let here = loop {
+            let Some(rest) = raw.get(at..).filter(|rest| !rest.is_empty()) else { break bytes.len() };
+            let Some(found) = rest.chars().next() else { break bytes.len() };
+            if style == Style::DoubleQuoted && found == '\\' {
+                let length = escape(rest);
+                if rest[1..].starts_with(['\n', '\r']) {
+                    at += length; // a joined line: nothing of the text
+                    continue;
+                }
+                at += length;
+                break at - length;
+            }
+            if style == Style::SingleQuoted && rest.starts_with("''") {
+                at += 2;
+                break at - 2;
+            }
+            if wanted.is_whitespace() {
+                let here = at;
+                if found.is_whitespace() {
+                    at += found.len_utf8();
+                }
+                break here;
+            }
+            at += found.len_utf8();
+            if found == wanted || !found.is_whitespace() {
+                break at - found.len_utf8();
+            }
+        };
+        map.extend(std::iter::repeat_n(base + here, wanted.len_utf8()));
+    }
+    map.push(base + at.min(bytes.len()));
+    map
+}
+
+/// The length of an escape of a double-quoted scalar, at least 2 unless the text ends.
+fn escape(rest: &str) -> usize {
+    let length = match rest.as_bytes().get(1) {
+        Some(b'x') => 4,
+        Some(b'u') => {
+            let high = rest.get(2..6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            if high.is_some_and(|high| (0xd800..0xdc00).contains(&high)) { 12 } else { 6 }
+        }
+        Some(b'U') => 10,
+        Some(b'\r') if rest.as_bytes().get(2) == Some(&b'\n') => 3,
+        _ => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+    };
+    let mut length = length.min(rest.len());
+    while !rest.is_char_boundary(length) {
+        length += 1;
+    }
+    length
+}
