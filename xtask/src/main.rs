@@ -1,1 +1,87 @@
-fn main() {}
+//! The repository's own tasks, run as `cargo xtask <task>`.
+//!
+//! Purpose: one place that knows in which order things are built, checked and measured. Tasks are thin: what
+//! a host needs is known by `ampoule setup`, what a test checks is known by the test.
+//! Owner: whoever types the command; nothing of the product depends on this crate.
+//!
+//! Invariants:
+//! - every task does its own set-up, on a machine that has only git, gcc, curl and rustup;
+//! - a command that changes the host is printed before it runs;
+//! - a task that checks something ends with a line in the form of `cargo test`'s, and fails if any stage does.
+#![expect(clippy::print_stdout, reason = "a task talks to the person who typed it")]
+
+mod bench;
+mod book;
+mod examples;
+mod fuzz;
+mod host;
+mod house;
+mod run;
+mod suites;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+The repository's own tasks.
+
+Usage: cargo xtask <task> [options]
+
+  up [--yes]             from nothing to a workflow in a microVM: builds, installs what the host lacks
+                         (asks first, unless --yes), makes the image, runs examples/hello
+  test                   everything that has to pass before a change lands, with real VMs
+  ci                     what .ci/run runs: `up` in a fresh machine where that tool stands beside the
+                         checkout, then `test`, then the long suites
+  build                  the release binary and the agent, as `up` builds them
+  house                  the house rules that no compiler checks
+  examples               runs every example in its VMs and looks at its result
+  fuzz [--seconds N] [TARGET]...
+                         fuzzes each target for N seconds (60)
+  book                   checks the book's pages and links, builds it where mdbook is installed
+  bench [--lines N] [--boots N]
+                         log throughput and cold boots; a table, and target/bench.json
+";
+
+fn main() -> ExitCode {
+    match task(std::env::args().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn task(args: Vec<String>) -> Result<()> {
+    let mut words = args.into_iter();
+    let Some(task) = words.next() else {
+        print!("{HELP}");
+        bail!("no task given");
+    };
+    let rest: Vec<String> = words.collect();
+    match task.as_str() {
+        "up" => up::task(&rest),
+        "test" => none(&rest).and_then(|()| suites::test()),
+        "ci" => none(&rest).and_then(|()| suites::ci()),
+        "build" => none(&rest).and_then(|()| up::build().map(drop)),
+        "house" => none(&rest).and_then(|()| house::task()),
+        "examples" => none(&rest).and_then(|()| examples::task()),
+        "fuzz" => fuzz::task(&rest),
+        "book" => none(&rest).and_then(|()| book::task()),
+        "bench" => bench::task(&rest),
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("no task {other:?}; `cargo xtask help` names them"),
+    }
+}
+
+fn none(rest: &[String]) -> Result<()> {
+    match rest.first() {
+        None => Ok(()),
+        Some(word) => bail!("this task takes no arguments, got {word:?}"),
+    }
+}

@@ -1,0 +1,85 @@
+//! What the tasks need of the toolchain: the musl target of the agent, rustfmt and clippy.
+//!
+//! Purpose: the part of set-up that comes before anything can be built. What the product itself needs of a
+//! host is the matter of `ampoule setup`, and only there.
+//!
+//! Invariants: nothing is installed that is there already; everything goes into the user's own rustup.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{command, run};
+
+/// The target of the agent, which is one static file.
+pub(crate) const AGENT_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Fails on a machine that Ampoule does not know, before anything is built.
+pub(crate) fn check_machine() -> Result<()> {
+    known_machine(std::env::consts::OS, std::env::consts::ARCH)
+}
+
+fn known_machine(os: &str, arch: &str) -> Result<()> {
+    if os != "linux" {
+        bail!("Ampoule runs on Linux, this is {os}");
+    }
+    if arch != "x86_64" {
+        bail!("Ampoule runs on x86_64 so far, this machine is {arch}");
+    }
+    Ok(())
+}
+
+/// Makes the agent's target available.
+pub(crate) fn agent_target() -> Result<()> {
+    let libdir = output("rustc", &["--print", "target-libdir", "--target", AGENT_TARGET])?;
+    if Path::new(libdir.trim()).is_dir() {
+        return Ok(());
+    }
+    rustup(&["target", "add", AGENT_TARGET])
+        .with_context(|| format!("the agent needs Rust's standard library for {AGENT_TARGET}"))
+}
+
+/// Makes `cargo fmt` and `cargo clippy` available.
+pub(crate) fn checkers() -> Result<()> {
+    let mut lacking = Vec::new();
+    for (component, program) in [("rustfmt", "rustfmt"), ("clippy", "cargo-clippy")] {
+        if output(program, &["--version"]).is_err() {
+            lacking.push(component);
+        }
+    }
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let mut args = vec!["component", "add"];
+    args.extend(&lacking);
+    rustup(&args)
+}
+
+fn rustup(args: &[&str]) -> Result<()> {
+    if output("rustup", &["--version"]).is_err() {
+        bail!("this Rust was not installed by rustup; install what `rustup {}` would", args.join(" "));
+    }
+    run(&mut command("rustup", args))
+}
+
+/// A command's standard output; an error if it cannot run or fails.
+pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(args).output().with_context(|| format!("starting {program}"))?;
+    if !output.status.success() {
+        bail!("{program} {} ended with {}", args.join(" "), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_x86_64_linux_is_known() {
+        assert!(known_machine("linux", "x86_64").is_ok());
+        let error = known_machine("linux", "aarch64").expect_err("must be refused").to_string();
+        assert!(error.contains("aarch64"), "{error}");
+        assert!(known_machine("macos", "x86_64").is_err());
+    }
+}
