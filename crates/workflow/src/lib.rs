@@ -1,1 +1,5 @@
 //! The workflow language, pure
+
+pub mod command;
+pub mod envfile;
+pub mod mask;

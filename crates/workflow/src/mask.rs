@@ -1,0 +1,280 @@
+//! Masking: no secret leaves a job, however its text was cut on the way.
+//!
+//! Purpose: replaces every occurrence of every secret by `***`, in whole texts ([`Masker::mask`]) and in
+//! streams that arrive in pieces ([`Stream`]).
+//! Owner: the job; one [`Masker`] for all of its steps, one [`Stream`] per stream of output.
+//!
+//! Invariants
+//! - A byte is masked if *any* occurrence of *any* value covers it. (Of two secrets that overlap in the
+//!   text, "leftmost longest" would show the end of the second.) Covered bytes that touch become one `***`.
+//! - Line feeds are never masked: a text has as many rows after masking as before. A value of several lines
+//!   is found across rows and becomes one `***` in each of them; its lines are also masked one by one, unless
+//!   they are as short as a brace.
+//! - For every way to cut a text into pieces, the masked pieces joined are the masked text.
+//! - A stream keeps back only the end that may be the beginning of a secret: a row is late only for that.
+//!
+//! ```text
+//!   push ──▶ [ scanned: final │ held: may begin a secret ] ──▶ final bytes out, masked
+//!                             ▲ length of the longest suffix that a value can still continue
+//! ```
+
+use std::{collections::BTreeSet, fmt};
+
+mod automaton;
+
+use automaton::{Automaton, State};
+
+/// What stands in the place of a secret.
+pub const MASK: &str = "***";
+
+/// Most bytes that all values of a job may have together, in all their forms.
+pub const MAX_TOTAL: usize = 4 << 20;
+
+/// Most values of a job, in all their forms.
+pub const MAX_VALUES: usize = 16_384;
+
+/// Lines of a value of several lines that are shorter than this (a brace, a bracket) are masked only as a
+/// part of the whole value.
+const MIN_LINE: usize = 4;
+
+/// The values can no longer be masked, so nothing more may be said: the step has to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many values to mask: at most {MAX_VALUES} of {MAX_TOTAL} bytes together")]
+pub struct TooManyMasks;
+
+/// The secrets of a job; grows while it runs.
+#[derive(Clone, Default)]
+pub struct Masker {
+    values: BTreeSet<String>,
+    total: usize,
+    automaton: Automaton,
+    /// Grows with every change of the automaton, so that streams know that their state is of an older one.
+    version: u64,
+}
+
+impl fmt::Debug for Masker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masker").field("values", &self.values.len()).finish_non_exhaustive()
+    }
+}
+
+impl Masker {
+    /// A masker of these values.
+    ///
+    /// # Errors
+    /// When they are more than [`MAX_TOTAL`] or [`MAX_VALUES`].
+    pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Self, TooManyMasks> {
+        let mut masker = Self::default();
+        masker.add_all(values)?;
+        Ok(masker)
+    }
+
+    /// Masks this value from now on. Line feeds at its ends do not count; an empty value is no secret.
+    ///
+    /// # Errors
+    /// When there are too many; the value is then *not* masked.
+    pub fn add(&mut self, value: &str) -> Result<(), TooManyMasks> {
+        self.add_all([value])
+    }
+
+    fn add_all<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) -> Result<(), TooManyMasks> {
+        let mut new = BTreeSet::new();
+        for value in values {
+            forms(value, |form| {
+                if !self.values.contains(&form) {
+                    new.insert(form);
+                }
+            });
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let total = self.total + new.iter().map(String::len).sum::<usize>();
+        if total > MAX_TOTAL || self.values.len() + new.len() > MAX_VALUES {
+            return Err(TooManyMasks);
+        }
+        self.total = total;
+        self.values.append(&mut new);
+        self.automaton = Automaton::new(self.values.iter().map(String::as_bytes));
+        self.version += 1;
+        Ok(())
+    }
+
+    /// The text without secrets.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut stream = Stream::new();
+        stream.push(self, text, &mut out);
+        stream.finish(self, &mut out);
+        out
+    }
+
+    /// Whether the text holds a secret.
+    #[must_use]
+    pub fn finds(&self, text: &str) -> bool {
+        let text = normalised(text);
+        let mut state = State::ROOT;
+        text.bytes().any(|byte| {
+            state = self.automaton.next(state, byte);
+            self.automaton.longest_match(state) > 0
+        })
+    }
+}
+
+/// All forms in which a value is looked for: itself and, if it has several lines, each of them.
+/// Encodings of it (base64, URL, JSON) are further forms and belong here.
+fn forms(value: &str, mut each: impl FnMut(String)) {
+    let value = normalised(value);
+    let value = value.trim_matches('\n');
+    if value.is_empty() {
+        return;
+    }
+    if value.contains('\n') {
+        value.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE).for_each(|line| each(line.to_owned()));
+    }
+    each(value.to_owned());
+}
+
+/// Rows of a log know only `\n`: so must the values.
+fn normalised(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains("\r\n") { text.replace("\r\n", "\n").into() } else { text.into() }
+}
+
+/// Masks a text that arrives in pieces.
+#[derive(Default)]
+pub struct Stream {
+    /// What came and is not yet final.
+    held: String,
+    /// Ranges of `held` that a secret covers: ascending, neither overlapping nor touching.
+    covered: Vec<(usize, usize)>,
+    state: State,
+    version: u64,
+    /// Whether the last byte that went out was covered: a range that goes on gets no second mask.
+    masking: bool,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("held_bytes", &self.held.len()).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    /// A stream at its beginning.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next piece and appends to `out` what is final of the text so far.
+    ///
+    /// A value that was added to the masker since the last piece is masked also in what is held back.
+    pub fn push(&mut self, masker: &Masker, piece: &str, out: &mut String) {
+        self.catch_up(masker);
+        let from = self.held.len();
+        self.held.push_str(piece);
+        self.scan(&masker.automaton, from);
+        let end = self.held.len() - masker.automaton.unfinished(self.state);
+        self.release(end, out);
+    }
+
+    /// Ends the text: what was held back is final, for no more comes. The stream is then new again.
+    pub fn finish(&mut self, masker: &Masker, out: &mut String) {
+        self.catch_up(masker);
+        let end = self.held.len();
+        self.release(end, out);
+        *self = Self::default();
+    }
+
+    /// Whether something is held back.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// States of an older automaton mean nothing in a newer one: what is held is read again.
+    fn catch_up(&mut self, masker: &Masker) {
+        if self.version != masker.version {
+            self.version = masker.version;
+            self.state = State::ROOT;
+            self.scan(&masker.automaton, 0);
+        }
+    }
+
+    fn scan(&mut self, automaton: &Automaton, from: usize) {
+        let bytes = self.held.as_bytes();
+        let mut at = from;
+        let mut state = self.state;
+        while at < bytes.len() {
+            if state == State::ROOT {
+                match bytes[at..].iter().position(|&byte| automaton.begins(byte)) {
+                    Some(skip) => at += skip,
+                    None => break,
+                }
+            }
+            state = automaton.next(state, bytes[at]);
+            at += 1;
+            let length = automaton.longest_match(state);
+            if length > 0 {
+                cover(&mut self.covered, at - length, at);
+            }
+        }
+        self.state = state;
+    }
+
+    /// Sends out `held[..end]`, which no later byte can change.
+    fn release(&mut self, end: usize, out: &mut String) {
+        if end == 0 {
+            return;
+        }
+        let mut at = 0;
+        let mut ranges = 0;
+        for &(start, stop) in self.covered.iter().take_while(|(start, _)| *start < end) {
+            if start > at {
+                out.push_str(&self.held[at..start]);
+                self.masking = false;
+            }
+            let stop_here = stop.min(end);
+            for (index, row) in self.held[start.max(at)..stop_here].split('\n').enumerate() {
+                if index > 0 {
+                    out.push('\n');
+                    self.masking = false;
+                }
+                if !row.is_empty() && !self.masking {
+                    out.push_str(MASK);
+                    self.masking = true;
+                }
+            }
+            at = stop_here;
+            if stop <= end {
+                ranges += 1;
+            }
+        }
+        if end > at {
+            out.push_str(&self.held[at..end]);
+            self.masking = false;
+        }
+        self.held.drain(..end);
+        self.covered.drain(..ranges);
+        for (start, stop) in &mut self.covered {
+            *start = start.saturating_sub(end);
+            *stop -= end;
+        }
+    }
+}
+
+/// Adds a range that may begin before ranges that are already there, but ends after all of them or
+/// (when held text is read again) within one.
+fn cover(covered: &mut Vec<(usize, usize)>, mut start: usize, mut stop: usize) {
+    let after = covered.partition_point(|range| range.1 < start);
+    let until = covered.partition_point(|range| range.0 <= stop);
+    if after < until {
+        start = start.min(covered[after].0);
+        stop = stop.max(covered[until - 1].1);
+    }
+    covered.splice(after..until, [(start, stop)]);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn masker(values: &[&str]) -> Masker {
+    Masker::new(values.iter().copied()).unwrap()
+}
+
+fn in_pieces<'a>(masker: &Masker, pieces: impl IntoIterator<Item = &'a str>) -> String {
+    let mut out = String::new();
+    let mut stream = Stream::new();
+    for piece in pieces {
+        stream.push(masker, piece, &mut out);
+    }
+    stream.finish(masker, &mut out);
+    out
+}
+
+/// What masking means, written as plainly as possible.
+fn model(masker: &Masker, text: &str) -> String {
+    let mut covered = vec![false; text.len()];
+    for value in &masker.values {
+        for start in 0..text.len() {
+            if text.as_bytes()[start..].starts_with(value.as_bytes()) {
+                covered[start..start + value.len()].fill(true);
+            }
+        }
+    }
+    let mut out = String::new();
+    let mut masking = false;
+    for (at, c) in text.char_indices() {
+        if c == '\n' {
+            out.push('\n');
+            masking = false;
+        } else if !covered[at] {
+            out.push(c);
+            masking = false;
+        } else if !masking {
+            out.push_str(MASK);
+            masking = true;
+        }
+    }
+    out
+}
+
+#[test]
+fn values_become_stars() {
+    let m = masker(&["hunter2", "hunter", ""]);
+    assert_eq!(m.mask("the hunter2 and the hunter."), "the *** and the ***.");
+    assert_eq!(m.mask("nothing here"), "nothing here");
+    assert!(m.finds("xhunterx") && !m.finds("hunte"));
+    assert_eq!(Masker::default().mask("as it is\n"), "as it is\n");
+}
+
+#[test]
+fn the_end_of_an_overlapping_secret_is_not_shown() {
+    assert_eq!(masker(&["abcd", "cdef"]).mask("-abcdef-"), "-***-");
+    assert_eq!(masker(&["abc"]).mask("abcabc abc"), "*** ***");
+}
+
+#[test]
+fn a_value_of_several_lines_is_masked_across_rows() {
+    let key = "-----BEGIN KEY-----\r\nline of the key\r\n}\r\n-----END KEY-----\r\n";
+    let m = masker(&[key]);
+    assert_eq!(
+        m.mask("x -----BEGIN KEY-----\nline of the key\n}\n-----END KEY-----\ny\n"),
+        "x ***\n***\n***\n***\ny\n"
+    );
+    assert_eq!(m.mask("}\n"), "}\n", "a brace alone is no secret");
+    assert_eq!(m.mask("> line of the key <"), "> *** <", "a part of it is");
+    assert!(m.finds("-----BEGIN KEY-----\r\n"));
+}
+
+#[test]
+fn only_the_beginning_of_a_secret_is_held_back() {
+    let m = masker(&["first\nsecond", "password"]);
+    let mut stream = Stream::new();
+    let mut out = String::new();
+    stream.push(&m, "a row of the log\n", &mut out);
+    assert_eq!(out, "a row of the log\n");
+    stream.push(&m, "pass", &mut out);
+    assert!(stream.holds());
+    stream.push(&m, "age\n", &mut out);
+    assert_eq!(out, "a row of the log\npassage\n");
+    stream.push(&m, "first\n", &mut out);
+    assert_eq!(out, "a row of the log\npassage\n", "the next row decides");
+    stream.push(&m, "third\n", &mut out);
+    assert_eq!(out, "a row of the log\npassage\n***\nthird\n");
+    stream.push(&m, "password", &mut out);
+    assert!(!stream.holds(), "a whole value need not wait");
+}
+
+#[test]
+fn a_value_added_later_is_masked_in_what_is_held() {
+    let mut m = masker(&["abcdef"]);
+    let mut stream = Stream::new();
+    let mut out = String::new();
+    stream.push(&m, "abc", &mut out);
+    m.add("bc").unwrap();
+    stream.push(&m, "x", &mut out);
+    stream.finish(&m, &mut out);
+    assert_eq!(out, "a***x");
+}
+
+#[test]
+fn a_flood_of_values_is_refused() {
+    let mut m = Masker::default();
+    assert_eq!(m.add(&"x".repeat(MAX_TOTAL + 1)), Err(TooManyMasks));
+    let many: Vec<String> = (0..=MAX_VALUES).map(|i| format!("value{i}")).collect();
+    assert_eq!(m.add(&many.join("\n")), Err(TooManyMasks));
+    m.add("fine").unwrap();
+    assert_eq!(m.mask("fine"), MASK);
+    assert!(!format!("{m:?}").contains("fine"));
+}
+
+/// Cuts at char boundaries.
+fn cuts(text: &str) -> Vec<usize> {
+    (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect()
+}
+
+fn small_text(max: usize) -> impl Strategy<Value = String> {
+    proptest::collection::vec(prop_oneof![4 => Just('a'), 4 => Just('b'), 1 => Just('\n'), 1 => Just('é')], 0..max)
+        .prop_map(|chars| chars.into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_split_gives_the_masked_text(
+        values in proptest::collection::vec(small_text(7), 0..5),
+        text in small_text(24),
+    ) {
+        let m = Masker::new(values.iter().map(String::as_str)).unwrap();
+        let whole = m.mask(&text);
+        prop_assert_eq!(&whole, &model(&m, &text));
+        prop_assert_eq!(whole.matches('\n').count(), text.matches('\n').count());
+        let cuts = cuts(&text);
+        for (index, &first) in cuts.iter().enumerate() {
+            for &second in &cuts[index..] {
+                let pieces = [&text[..first], &text[first..second], &text[second..]];
+                prop_assert_eq!(&in_pieces(&m, pieces), &whole, "cut at {} and {}", first, second);
+            }
+        }
+        let chars: Vec<String> = text.chars().map(String::from).collect();
+        prop_assert_eq!(&in_pieces(&m, chars.iter().map(String::as_str)), &whole);
+        for value in &m.values {
+            prop_assert!(!whole.contains(value.as_str()), "{value:?} in {whole:?}");
+        }
+        prop_assert_eq!(m.finds(&text), m.values.iter().any(|value| text.contains(value.as_str())));
+    }
+
+    #[test]
+    fn nothing_that_is_held_back_was_needless(
+        values in proptest::collection::vec(small_text(7), 1..5),
+        text in small_text(24),
+    ) {
+        let m = Masker::new(values.iter().map(String::as_str)).unwrap();
+        let mut stream = Stream::new();
+        stream.push(&m, &text, &mut String::new());
+        if stream.holds() {
+            prop_assert!(m.values.iter().any(|v| v.len() > stream.held.len() && v.starts_with(&stream.held)));
+        }
+    }
+}
