@@ -24,8 +24,12 @@ struct Expected {
 const EXAMPLES: &[Expected] = &[
     Expected { dir: "hello", exit: 0, says: &["Hello from a microVM"] },
     Expected { dir: "c-project", exit: 0, says: &["3 words", "all tests passed"] },
-    Expected { dir: "python-matrix", exit: 0, says: &["Ran 4 tests", "greeting=hello", "greeting=hei"] },
-    Expected { dir: "node-script", exit: 0, says: &["longest line: 3 words"] },
+    Expected {
+        dir: "python-matrix",
+        exit: 0,
+        says: &["Ran 4 tests", "seed 0: 5 pieces", "seed 42: 5 pieces"],
+    },
+    Expected { dir: "node-script", exit: 0, says: &["longest line: 6 words", "six words: ok"] },
     Expected { dir: "pipeline", exit: 0, says: &["ships version 1.4.0 of 2 files"] },
     Expected { dir: "failing", exit: 1, says: &["this step fails", "this step runs all the same"] },
 ];

@@ -101,7 +101,8 @@ fn long(report: &mut Report, ampoule: &Ampoule) {
 /// The tests that boot real VMs; the long ones are marked as ignored.
 fn vm_tests(ampoule: &Ampoule, args: &[&str]) -> std::process::Command {
     let mut tests = cargo(&["test", "--locked", "-p", "vm-tests", "--"]);
-    tests.args(args).env("AMPOULE_AGENT", &ampoule.agent);
+    tests.args(args);
+    ampoule.name_agent(&mut tests);
     tests
 }
 

@@ -5,9 +5,14 @@
 //!
 //! Invariants: each part looks first whether its work is done, so a second run only runs the example.
 
-use std::{path::PathBuf, process::Command, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     host::{self, AGENT_TARGET},
@@ -52,10 +57,19 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A built `ampoule`, with its agent beside it.
+/// A built `ampoule` and the agent that it gives to its VMs.
 pub(crate) struct Ampoule {
-    pub(crate) program: PathBuf,
-    pub(crate) agent: PathBuf,
+    program: PathBuf,
+    agent: Agent,
+}
+
+/// How a built `ampoule` finds its agent.
+enum Agent {
+    /// In `lib/ampoule` above its own directory, where it looks by itself.
+    Installed,
+    /// By a variable: `target/debug` may also hold the agent that the unit tests build for this host, which
+    /// is not static.
+    Named(PathBuf),
 }
 
 impl Ampoule {
@@ -63,7 +77,15 @@ impl Ampoule {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).current_dir(root());
+        self.name_agent(&mut command);
         command
+    }
+
+    /// Tells a command that runs `ampoule`'s own code where the agent is.
+    pub(crate) fn name_agent(&self, command: &mut Command) {
+        if let Agent::Named(path) = &self.agent {
+            command.env("AMPOULE_AGENT", path);
+        }
     }
 
     fn shown(&self) -> String {
@@ -71,18 +93,20 @@ impl Ampoule {
     }
 }
 
-/// Builds the release binary and the agent.
+/// Builds the release binary and the agent, and puts the agent where the binary looks for it.
 pub(crate) fn build() -> Result<Ampoule> {
     host::check_machine()?;
-    let agent = build_agent()?;
+    let built = build_agent()?;
     run(&mut cargo(&["build", "--release", "--locked", "-p", "ampoule"]))?;
-    Ok(Ampoule { program: target_dir()?.join("release/ampoule"), agent })
+    let target = target_dir()?;
+    install(&built, &target.join("lib/ampoule"))?;
+    Ok(Ampoule { program: target.join("release/ampoule"), agent: Agent::Installed })
 }
 
 /// Builds the binary in the tests' profile, and the agent.
 pub(crate) fn build_dev() -> Result<Ampoule> {
     host::check_machine()?;
-    let agent = build_agent()?;
+    let agent = Agent::Named(build_agent()?);
     run(&mut cargo(&["build", "--locked", "-p", "ampoule"]))?;
     Ok(Ampoule { program: target_dir()?.join("debug/ampoule"), agent })
 }
@@ -91,4 +115,14 @@ fn build_agent() -> Result<PathBuf> {
     host::agent_target()?;
     run(&mut cargo(&["build", "--locked", "-p", "agent", "--profile", "agent", "--target", AGENT_TARGET]))?;
     Ok(target_dir()?.join(AGENT_TARGET).join("agent/ampoule-agent"))
+}
+
+/// Copies a program into a directory in one step, so that a run at the same time never sees half of it.
+fn install(program: &Path, dir: &Path) -> Result<()> {
+    let name = program.file_name().context("a program has a name")?;
+    let (place, fresh) = (dir.join(name), dir.join(format!(".new-{}", std::process::id())));
+    let copied = fs::create_dir_all(dir)
+        .and_then(|()| fs::copy(program, &fresh))
+        .and_then(|_| fs::rename(&fresh, &place));
+    copied.with_context(|| format!("copying {} to {}", program.display(), place.display()))
 }
