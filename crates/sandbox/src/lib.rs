@@ -1,1 +1,40 @@
-//! Leases of VMs, their journal, and the agent's client
+//! Leases of VMs, their journal, and the agent's client.
+//!
+//! Purpose: one [`Engine`] per process and state directory makes VMs, each with a slot, a user id and a fresh
+//! scratch disk of its own, speaks with the agent in them, and leaves nothing behind.
+//! Owner: whoever opened the engine; a VM belongs to its [`Lease`], everyone else has a [`Sandbox`].
+//! Nothing here knows a workflow, a command line or a server.
+//!
+//! ```text
+//!  Engine::lease ──▶ owner task (one per VM) ── boot ──▶ vm::Machine
+//!                      ▲        │ operations in a JoinSet
+//!   Sandbox ──commands─┘        ▼
+//!   Running ◀──delivery── connection task: Link + wire::Mux
+//! ```
+//!
+//! Invariants
+//! - A slot is journalled before the backend hears of it, and leaves the journal after nothing of it is left.
+//! - Everything that comes from a guest is capped and checked; a guest that breaks the protocol is destroyed.
+//! - No task but the connection's touches the link, none but the owner's touches the machine.
+
+mod clock;
+mod command;
+mod copy;
+mod delivery;
+mod engine;
+mod error;
+mod exec;
+mod handle;
+mod lease;
+mod running;
+mod spec;
+
+pub use copy::CopyOut;
+pub use engine::Engine;
+pub use error::{Error, Gone, Result};
+pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream};
+pub use handle::{GuestInfo, Sandbox};
+pub use lease::Lease;
+pub use running::{Control, Input, Output, Running};
+pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, Root, Swept};
+pub use wire::message::{Account, Copied, Directory, FailureKind};

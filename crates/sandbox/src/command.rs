@@ -1,0 +1,31 @@
+//! What handles ask of the owner task of a VM.
+
+use tokio::{io::AsyncRead, sync::oneshot};
+use wire::{
+    ExecId,
+    message::{Account, Copied},
+};
+
+use crate::{CopyOut, ExecRequest, Result, Running};
+
+/// A tree on its way into the guest.
+pub(crate) type Source = Box<dyn AsyncRead + Send + Unpin>;
+
+/// Where the answer goes. Dropping the receiving end cancels the operation.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
+
+/// What handles ask of the owner task of a VM.
+pub(crate) enum Command {
+    /// Starts a command.
+    Exec { request: ExecRequest, answer: Answer<Running> },
+    /// Sends a signal to the process group of a running command.
+    Signal { exec: ExecId, signal: i32, answer: Answer<()> },
+    /// Kills everything that a command started.
+    Kill { exec: ExecId, answer: Answer<()> },
+    /// Unpacks a tar stream in the guest.
+    CopyIn { dest: String, owner: Account, source: Source, answer: Answer<Copied> },
+    /// Packs a tree of the guest into a tar stream.
+    CopyOut { path: String, answer: Answer<CopyOut> },
+    /// Asks whether the agent is there.
+    Ping { answer: Answer<()> },
+}

@@ -1,0 +1,78 @@
+//! A tree on its way out of a guest.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    sync::oneshot,
+};
+use tokio_util::sync::DropGuard;
+use wire::message::Copied;
+
+use crate::{Error, Result, delivery::Consumer};
+
+/// A tar stream out of a guest: hostile, to be read with that in mind. Ends with an error when the guest
+/// could not pack the tree or is gone; an end without one means that it is complete. Dropping it stops the
+/// guest.
+pub struct CopyOut {
+    consumer: Consumer,
+    /// What of the last part was not read yet.
+    rest: io::Cursor<Vec<u8>>,
+    answer: Option<oneshot::Receiver<Result<Copied>>>,
+    _cancel_on_drop: DropGuard,
+}
+
+impl CopyOut {
+    pub(crate) fn new(
+        consumer: Consumer,
+        answer: oneshot::Receiver<Result<Copied>>,
+        cancel_on_drop: DropGuard,
+    ) -> Self {
+        Self {
+            consumer,
+            rest: io::Cursor::new(Vec::new()),
+            answer: Some(answer),
+            _cancel_on_drop: cancel_on_drop,
+        }
+    }
+
+    /// The guest's verdict, after its last byte.
+    fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(answer) = &mut self.answer else { return Poll::Ready(Ok(())) };
+        let result = match Pin::new(answer).poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(result) => result.unwrap_or(Err(Error::Lost)),
+        };
+        self.answer = None;
+        Poll::Ready(result.map(drop).map_err(io::Error::other))
+    }
+}
+
+impl AsyncRead for CopyOut {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let at = usize::try_from(self.rest.position()).unwrap_or(usize::MAX);
+            let left = self.rest.get_ref().get(at..).unwrap_or_default();
+            if !left.is_empty() {
+                let count = left.len().min(buf.remaining());
+                buf.put_slice(&left[..count]);
+                self.rest.set_position((at + count) as u64);
+                return Poll::Ready(Ok(()));
+            }
+            match self.consumer.poll_take(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(part))) => self.rest = io::Cursor::new(part.bytes),
+                Poll::Ready(Some(Err(gone))) => return Poll::Ready(Err(io::Error::other(Error::Gone(gone)))),
+                Poll::Ready(None) => return self.poll_verdict(cx),
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Why the engine or a sandbox could not do what was asked.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use wire::message::FailureKind;
+
+/// Result of the engine and of a sandbox.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the engine or a sandbox could not do what was asked.
+///
+/// Exhaustive on purpose: each door (the command line, the runner, the controller) maps every variant to
+/// a class of its own in one `match` without a catch-all arm. The class that is meant stands beside each
+/// variant: user, infrastructure, bug, cancelled or limit.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Infrastructure: a file operation in the state directory failed.
+    #[error("{what} {}", path.display())]
+    State {
+        /// What was tried, as a verb phrase.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Infrastructure: the disk that holds this path is full, or the user's quota on it.
+    #[error("no space left on the disk that holds {}", path.display())]
+    DiskFull {
+        /// The file that could not be written.
+        path: PathBuf,
+    },
+    /// Infrastructure: a program of the host that makes scratch disks is missing or failed.
+    #[error("{program} could not make the scratch disk {}: {detail}", path.display())]
+    Tool {
+        /// The program.
+        program: &'static str,
+        /// What it should have made.
+        path: PathBuf,
+        /// Its own words, or what is missing.
+        detail: String,
+    },
+    /// User: what was leased cannot be booted: a file that is not what it should be.
+    #[error("{} is {what}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Infrastructure: no user id of the range for VMs is free.
+    #[error("no user id for a VM is free: all {tried} from {first} on are taken ({})", dir.display())]
+    NoIdentity {
+        /// First id of the range.
+        first: u32,
+        /// How many there are.
+        tried: u32,
+        /// Where they are journalled.
+        dir: PathBuf,
+    },
+    /// Infrastructure: the backend could not boot the VM.
+    #[error("the VM could not be started")]
+    Backend(#[from] vm::Error),
+    /// Infrastructure: the VM could not be ended within the deadline; its slot stays journalled.
+    #[error("the VM of slot {slot} could not be ended: {detail}")]
+    Teardown {
+        /// The slot.
+        slot: vm::SlotId,
+        /// Why.
+        detail: String,
+    },
+    /// Infrastructure: the agent never said Hello, in none of the tries.
+    #[error("the VM's agent did not answer within {limit:?}, in {tries} boots{}", Tail(console))]
+    NoHello {
+        /// How long each boot was given.
+        limit: Duration,
+        /// How many boots were tried.
+        tries: u32,
+        /// Last lines of the guest's console, without control characters; empty if there is none.
+        console: String,
+    },
+    /// Infrastructure: the VM is gone; every call that was under way and every later one gets this.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// By kind: the guest could not do what was asked, and the sandbox goes on. `NotFound`, `Permission`,
+    /// `Cwd`, `User` and `Entry` are the user's, `NoSpace` is a limit, `Io` infrastructure, `Invalid` and
+    /// `State` a bug.
+    #[error("{message}")]
+    Guest {
+        /// Which of the reasons that the protocol knows.
+        kind: FailureKind,
+        /// The agent's text: untrusted, without control characters, capped.
+        message: String,
+    },
+    /// Infrastructure: the reader that a copy into the guest was made from failed.
+    #[error("the tree to copy could not be read")]
+    CopySource(#[source] io::Error),
+    /// User: a request that cannot be sent: too large, or more at once than a sandbox takes.
+    #[error("the request cannot be sent to the VM: {0}")]
+    Request(&'static str),
+    /// Limit: more output than the caller was ready to hold.
+    #[error("the command printed more than {limit} bytes")]
+    TooMuchOutput {
+        /// The caller's limit.
+        limit: usize,
+    },
+    /// Infrastructure: the agent speaks a version of the protocol that this engine does not.
+    #[error("the agent speaks version {theirs} of the protocol, this engine version {ours}")]
+    Version {
+        /// The agent's.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+    /// Cancelled: by the token of the lease.
+    #[error("cancelled")]
+    Cancelled,
+    /// Bug: used after the engine was closed.
+    #[error("the engine is closed")]
+    Closed,
+    /// Bug: a task of the engine panicked or was dropped.
+    #[error("a task of the engine ended without an answer")]
+    Lost,
+}
+
+/// Why a VM is no longer there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Gone {
+    /// The VMM ended by itself: the guest powered off or crashed, or something killed the VMM.
+    #[error("the VM ended: {}", exit_text(_0))]
+    Exited(vm::Exit),
+    /// The guest sent what is not the protocol; the VM was destroyed for it.
+    #[error("the VM's agent broke the protocol: {0}")]
+    Protocol(String),
+    /// The agent did not answer a ping for this long; the VM was destroyed for it.
+    #[error("the VM stopped answering for {0:?}")]
+    Silent(Duration),
+    /// The stream to the agent closed or failed while the VMM still ran; the VM was destroyed for it.
+    #[error("the connection to the VM's agent was lost: {0}")]
+    LinkLost(String),
+    /// Its owner destroyed it.
+    #[error("the VM was destroyed")]
+    Destroyed,
+}
+
+fn exit_text(exit: &vm::Exit) -> String {
+    let how = match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("signal {signal}"),
+        (Some(code), None) => format!("exit code {code}"),
+        (None, None) => "exit status unknown".to_owned(),
+    };
+    match exit.stderr.trim_end() {
+        "" => how,
+        tail => format!("{how}: {tail}"),
+    }
+}
+
+/// The console's tail, as it ends a message.
+struct Tail<'a>(&'a str);
+
+impl std::fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.trim().is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; its console ends with:\n{}", self.0.trim_end())
+        }
+    }
+}
+
+impl Error {
+    /// An error of the state directory: a full disk gets a variant of its own.
+    pub(crate) fn state(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| {
+            if is_full(&source) { Self::DiskFull { path } } else { Self::State { what, path, source } }
+        }
+    }
+}
+
+/// Whether the system said that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

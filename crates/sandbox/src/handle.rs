@@ -1,0 +1,143 @@
+//! The handle of a VM: what others hold while the owner task owns it.
+//!
+//! Owner: anyone; it is cheap to clone and keeps nothing alive. Every method sends one command to the owner
+//! task and waits for its answer; dropping the returned future cancels what it asked for.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    io::AsyncRead,
+    sync::{mpsc, oneshot, watch},
+};
+use wire::message::{Account, Copied};
+
+use crate::{
+    Error, ExecRequest, Gone, Result,
+    clock::Clock,
+    command::{Answer, Command},
+    copy::CopyOut,
+    running::Running,
+};
+
+/// What is known of a guest since it was prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestInfo {
+    /// What stands before every absolute path of a request in the name that commands see: empty in a VM, a
+    /// directory of the host in hosted mode.
+    pub root_prefix: String,
+    /// Release of the guest's kernel: untrusted text, without control characters.
+    pub kernel: String,
+    /// Version of the agent: untrusted text, without control characters.
+    pub agent: String,
+    /// From the start of the VMM to the end of the guest's preparation, as the host saw it.
+    pub boot: Duration,
+    /// Boots that were needed: 1, or 2 where the first guest never said Hello.
+    pub tries: u32,
+}
+
+/// The handle of a leased VM.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) slot: vm::SlotId,
+    pub(crate) info: GuestInfo,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) gone: watch::Receiver<Option<Gone>>,
+    pub(crate) clock: Arc<Clock>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sandbox({})", self.shared.slot)
+    }
+}
+
+impl Sandbox {
+    /// Name of its slot.
+    #[must_use]
+    pub fn id(&self) -> vm::SlotId {
+        self.shared.slot
+    }
+
+    /// What is known of the guest.
+    #[must_use]
+    pub fn info(&self) -> &GuestInfo {
+        &self.shared.info
+    }
+
+    /// Starts a command; returns when it runs. Its end is [`Running::exit`].
+    ///
+    /// # Errors
+    /// [`Error::Guest`] where it could not be started, [`Error::Gone`] where the VM went.
+    pub async fn exec(&self, request: ExecRequest) -> Result<Running> {
+        self.ask(|answer| Command::Exec { request, answer }).await
+    }
+
+    /// Unpacks a tar stream into the directory `dest` of the guest, which is made where it is missing.
+    /// Everything in it then belongs to `owner`. Returns when all is written.
+    ///
+    /// # Errors
+    /// [`Error::CopySource`] where `source` failed, [`Error::Guest`] with the entry's name where an entry is
+    /// refused or could not be written; what was unpacked before stays.
+    pub async fn copy_in(
+        &self,
+        dest: impl Into<String>,
+        owner: Account,
+        source: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<Copied> {
+        let (dest, source) = (dest.into(), Box::new(source));
+        self.ask(|answer| Command::CopyIn { dest, owner, source, answer }).await
+    }
+
+    /// Packs a file, or the content of a directory, of the guest into a tar stream. The stream is hostile:
+    /// unpack it with [`Sandbox::fetch`] or with rules of the same kind.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]. That the path is not there is told by the stream's reader.
+    pub async fn copy_out(&self, path: impl Into<String>) -> Result<CopyOut> {
+        let path = path.into();
+        self.ask(|answer| Command::CopyOut { path, answer }).await
+    }
+
+    /// Asks the agent whether it is there; returns how long its answer took.
+    ///
+    /// # Errors
+    /// [`Error::Gone`].
+    pub async fn ping(&self) -> Result<Duration> {
+        let asked = tokio::time::Instant::now();
+        self.ask(|answer| Command::Ping { answer }).await?;
+        Ok(asked.elapsed())
+    }
+
+    /// `None` while the VM lives, then why it does not. It never changes again.
+    #[must_use]
+    pub fn gone(&self) -> watch::Receiver<Option<Gone>> {
+        self.shared.gone.clone()
+    }
+
+    /// The time for a row of the log that the host itself writes: now, but not before any chunk's.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.host_row()
+    }
+
+    /// Why a command got no answer.
+    fn why(&self) -> Error {
+        self.shared.gone.borrow().clone().map_or(Error::Lost, Error::Gone)
+    }
+
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        if self.shared.commands.send(command(answer)).await.is_err() {
+            return Err(self.why());
+        }
+        match answered.await {
+            Ok(result) => result,
+            Err(_) => Err(self.why()),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What an engine is opened with and what is leased from it: plain data.
+
+use std::{num::NonZeroU8, path::PathBuf, sync::Arc, time::Duration};
+
+use vm::{Backend, Mebibytes, OwnerLoss};
+use wire::message::Directory;
+
+/// What an engine is opened with.
+pub struct EngineConfig {
+    /// Directory of slots and scratch disks; made if it is not there. Several engines, also of several
+    /// processes, may share one.
+    pub state_dir: PathBuf,
+    /// What runs the VMs.
+    pub backend: Arc<dyn Backend>,
+    /// How long a guest may be silent, and when.
+    pub patience: Patience,
+}
+
+/// How long a guest may be silent, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From the backend's start of the VM to the agent's Hello; one retry follows.
+    pub boot: Duration,
+    /// From Hello to the end of the guest's preparation (mounts, seeding).
+    pub prepare: Duration,
+    /// Between two pings.
+    pub ping_every: Duration,
+    /// A guest that answered no ping for this long is gone.
+    pub silence: Duration,
+    /// How long the end of a VM may take before its destruction is reported as failed.
+    pub teardown: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            boot: Duration::from_secs(60),
+            prepare: Duration::from_secs(60),
+            ping_every: Duration::from_secs(5),
+            silence: Duration::from_secs(60),
+            teardown: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a VM is made of and for.
+#[derive(Clone, Debug)]
+pub struct LeaseSpec {
+    /// Linux kernel.
+    pub kernel: PathBuf,
+    /// Initramfs with the agent as `/init`.
+    pub initramfs: PathBuf,
+    /// What the guest has as `/`.
+    pub root: Root,
+    /// Virtual processors.
+    pub cpus: NonZeroU8,
+    /// Memory.
+    pub memory: Mebibytes,
+    /// Logical size of the fresh scratch disk, rounded up to a MiB, at least 16 MiB; sparse on the host.
+    pub scratch_bytes: u64,
+    /// What is known only now, at the time of the lease.
+    pub bind: Bind,
+    /// What becomes of the VM when this process dies.
+    pub on_owner_loss: OwnerLoss,
+}
+
+/// What the guest has as `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// A read-only squashfs or erofs image, with a writable layer on the scratch disk.
+    Image(PathBuf),
+    /// The agent's own surroundings: backends without a VM. Nothing is mounted and no disk is made.
+    Hosted,
+}
+
+/// What is known of a VM only when it is leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Its host name.
+    pub hostname: String,
+    /// Directories to make on the scratch disk and to mount over the root, in order.
+    pub directories: Vec<Directory>,
+}
+
+/// What the sweep at [`crate::Engine::open`] did with the slots of dead owners.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Slots whose VM, if it still ran, was ended and whose files were removed.
+    pub removed: Vec<String>,
+    /// Slots that could not be removed, and why; they stay for the next sweep.
+    pub failed: Vec<(String, crate::Error)>,
+}
