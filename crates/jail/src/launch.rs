@@ -28,7 +28,7 @@ use std::{
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     process::{Child, Command},
 };
@@ -189,7 +189,9 @@ pub struct View {
 #[derive(Debug)]
 pub struct Shim {
     dir: PathBuf,
-    channel: BufReader<UnixStream>,
+    channel: UnixStream,
+    /// Bytes of a report that is not complete yet.
+    unread: Vec<u8>,
     /// Not there after an [`attach`].
     monitor: Option<Child>,
     missing: Vec<Part>,
@@ -197,9 +199,9 @@ pub struct Shim {
 }
 
 /// The most descriptors that one launch hands over: what one message of a socket can carry, and a margin.
-const MOST_FDS: usize = 64;
+pub(crate) const MOST_FDS: usize = 64;
 /// A report is one line of at most this many bytes.
-const REPORT_LIMIT: u64 = 16 << 10;
+const REPORT_LIMIT: usize = 16 << 10;
 
 /// Starts a program in a jail and returns when it runs.
 ///
@@ -234,7 +236,8 @@ pub async fn launch(launch: Launch) -> Result<Shim> {
     let channel = UnixStream::from_std(ours).map_err(Error::io("set up the shim's socket"))?;
     let mut shim = Shim {
         dir: launch.dir,
-        channel: BufReader::new(channel),
+        channel,
+        unread: Vec::new(),
         monitor: Some(monitor),
         missing: Vec::new(),
         ended: None,
@@ -258,7 +261,8 @@ pub async fn attach(dir: &Path) -> Result<Shim> {
     let channel = UnixStream::connect(short_path(handle.as_fd(), OWNER_SOCKET)).await.map_err(|_| gone())?;
     let mut shim = Shim {
         dir: dir.to_owned(),
-        channel: BufReader::new(channel),
+        channel,
+        unread: Vec::new(),
         monitor: None,
         missing: Vec::new(),
         ended: None,
@@ -290,15 +294,9 @@ impl Shim {
     /// # Errors
     /// The end was seen, its record is not readable.
     pub async fn exited(&mut self) -> Result<ExitRecord> {
-        if let Some(record) = &self.ended {
-            return Ok(record.clone());
-        }
-        loop {
-            // The shim has nothing to say any more; what comes is the end of file.
-            let mut ignored = [0; 64];
-            match self.channel.read(&mut ignored).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
+        while let Some(report) = self.report().await? {
+            if let Report::Ended { record } = report {
+                self.ended = Some(record);
             }
         }
         if let Some(monitor) = &mut self.monitor {
@@ -308,10 +306,11 @@ impl Shim {
         while lock::is_held(&self.dir.join(LOCK))? {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let killed = ExitRecord { ending: Ending::ShimKilled, code: None, signal: Some(9) };
-        let record = record::exit_record(&self.dir)?.unwrap_or(killed);
-        self.ended = Some(record.clone());
-        Ok(record)
+        if self.ended.is_none() {
+            let killed = ExitRecord { ending: Ending::ShimKilled, code: None, signal: Some(libc::SIGKILL) };
+            self.ended = Some(record::exit_record(&self.dir)?.unwrap_or(killed));
+        }
+        self.ended.clone().ok_or(Error::Protocol("left no record of how it ended"))
     }
 
     /// Asks the shim to kill the VMM, whatever its policy is, and waits until all is gone.
@@ -319,36 +318,42 @@ impl Shim {
     /// # Errors
     /// As [`Shim::exited`].
     pub async fn end(&mut self) -> Result<ExitRecord> {
-        use tokio::io::AsyncWriteExt;
-        // An error means that it is gone, which is seen below.
-        let _ = self.channel.get_mut().write_all(&[Order::END]).await;
+        // An error means that it is gone, which is seen next.
+        let _ = self.channel.write_all(&[Order::END]).await;
         self.exited().await
     }
 
     async fn started(&mut self) -> Result<()> {
-        let mut line = Vec::new();
-        (&mut self.channel)
-            .take(REPORT_LIMIT)
-            .read_until(b'\n', &mut line)
-            .await
-            .map_err(Error::io("read from the shim"))?;
-        if line.is_empty() {
-            return Err(Error::Protocol(
-                "ended before it started anything; is the program given as the shim one?",
-            ));
-        }
-        match serde_json::from_slice(&line)
-            .map_err(|_| Error::Protocol("said something that is no report"))?
-        {
+        let silent = "ended before it started anything; is the program that was named as the shim one?";
+        match self.report().await?.ok_or(Error::Protocol(silent))? {
             Report::Started { missing } => {
                 self.missing = missing;
                 Ok(())
             }
             Report::Failed { what } => {
                 if let Some(monitor) = &mut self.monitor {
-                    let _ = monitor.wait().await;
+                    monitor.wait().await.map_err(Error::io("wait for the shim"))?;
                 }
                 Err(Error::Setup(what))
+            }
+            Report::Ended { .. } => Err(Error::Protocol("ended before it said that the program runs")),
+        }
+    }
+
+    /// The next thing that the shim says; `None` at its end. What was read of a line survives a drop.
+    async fn report(&mut self) -> Result<Option<Report>> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                let report = serde_json::from_slice(&line);
+                return report.map(Some).map_err(|_| Error::Protocol("said something that is no report"));
+            }
+            if self.unread.len() > REPORT_LIMIT {
+                return Err(Error::Protocol("said more than a report can hold"));
+            }
+            // A reset is the end of a shim that had not read everything.
+            if !matches!(self.channel.read_buf(&mut self.unread).await, Ok(length) if length > 0) {
+                return Ok(None);
             }
         }
     }
