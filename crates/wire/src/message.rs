@@ -461,8 +461,10 @@ pub enum FailureKind {
     Io,
 }
 
-/// The main process of an execution ended, and what its pipes held then was sent before this. What its
-/// children that run on print later is dropped.
+/// The main process of an execution ended. What its pipes held then was sent before, the streams of its
+/// output were ended, and the host has consumed (or reset) them: so this is always the last of an
+/// execution, and a host that does not read the output does not learn the exit. What children that run on
+/// print later is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     /// Which execution.
