@@ -1,5 +1,34 @@
-//! The workflow language, pure
+//! The workflow language, pure.
+//!
+//! Purpose: text of a workflow to a checked model, to a plan of jobs, to the jobs themselves; the rows
+//! and files by which steps speak; masking. No I/O: who has a machine answers what this crate asks.
+//! Owner: `exec`, the runner and the linter call it.
+//!
+//! Invariants
+//! - Everything that is wrong is collected, with its place; nothing stops at the first fault.
+//! - What is understood but not yet possible is an error of [`support`], never silence.
+//! - All input is foreign: sizes, depths and counts are capped, no input panics.
+//!
+//! ```text
+//! Source ──parse──▶ Workflow ──Plan::new──▶ Plan ──support──▶ ok ──┐
+//!                                             │                    │ needs are done
+//!                                             └──expand(job, results, contexts)──▶ [ExpandedJob]
+//! ```
 
 pub mod command;
 pub mod envfile;
+mod expr;
 pub mod mask;
+mod model;
+mod shell;
+mod uses;
+mod value;
+
+pub use expr::{Condition, ContextName, Contexts, Eval, EvalError, Expr, Query, Site, Status, Template};
+pub use model::{
+    Data, DataKind, Defaults, Input, InputKind, Job, Matrix, OtherKey, RunsOn, Step, StepAction, Strategy,
+    Trigger, Variable, Workflow,
+};
+pub use shell::{Shell, UnknownShell};
+pub use uses::{BadUses, Uses};
+pub use value::{Object, Value, number_text};

@@ -1,0 +1,201 @@
+//! The tree of an expression.
+//!
+//! Purpose: what the parser makes and `eval` walks. Owner: a template or condition of the model.
+//! Invariants: depth is at most [`MAX_DEPTH`] (chains of `&&`, `||` and of properties are flat), so that
+//! recursion over a tree, also to drop it, is safe; every node has its place in the source.
+
+use std::fmt;
+
+use doc::{Source, Span};
+
+use super::{ContextName, function::Function};
+use crate::value::number_text;
+
+/// Deepest nesting of an expression; GitHub allows 50.
+pub(crate) const MAX_DEPTH: usize = 50;
+
+/// Longest text of one expression, in bytes; GitHub allows 21,000 characters.
+pub(crate) const MAX_LENGTH: usize = 64 << 10;
+
+/// A checked expression.
+#[derive(Clone, Debug)]
+pub struct Expr {
+    pub(crate) source: Source,
+    pub(crate) root: Ast,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Ast {
+    pub(crate) span: Span,
+    pub(crate) kind: AstKind,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AstKind {
+    Null,
+    Bool(bool),
+    Number(f64),
+    Text(String),
+    Context(ContextName),
+    Access { base: Box<Ast>, path: Vec<Accessor> },
+    Call { function: Function, args: Vec<Ast> },
+    Not(Box<Ast>),
+    And(Vec<Ast>),
+    Or(Vec<Ast>),
+    Compare { op: Comparison, left: Box<Ast>, right: Box<Ast> },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Accessor {
+    Name(String),
+    Index(Ast),
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+}
+
+impl Comparison {
+    fn symbol(self) -> &'static str {
+        match self {
+            Comparison::Equal => "==",
+            Comparison::NotEqual => "!=",
+            Comparison::Less => "<",
+            Comparison::LessEqual => "<=",
+            Comparison::Greater => ">",
+            Comparison::GreaterEqual => ">=",
+        }
+    }
+
+    /// How tightly it binds; the parser and the printer share it.
+    pub(crate) fn power(self) -> u8 {
+        match self {
+            Comparison::Equal | Comparison::NotEqual => 3,
+            _ => 4,
+        }
+    }
+}
+
+impl Expr {
+    /// Whether a status function occurs anywhere, so that `if` is not wrapped in `success()`.
+    pub fn has_status_function(&self) -> bool {
+        self.any(&mut |kind| matches!(kind, AstKind::Call { function, .. } if function.is_status()))
+    }
+
+    /// Whether it looks at this context.
+    pub fn mentions(&self, context: ContextName) -> bool {
+        self.any(&mut |kind| matches!(kind, AstKind::Context(found) if *found == context))
+    }
+
+    /// The place of the whole expression.
+    pub fn span(&self) -> Span {
+        self.root.span
+    }
+
+    fn any(&self, test: &mut dyn FnMut(&AstKind) -> bool) -> bool {
+        self.root.any(test)
+    }
+}
+
+impl Ast {
+    fn any(&self, test: &mut dyn FnMut(&AstKind) -> bool) -> bool {
+        test(&self.kind)
+            || match &self.kind {
+                AstKind::Access { base, path } => {
+                    base.any(test)
+                        || path.iter().any(|accessor| match accessor {
+                            Accessor::Index(index) => index.any(test),
+                            Accessor::Name(_) | Accessor::All => false,
+                        })
+                }
+                AstKind::Call { args: items, .. } | AstKind::And(items) | AstKind::Or(items) => {
+                    items.iter().any(|item| item.any(test))
+                }
+                AstKind::Not(inner) => inner.any(test),
+                AstKind::Compare { left, right, .. } => left.any(test) || right.any(test),
+                AstKind::Null
+                | AstKind::Bool(_)
+                | AstKind::Number(_)
+                | AstKind::Text(_)
+                | AstKind::Context(_) => false,
+            }
+    }
+
+    fn power(&self) -> u8 {
+        match &self.kind {
+            AstKind::Or(_) => 1,
+            AstKind::And(_) => 2,
+            AstKind::Compare { op, .. } => op.power(),
+            AstKind::Not(_) => 5,
+            _ => 6,
+        }
+    }
+
+    /// Prints `self` in brackets when it binds less tightly than `power`.
+    fn print(&self, f: &mut fmt::Formatter<'_>, power: u8) -> fmt::Result {
+        if self.power() < power {
+            f.write_str("(")?;
+            self.print(f, 0)?;
+            return f.write_str(")");
+        }
+        match &self.kind {
+            AstKind::Null => f.write_str("null"),
+            AstKind::Bool(value) => write!(f, "{value}"),
+            AstKind::Number(number) => f.write_str(&number_text(*number)),
+            AstKind::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),
+            AstKind::Context(name) => f.write_str(name.name()),
+            AstKind::Access { base, path } => {
+                base.print(f, 6)?;
+                path.iter().try_for_each(|accessor| match accessor {
+                    Accessor::Name(name) => write!(f, ".{name}"),
+                    Accessor::All => f.write_str(".*"),
+                    Accessor::Index(index) => {
+                        f.write_str("[")?;
+                        index.print(f, 0)?;
+                        f.write_str("]")
+                    }
+                })
+            }
+            AstKind::Call { function, args } => {
+                write!(f, "{}(", function.name())?;
+                separated(f, args, ", ", 0)?;
+                f.write_str(")")
+            }
+            AstKind::Not(inner) => {
+                f.write_str("!")?;
+                inner.print(f, 5)
+            }
+            AstKind::And(items) => separated(f, items, " && ", 3),
+            AstKind::Or(items) => separated(f, items, " || ", 2),
+            AstKind::Compare { op, left, right } => {
+                left.print(f, op.power())?;
+                write!(f, " {} ", op.symbol())?;
+                right.print(f, op.power() + 1)
+            }
+        }
+    }
+}
+
+fn separated(f: &mut fmt::Formatter<'_>, items: &[Ast], between: &str, power: u8) -> fmt::Result {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            f.write_str(between)?;
+        }
+        item.print(f, power)?;
+    }
+    Ok(())
+}
+
+/// The expression in a canonical form that parses to the same tree.
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.root.print(f, 0)
+    }
+}

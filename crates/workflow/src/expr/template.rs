@@ -1,0 +1,284 @@
+//! Text with expressions in it, and conditions.
+//!
+//! Purpose: what stands in the model wherever `${{ … }}` may. Owner: the model.
+//! Invariants: parsed once, when the workflow is read; a template that is one expression keeps the
+//! expression's kind, any other gives text.
+
+use doc::{Diagnostic, Locator, Node, Scalar, Source, Span};
+
+use super::{Contexts, Eval, EvalError, Expr, Site, eval::MAX_RESULT, function::Fault, parser};
+use crate::Value;
+
+/// Text that may hold expressions.
+#[derive(Clone, Debug)]
+pub struct Template {
+    text: String,
+    source: Source,
+    span: Span,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(String),
+    Expr(Expr),
+}
+
+/// A scalar of the document that templates are made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Host<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) span: Span,
+    pub(crate) scalar: &'a Scalar,
+}
+
+impl<'a> Host<'a> {
+    /// The scalar of a node, if it is one.
+    pub(crate) fn of(source: &'a Source, node: &'a Node) -> Option<Host<'a>> {
+        node.scalar().map(|scalar| Host { source, span: node.span, scalar })
+    }
+
+    fn locator(&self) -> Locator {
+        Locator::new(self.source, self.span, self.scalar)
+    }
+}
+
+impl Template {
+    /// Parses a scalar; faults go to `faults` and leave the faulty expression out.
+    pub(crate) fn parse(host: Host<'_>, site: Site, faults: &mut Vec<Diagnostic>) -> Template {
+        let text = host.scalar.text.clone();
+        let mut parts = Vec::new();
+        let mut rest = 0;
+        let mut locator = None;
+        while let Some(open) = text[rest..].find("${{").map(|at| rest + at) {
+            if open > rest {
+                parts.push(Part::Text(text[rest..open].to_owned()));
+            }
+            let locator = locator.get_or_insert_with(|| host.locator());
+            let inner = open + 3;
+            let Some(length) = close(&text[inner..]) else {
+                faults.push(
+                    Diagnostic::error("`${{` is not closed")
+                        .at(host.source, locator.locate(open, inner))
+                        .label("it begins here")
+                        .help("close it with `}}`"),
+                );
+                rest = text.len();
+                break;
+            };
+            match parser::parse(&text[inner..inner + length], inner, locator, host.source, site) {
+                Ok(expr) => parts.push(Part::Expr(expr)),
+                Err(found) => faults.extend(found),
+            }
+            rest = inner + length + 2;
+        }
+        if rest < text.len() {
+            parts.push(Part::Text(text[rest..].to_owned()));
+        }
+        Template { text, source: host.source.clone(), span: host.span, parts }
+    }
+
+    /// The text as written, expressions unevaluated.
+    pub fn raw(&self) -> &str {
+        &self.text
+    }
+
+    /// The text, if there is no expression in it.
+    pub fn literal(&self) -> Option<&str> {
+        let plain = self.parts.iter().all(|part| matches!(part, Part::Text(_)));
+        plain.then_some(self.text.as_str())
+    }
+
+    /// The document that it stands in.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Its expressions, in order.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Expr(expr) => Some(expr),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The value: that of the expression if there is nothing else, text otherwise.
+    ///
+    /// # Errors
+    /// As [`Expr::eval`].
+    pub fn eval(&self, contexts: &Contexts) -> Result<Eval, EvalError> {
+        if let [Part::Expr(expr)] = self.parts.as_slice() {
+            return expr.eval(contexts);
+        }
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Expr(expr) => match expr.eval(contexts)? {
+                    Eval::Value(value) => out.push_str(&value.to_text()),
+                    Eval::Need(query) => return Ok(Eval::Need(query)),
+                },
+            }
+            if out.len() > MAX_RESULT {
+                return Err(EvalError {
+                    kind: Fault::TooLarge { limit: MAX_RESULT },
+                    source_text: self.source.clone(),
+                    span: self.span,
+                });
+            }
+        }
+        Ok(Eval::Value(out.into()))
+    }
+
+    /// The value as text.
+    ///
+    /// # Errors
+    /// As [`Expr::eval`].
+    pub fn eval_text(&self, contexts: &Contexts) -> Result<Eval<String>, EvalError> {
+        Ok(self.eval(contexts)?.map(|value| value.to_text().as_ref().to_owned()))
+    }
+}
+
+/// Where the expression ends: the next `}}` outside of quotes.
+fn close(text: &str) -> Option<usize> {
+    let mut quoted = false;
+    let bytes = text.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'\'' => quoted = !quoted,
+            b'}' if !quoted && bytes.get(at + 1) == Some(&b'}') => return Some(at),
+            _ => {}
+        }
+    }
+    // A quote that is never closed is a fault of the expression, better shown there.
+    if quoted { text.find("}}") } else { None }
+}
+
+/// An `if`: whether a job or step runs.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    test: Test,
+    /// Whether `success()` has to hold as well, because no status function is in it.
+    implied: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Test {
+    /// There is no `if`, or an empty one.
+    Absent,
+    Expr(Expr),
+    /// Text around an expression: text is true.
+    Text(Template),
+}
+
+impl Default for Condition {
+    fn default() -> Condition {
+        Condition { test: Test::Absent, implied: true }
+    }
+}
+
+impl Condition {
+    /// Parses an `if`, with or without `${{ }}`.
+    pub(crate) fn parse(host: Host<'_>, site: Site, faults: &mut Vec<Diagnostic>) -> Condition {
+        let text = host.scalar.text.as_str();
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            return Condition::default();
+        }
+        if !trimmed.contains("${{") {
+            return match parser::parse(text, 0, &host.locator(), host.source, site) {
+                Ok(expr) => Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) },
+                Err(found) => {
+                    faults.extend(found);
+                    Condition::default()
+                }
+            };
+        }
+        let before = faults.len();
+        let template = Template::parse(host, site, faults);
+        let mut exprs = template.parts.iter().filter(|part| match part {
+            Part::Text(text) => !text.trim().is_empty(),
+            Part::Expr(_) => true,
+        });
+        if let (Some(Part::Expr(expr)), None) = (exprs.next(), exprs.next()) {
+            let expr = expr.clone();
+            return Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) };
+        }
+        if faults.len() == before {
+            faults.push(
+                Diagnostic::warning("this `if` is always true: text stands around the expression")
+                    .at(host.source, host.span)
+                    .label("text that is not empty is true")
+                    .help(format!("write it as one expression: `{}`", unwrapped(trimmed))),
+            );
+        }
+        let implied = !template.exprs().any(Expr::has_status_function);
+        Condition { test: Test::Text(template), implied }
+    }
+
+    /// Whether it holds.
+    ///
+    /// # Errors
+    /// As [`Expr::eval`].
+    pub fn eval(&self, contexts: &Contexts) -> Result<Eval<bool>, EvalError> {
+        if self.implied && !contexts.status().success {
+            return Ok(Eval::Value(false));
+        }
+        Ok(match &self.test {
+            Test::Absent => Eval::Value(true),
+            Test::Expr(expr) => expr.eval(contexts)?.map(|value| value.truthy()),
+            Test::Text(template) => template.eval(contexts)?.map(|value| value.truthy()),
+        })
+    }
+
+    /// Whether it looks at this context.
+    pub fn mentions(&self, context: super::ContextName) -> bool {
+        match &self.test {
+            Test::Absent => false,
+            Test::Expr(expr) => expr.mentions(context),
+            Test::Text(template) => template.exprs().any(|expr| expr.mentions(context)),
+        }
+    }
+
+    /// Whether a status function is in it, so that it can hold after a failure or a cancel.
+    pub fn has_status_function(&self) -> bool {
+        !self.implied
+    }
+}
+
+fn unwrapped(text: &str) -> String {
+    text.replace("${{", "").replace("}}", "").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl Template {
+    /// A template of plain text, for values that come from elsewhere than a document.
+    pub fn of_text(text: impl Into<String>) -> Template {
+        let text = text.into();
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::Text(text.clone())] };
+        Template { source: Source::new("", ""), span: Span::default(), text, parts }
+    }
+
+    /// The expression, if the template is nothing else.
+    pub fn single(&self) -> Option<&Expr> {
+        match self.parts.as_slice() {
+            [Part::Expr(expr)] => Some(expr),
+            _ => None,
+        }
+    }
+
+    /// A constant of a scalar with its kind: numbers and booleans of the document stay such.
+    pub(crate) fn typed_literal(&self, scalar: &Scalar) -> Option<Value> {
+        self.literal()?;
+        Some(match scalar.typed {
+            doc::Typed::Null => Value::Null,
+            doc::Typed::Bool(value) => Value::Bool(value),
+            doc::Typed::Number(number) => Value::Number(number),
+            doc::Typed::Text => Value::text(scalar.text.as_str()),
+        })
+    }
+}
