@@ -19,6 +19,8 @@ const RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1 -Cdebug-assertions \
     -Coverflow-checks";
 
+const HOST_TARGET: &str = "x86_64-unknown-linux-gnu";
+
 /// Runs the task with the words after its name.
 pub(crate) fn task(words: &[String]) -> Result<()> {
     let mut seconds = 60;
@@ -57,7 +59,11 @@ pub(crate) fn targets() -> Result<Vec<String>> {
 /// Builds the targets and runs each of these for so many seconds.
 pub(crate) fn fuzz(names: &[String], seconds: u32) -> Result<()> {
     let target_dir = target_dir()?.join("fuzz");
-    run(cargo(&["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bins"])
+    // with a named target the flags stay away from build scripts and macros
+    let mut build =
+        cargo(&["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bins"]);
+    run(build
+        .args(["--target", HOST_TARGET])
         .env("RUSTFLAGS", RUSTFLAGS)
         .env("CARGO_TARGET_DIR", &target_dir))?;
     let mut crashed = Vec::new();
@@ -81,7 +87,7 @@ fn one(target_dir: &Path, name: &str, seconds: u32) -> Result<()> {
     for dir in [&scratch, &artifacts, &kept] {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }
-    let mut fuzz = command(target_dir.join("release").join(name), &[]);
+    let mut fuzz = command(target_dir.join(HOST_TARGET).join("release").join(name), &[]);
     fuzz.arg(&scratch).arg(&kept).arg(format!("-artifact_prefix={}/", artifacts.display())).args([
         format!("-max_total_time={seconds}"),
         "-timeout=10".to_owned(),
