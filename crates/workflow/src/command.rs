@@ -248,10 +248,9 @@ impl<'a> Raw<'a> {
     /// The value of a property, if it has one that is not empty.
     fn property(&self, key: &str) -> Option<String> {
         let (separator, escapes) = match self.form {
-            Form::Colons => (
-                ',',
-                &[("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%")] as &[_],
-            ),
+            Form::Colons => {
+                (',', &[("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%")] as &[_])
+            }
             Form::Brackets => {
                 (';', &[("%0D", "\r"), ("%0A", "\n"), ("%3B", ";"), ("%5D", "]"), ("%25", "%")] as &[_])
             }
@@ -361,7 +360,9 @@ mod tests {
 
     #[test]
     fn other_rows_are_text() {
-        for row in ["", "::", "::::", ":: ::", "x ::group::y", "::unknown::y", "::group", "##[group", "# [group]x"] {
+        for row in
+            ["", "::", "::::", ":: ::", "x ::group::y", "::unknown::y", "::group", "##[group", "# [group]x"]
+        {
             assert_eq!(Reader::new().read(row), Row::Text(row));
         }
     }
@@ -375,7 +376,10 @@ mod tests {
         assert_eq!(reader.read("::tok::"), Row::Command(Command::Nothing));
         assert_eq!(reader.read("::add-mask::x"), Row::Command(Command::AddMask("x".to_owned())));
         assert_eq!(reader.read("::stop-commands::"), Row::Bad("::stop-commands::", Reason::Token));
-        assert_eq!(reader.read("::stop-commands::add-mask"), Row::Bad("::stop-commands::add-mask", Reason::Token));
+        assert_eq!(
+            reader.read("::stop-commands::add-mask"),
+            Row::Bad("::stop-commands::add-mask", Reason::Token)
+        );
     }
 
     #[test]

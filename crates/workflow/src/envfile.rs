@@ -193,11 +193,7 @@ impl<'a> Rows<'a> {
                 }
                 Some(_) => {}
                 None => {
-                    return Err(Error::NoEnd {
-                        line: first,
-                        name: shown(name),
-                        delimiter: shown(delimiter),
-                    });
+                    return Err(Error::NoEnd { line: first, name: shown(name), delimiter: shown(delimiter) });
                 }
             }
         }
@@ -262,7 +258,10 @@ mod tests {
     fn long_values_work_and_endless_ones_are_refused() {
         let long = "x".repeat(MAX_VALUE);
         assert_eq!(read(&format!("a={long}")).unwrap()[0].1, long);
-        assert_eq!(read(&format!("a={long}x")).unwrap_err(), "line 1: the value is longer than 1048576 bytes");
+        assert_eq!(
+            read(&format!("a={long}x")).unwrap_err(),
+            "line 1: the value is longer than 1048576 bytes"
+        );
         assert!(read(&format!("a<<E\n{long}x\nE")).is_err());
         assert_eq!(variables(&vec![b'\n'; MAX_FILE + 1]), Err(Error::Large));
         assert_eq!(read(&"a=\n".repeat(MAX_ENTRIES + 1)).unwrap_err(), "line 10001: more than 10000 entries");

@@ -17,18 +17,28 @@
 
 pub mod command;
 pub mod envfile;
+mod expand;
 mod expr;
 pub mod mask;
+mod matrix;
 mod model;
+mod outcome;
+mod plan;
 mod shell;
+pub mod support;
 mod uses;
 mod value;
 
+pub use expand::{
+    ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surroundings, Verdict, minutes, minutes_of,
+};
 pub use expr::{Condition, ContextName, Contexts, Eval, EvalError, Expr, Query, Site, Status, Template};
 pub use model::{
     Data, DataKind, Defaults, Input, InputKind, Job, Matrix, OtherKey, RunsOn, Step, StepAction, Strategy,
     Trigger, Variable, Workflow,
 };
+pub use outcome::{Conclusion, JobResult, Results};
+pub use plan::{Plan, RunState, UnknownJob};
 pub use shell::{Shell, UnknownShell};
 pub use uses::{BadUses, Uses};
 pub use value::{Object, Value, number_text};

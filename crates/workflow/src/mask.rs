@@ -131,7 +131,11 @@ fn forms(value: &str, mut each: impl FnMut(String)) {
         return;
     }
     if value.contains('\n') {
-        value.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE).for_each(|line| each(line.to_owned()));
+        value
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.len() >= MIN_LINE)
+            .for_each(|line| each(line.to_owned()));
     }
     each(value.to_owned());
 }

@@ -50,7 +50,11 @@ impl Uses {
             return Err(BadUses::Expression);
         }
         if let Some(image) = text.strip_prefix("docker://") {
-            return if image.is_empty() { Err(BadUses::NoRepository) } else { Ok(Uses::Image(image.to_owned())) };
+            return if image.is_empty() {
+                Err(BadUses::NoRepository)
+            } else {
+                Ok(Uses::Image(image.to_owned()))
+            };
         }
         if text == "." || text.starts_with("./") || text.starts_with("../") {
             return Ok(Uses::Local(text.to_owned()));

@@ -214,7 +214,11 @@ fn item(items: &[Value], index: f64) -> Value {
     if !(index >= 0.0 && index < 9e15) {
         return Value::Null;
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked; GitHub rounds down")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked; GitHub rounds down"
+    )]
     let index = index as usize;
     items.get(index).cloned().unwrap_or_default()
 }

@@ -65,9 +65,7 @@ impl Expr {
         match (Evaluator { contexts }).eval(&self.root) {
             Ok(result) => Ok(Eval::Value(result.value)),
             Err(Stop::Need(query)) => Ok(Eval::Need(query)),
-            Err(Stop::Fault(kind, span)) => {
-                Err(EvalError { kind, source_text: self.source.clone(), span })
-            }
+            Err(Stop::Fault(kind, span)) => Err(EvalError { kind, source_text: self.source.clone(), span }),
         }
     }
 }

@@ -167,9 +167,7 @@ pub(crate) fn from_json(value: &Value) -> Result<Value, Fault> {
     let text = value.to_text();
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(json) => Ok(Value::from_json(&json)),
-        Err(error) => {
-            Err(Fault::NotJson { kind: value.kind(), line: error.line(), column: error.column() })
-        }
+        Err(error) => Err(Fault::NotJson { kind: value.kind(), line: error.line(), column: error.column() }),
     }
 }
 

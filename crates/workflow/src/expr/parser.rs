@@ -35,14 +35,22 @@ pub(crate) fn parse(
         ]);
     }
     let tokens = lexer::tokens(text).map_err(|error| {
-        let mut diagnostic =
-            Diagnostic::error(error.message).at(source, place(error.at)).label(error.label);
+        let mut diagnostic = Diagnostic::error(error.message).at(source, place(error.at)).label(error.label);
         diagnostic.help.extend(error.help);
         vec![diagnostic]
     })?;
     let end = text.trim_end().len();
-    let mut parser =
-        Parser { tokens, at: 0, place: &place, end, source, site, depth: 0, comparisons: 0, faults: Vec::new() };
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        place: &place,
+        end,
+        source,
+        site,
+        depth: 0,
+        comparisons: 0,
+        faults: Vec::new(),
+    };
     if parser.tokens.is_empty() {
         return Err(vec![
             Diagnostic::error("an expression is missing")
@@ -227,7 +235,11 @@ impl Parser<'_> {
                 break;
             }
         }
-        Ok(if path.is_empty() { base } else { Ast { span, kind: AstKind::Access { base: Box::new(base), path } } })
+        Ok(if path.is_empty() {
+            base
+        } else {
+            Ast { span, kind: AstKind::Access { base: Box::new(base), path } }
+        })
     }
 
     fn primary(&mut self) -> Parsed<Ast> {
@@ -288,11 +300,8 @@ impl Parser<'_> {
         if !self.site.allows(function) {
             let place = if function.is_status() { "`if`" } else { "a step" };
             self.faults.push(
-                self.error(
-                    format!("`{}` is not available in {}", function.name(), self.site.name()),
-                    whole,
-                )
-                .label(format!("only in {place}")),
+                self.error(format!("`{}` is not available in {}", function.name(), self.site.name()), whole)
+                    .label(format!("only in {place}")),
             );
         }
         Ok(Ast { span: whole, kind: AstKind::Call { function, args } })
@@ -311,8 +320,9 @@ impl Parser<'_> {
 
     fn context(&mut self, name: &str, span: Span) -> AstKind {
         let allowed = self.site.contexts();
-        let names =
-            || ContextName::NAMES.iter().filter(|(_, context)| allowed.contains(context)).map(|(name, _)| *name);
+        let names = || {
+            ContextName::NAMES.iter().filter(|(_, context)| allowed.contains(context)).map(|(name, _)| *name)
+        };
         match ContextName::parse(name) {
             Some(context) if allowed.contains(&context) => return AstKind::Context(context),
             Some(context) => {
@@ -327,7 +337,8 @@ impl Parser<'_> {
                 );
             }
             None => {
-                let fault = self.error(format!("there is no context `{name}`"), span).label("unknown context");
+                let fault =
+                    self.error(format!("there is no context `{name}`"), span).label("unknown context");
                 let fault = if Function::parse(name).is_some() {
                     fault.help(format!("a function is called with brackets: `{name}()`"))
                 } else {

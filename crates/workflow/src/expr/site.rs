@@ -102,7 +102,9 @@ impl Site {
 
     pub(crate) fn allows(self, function: Function) -> bool {
         match function {
-            Function::Success | Function::Failure | Function::Always | Function::Cancelled => self.has_status(),
+            Function::Success | Function::Failure | Function::Always | Function::Cancelled => {
+                self.has_status()
+            }
             Function::HashFiles => self.has_files(),
             _ => true,
         }

@@ -95,7 +95,8 @@ impl Automaton {
         for node in 0..self.nodes.len() {
             for edge in self.nodes[node].edges() {
                 let (byte, child) = self.edges[edge];
-                let fail = if node == 0 { State::ROOT } else { self.next(State(self.nodes[node].fail), byte) };
+                let fail =
+                    if node == 0 { State::ROOT } else { self.next(State(self.nodes[node].fail), byte) };
                 let suffix = self.nodes[fail.0 as usize];
                 let child = &mut self.nodes[child as usize];
                 child.fail = fail.0;

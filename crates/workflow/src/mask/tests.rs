@@ -119,8 +119,11 @@ fn cuts(text: &str) -> Vec<usize> {
 }
 
 fn small_text(max: usize) -> impl Strategy<Value = String> {
-    proptest::collection::vec(prop_oneof![4 => Just('a'), 4 => Just('b'), 1 => Just('\n'), 1 => Just('é')], 0..max)
-        .prop_map(|chars| chars.into_iter().collect())
+    proptest::collection::vec(
+        prop_oneof![4 => Just('a'), 4 => Just('b'), 1 => Just('\n'), 1 => Just('é')],
+        0..max,
+    )
+    .prop_map(|chars| chars.into_iter().collect())
 }
 
 proptest! {

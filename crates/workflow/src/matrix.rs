@@ -1,0 +1,291 @@
+//! The cells of a matrix.
+//!
+//! Purpose: GitHub's rules. The product of the axes in their order, the last one fastest; then
+//! `exclude` (an entry removes the cells that agree with all of its values); then `include`: an entry
+//! is added to every cell of the product whose own axes it does not change, and where there is none it
+//! becomes a cell of its own. Owner: `expand`.
+//! Invariants: an entry may overwrite what an earlier entry added, never an axis; at most [`MAX_CELLS`].
+
+use doc::{Diagnostic, Source, Span, Spanned};
+
+use crate::{Contexts, Data, DataKind, Eval, Matrix, MatrixFilter, Object, Value};
+
+/// Most jobs of one matrix; GitHub allows 256 a run, Forgejo has no limit of its own.
+pub(crate) const MAX_CELLS: usize = 1024;
+
+/// One job's values, in order; how many of them come from the axes.
+#[derive(Clone, Default)]
+pub(crate) struct Cell {
+    values: Vec<(String, Value)>,
+    axes: usize,
+}
+
+impl Cell {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
+        match self.values.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((_, old)) => *old = value,
+            None => self.values.push((name.to_owned(), value)),
+        }
+    }
+
+    /// The `matrix` context; null without a matrix.
+    pub(crate) fn to_value(&self) -> Value {
+        if self.values.is_empty() {
+            return Value::Null;
+        }
+        self.values.iter().map(|(name, value)| (name.as_str(), value.clone())).collect::<Object>().into()
+    }
+}
+
+type Faults = Vec<Diagnostic>;
+type Entry = Vec<(String, Value)>;
+
+/// All cells, at least one.
+pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Result<Vec<Cell>, Faults> {
+    let (axes, include, exclude, span) = match matrix {
+        Matrix::Expr(template) => {
+            let span = template.span();
+            let value = settle(template.eval(contexts))?;
+            from_value(&value)
+                .map_err(|message| {
+                    vec![Diagnostic::error(message).at(source, span).label("the value of this expression")]
+                })?
+                .with(span)
+        }
+        Matrix::Written { axes, include, exclude, span } => {
+            let mut found = Vec::new();
+            for (name, data) in axes {
+                found.push((name.value.clone(), axis(name, data, source, contexts)?));
+            }
+            let entries = |data: &Option<Data>, name: &str| match data {
+                Some(data) => entries(data, name, source, contexts),
+                None => Ok(Vec::new()),
+            };
+            (found, entries(include, "include")?, entries(exclude, "exclude")?, *span)
+        }
+    };
+    let cells = combine(&axes, &include, &exclude).map_err(|message| {
+        vec![
+            Diagnostic::error(message)
+                .at(source, span)
+                .label("this matrix")
+                .help("split it over several jobs"),
+        ]
+    })?;
+    if cells.is_empty() {
+        return Err(vec![
+            Diagnostic::error("the matrix has no jobs").at(source, span).label("nothing is left of it"),
+        ]);
+    }
+    Ok(cells)
+}
+
+struct Parts {
+    axes: Vec<(String, Vec<Value>)>,
+    include: Vec<Entry>,
+    exclude: Vec<Entry>,
+}
+
+impl Parts {
+    #[expect(clippy::type_complexity, reason = "taken apart at once by its one caller")]
+    fn with(self, span: Span) -> (Vec<(String, Vec<Value>)>, Vec<Entry>, Vec<Entry>, Span) {
+        (self.axes, self.include, self.exclude, span)
+    }
+}
+
+/// A matrix that is one expression.
+fn from_value(value: &Value) -> Result<Parts, String> {
+    let Value::Object(object) = value else {
+        return Err(format!("a matrix is a map of lists, this is {}", value.kind()));
+    };
+    let mut parts = Parts { axes: Vec::new(), include: Vec::new(), exclude: Vec::new() };
+    for (name, value) in object.iter() {
+        let Value::Array(items) = value else {
+            return Err(format!("`{name}` of a matrix is a list, this is {}", value.kind()));
+        };
+        match name {
+            "include" => parts.include = objects(name, items)?,
+            "exclude" => parts.exclude = objects(name, items)?,
+            _ if items.is_empty() => return Err(format!("`{name}` of the matrix is empty")),
+            _ => parts.axes.push((name.to_owned(), items.as_ref().clone())),
+        }
+    }
+    Ok(parts)
+}
+
+fn objects(name: &str, items: &[Value]) -> Result<Vec<Entry>, String> {
+    let entry = |item: &Value| match item {
+        Value::Object(object) => {
+            Ok(object.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect())
+        }
+        other => Err(format!("`{name}` is a list of maps, this holds {}", other.kind())),
+    };
+    items.iter().map(entry).collect()
+}
+
+fn axis(
+    name: &Spanned<String>,
+    data: &Data,
+    source: &Source,
+    contexts: &Contexts,
+) -> Result<Vec<Value>, Faults> {
+    match value(data, contexts)? {
+        Value::Array(items) if !items.is_empty() => Ok(items.as_ref().clone()),
+        other => {
+            let message = match other {
+                Value::Array(_) => format!("`{}` of the matrix is empty", name.value),
+                other => format!("`{}` of a matrix is a list, this is {}", name.value, other.kind()),
+            };
+            Err(vec![Diagnostic::error(message).at(source, data.span).label("expected a list of values")])
+        }
+    }
+}
+
+fn entries(data: &Data, name: &str, source: &Source, contexts: &Contexts) -> Result<Vec<Entry>, Faults> {
+    let value = value(data, contexts)?;
+    let result = match &value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) => objects(name, items),
+        other => Err(format!("`{name}` is a list of maps, this is {}", other.kind())),
+    };
+    result.map_err(|message| {
+        vec![Diagnostic::error(message).at(source, data.span).label("expected a list of maps")]
+    })
+}
+
+/// A value of the document, its expressions evaluated.
+pub(crate) fn value(data: &Data, contexts: &Contexts) -> Result<Value, Faults> {
+    Ok(match &data.kind {
+        DataKind::Value(value) => value.clone(),
+        DataKind::Template(template) => settle(template.eval(contexts))?,
+        DataKind::List(items) => {
+            let items: Result<Vec<_>, _> = items.iter().map(|item| value(item, contexts)).collect();
+            items?.into()
+        }
+        DataKind::Map(entries) => {
+            let mut object = Object::new();
+            for (name, data) in entries {
+                object.insert(name.value.as_str(), value(data, contexts)?);
+            }
+            object.into()
+        }
+    })
+}
+
+fn settle(result: Result<Eval, crate::EvalError>) -> Result<Value, Faults> {
+    match result {
+        Ok(Eval::Value(value)) => Ok(value),
+        Ok(Eval::Need(_)) => Err(vec![Diagnostic::error("`hashFiles` is not available in a matrix")]),
+        Err(error) => Err(vec![error.to_diagnostic()]),
+    }
+}
+
+fn combine(axes: &[(String, Vec<Value>)], include: &[Entry], exclude: &[Entry]) -> Result<Vec<Cell>, String> {
+    let too_many = || format!("the matrix has more than {MAX_CELLS} jobs");
+    let size = axes.iter().try_fold(1usize, |size, (_, values)| size.checked_mul(values.len()));
+    // Exclusions may bring a larger product below the limit, but the product has to be made first.
+    let size = size.filter(|size| *size <= MAX_CELLS * 64).ok_or_else(too_many)?;
+    let mut cells: Vec<Cell> = Vec::with_capacity(size);
+    if !axes.is_empty() {
+        cells.push(Cell::default());
+    }
+    for (name, values) in axes {
+        let mut longer = Vec::with_capacity(cells.len() * values.len());
+        for cell in &cells {
+            for value in values {
+                let mut cell = cell.clone();
+                cell.set(name, value.clone());
+                cell.axes = cell.values.len();
+                longer.push(cell);
+            }
+        }
+        cells = longer;
+    }
+    cells.retain(|cell| {
+        let excluded = |entry: &Entry| {
+            entry.iter().all(|(name, value)| cell.get(name).is_some_and(|own| matches(own, value)))
+        };
+        !exclude.iter().any(|entry| !entry.is_empty() && excluded(entry))
+    });
+    let product = cells.len();
+    for entry in include {
+        let mut added = false;
+        for cell in &mut cells[..product] {
+            let own = &cell.values[..cell.axes];
+            let keeps = |(name, value): &(String, Value)| {
+                let axis = own.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+                axis.is_none_or(|(_, own)| matches(own, value))
+            };
+            if entry.iter().all(keeps) {
+                let axes: Vec<String> = own.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+                for (name, value) in entry {
+                    if !axes.contains(&name.to_ascii_lowercase()) {
+                        cell.set(name, value.clone());
+                    }
+                }
+                added = true;
+            }
+        }
+        if !added {
+            let mut cell = Cell::default();
+            entry.iter().for_each(|(name, value)| cell.set(name, value.clone()));
+            cells.push(cell);
+        }
+        if cells.len() > MAX_CELLS {
+            return Err(too_many());
+        }
+    }
+    if cells.len() > MAX_CELLS { Err(too_many()) } else { Ok(cells) }
+}
+
+/// Whether two values of a matrix are the same, nested ones part by part; a map of the pattern may
+/// leave out what it does not care for.
+fn matches(own: &Value, pattern: &Value) -> bool {
+    match (own, pattern) {
+        (Value::Object(own), Value::Object(pattern)) => {
+            pattern.iter().all(|(name, value)| own.get(name).is_some_and(|own| matches(own, value)))
+        }
+        (Value::Array(own), Value::Array(pattern)) => {
+            own.len() == pattern.len()
+                && own.iter().zip(pattern.iter()).all(|(own, value)| matches(own, value))
+        }
+        (own, pattern) if own.is_primitive() && pattern.is_primitive() => own.loosely_equals(pattern),
+        _ => false,
+    }
+}
+
+/// Whether a cell has every value that is asked for; keys without case, several of one key are "or".
+pub(crate) fn passes(cell: &Cell, filters: &[MatrixFilter]) -> bool {
+    filters.iter().all(|filter| {
+        let same_key = |other: &&MatrixFilter| other.key.eq_ignore_ascii_case(&filter.key);
+        let Some(own) = cell.get(&filter.key) else { return false };
+        filters.iter().filter(same_key).any(|filter| *own.to_text() == *filter.value)
+    })
+}
+
+/// `job (a, b)`: the values of all primitives, nested ones flattened.
+pub(crate) fn name(id: &str, cell: &Cell) -> String {
+    let mut texts = Vec::new();
+    for (_, value) in &cell.values {
+        flatten(value, &mut texts);
+    }
+    if texts.is_empty() { id.to_owned() } else { format!("{id} ({})", texts.join(", ")) }
+}
+
+fn flatten(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| flatten(item, texts)),
+        Value::Object(object) => object.iter().for_each(|(_, value)| flatten(value, texts)),
+        Value::Null => {}
+        primitive => {
+            let text = primitive.to_text();
+            if !text.is_empty() {
+                texts.push(text.to_string());
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Which jobs, and in what order.
+//!
+//! Purpose: the graph of `needs`, checked: nothing missing, no cycle. Owner: whoever runs the workflow.
+//! Invariants: the order is topological, and the file's order where that leaves a choice; a job's needs
+//! are in the plan whenever the job is.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use doc::{Diagnostic, did_you_mean};
+
+use crate::{Conclusion, Job, Object, Results, Status, Value, Workflow};
+
+/// The jobs of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    workflow: Arc<Workflow>,
+    /// Indices into the workflow's jobs, needs before what needs them.
+    order: Vec<usize>,
+}
+
+/// A job that was asked for by name and is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no job `{name}` in {workflow}; {}", match .suggestion {
+    Some(near) => format!("did you mean `{near}`?"),
+    None => format!("there are {}", .jobs.join(", ")),
+})]
+pub struct UnknownJob {
+    /// What was asked for.
+    pub name: String,
+    /// The workflow's file.
+    pub workflow: String,
+    /// The job that was probably meant.
+    pub suggestion: Option<String>,
+    /// The jobs that there are.
+    pub jobs: Vec<String>,
+}
+
+impl Plan {
+    /// All jobs of a workflow.
+    ///
+    /// # Errors
+    /// Every need that names no job, and every cycle.
+    pub fn new(workflow: Arc<Workflow>) -> Result<Plan, Vec<Diagnostic>> {
+        let mut faults = missing(&workflow);
+        let order = order(&workflow);
+        if order.len() < workflow.jobs.len() && faults.is_empty() {
+            faults.push(cycle(&workflow, &order));
+        }
+        if faults.is_empty() { Ok(Plan { workflow, order }) } else { Err(faults) }
+    }
+
+    /// The plan of one job and all that it needs.
+    ///
+    /// # Errors
+    /// When there is no such job; ids are compared exactly.
+    pub fn select(&self, id: &str) -> Result<Plan, UnknownJob> {
+        if self.job(id).is_none() {
+            let jobs: Vec<_> = self.jobs().map(|job| job.id.value.clone()).collect();
+            return Err(UnknownJob {
+                name: id.to_owned(),
+                workflow: self.workflow.source.name().to_owned(),
+                suggestion: did_you_mean(id, jobs.iter().map(String::as_str)).map(str::to_owned),
+                jobs,
+            });
+        }
+        let mut wanted = self.ancestors(id);
+        wanted.insert(id.to_owned());
+        let kept = |index: &usize| wanted.contains(&self.workflow.jobs[*index].id.value);
+        Ok(Plan {
+            workflow: Arc::clone(&self.workflow),
+            order: self.order.iter().copied().filter(kept).collect(),
+        })
+    }
+
+    /// The workflow.
+    pub fn workflow(&self) -> &Arc<Workflow> {
+        &self.workflow
+    }
+
+    /// The jobs, needs before what needs them.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.order.iter().map(|index| &self.workflow.jobs[*index])
+    }
+
+    /// A job of the plan.
+    pub fn job(&self, id: &str) -> Option<&Job> {
+        self.jobs().find(|job| job.id.value == id)
+    }
+
+    /// Jobs that are not in `results` and whose needs all are: these can begin.
+    pub fn ready(&self, results: &Results) -> impl Iterator<Item = &Job> {
+        self.jobs().filter(|job| {
+            !results.contains_key(&job.id.value)
+                && job.needs.iter().all(|need| results.contains_key(&need.value))
+        })
+    }
+
+    /// All that a job needs, directly or not.
+    pub fn ancestors(&self, id: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<&str> = vec![id];
+        while let Some(job) = open.pop().and_then(|id| self.workflow.job(id)) {
+            for need in &job.needs {
+                if found.insert(need.value.clone()) {
+                    open.push(&need.value);
+                }
+            }
+        }
+        found
+    }
+
+    /// The `needs` context of a job: what it needs directly.
+    pub fn needs_context(&self, id: &str, results: &Results) -> Value {
+        let Some(job) = self.workflow.job(id) else { return Object::new().into() };
+        let needs =
+            job.needs.iter().filter_map(|need| Some((need.value.as_str(), results.get(&need.value)?)));
+        needs.map(|(id, result)| (id, result.to_value())).collect::<Object>().into()
+    }
+
+    /// What the status functions say in a job's `if`: they look at all that it needs, directly or not.
+    pub fn status(&self, id: &str, results: &Results, run_cancelled: RunState) -> Status {
+        let ended: Vec<_> = self
+            .ancestors(id)
+            .iter()
+            .map(|need| results.get(need).map_or(Conclusion::Skipped, |result| result.conclusion))
+            .collect();
+        let cancelled = run_cancelled == RunState::Cancelled;
+        Status {
+            success: !cancelled && ended.iter().all(|conclusion| *conclusion == Conclusion::Success),
+            failure: ended.contains(&Conclusion::Failure),
+            cancelled,
+        }
+    }
+}
+
+/// Whether the run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// It does.
+    Running,
+    /// It was cancelled: only jobs whose `if` says so begin.
+    Cancelled,
+}
+
+fn missing(workflow: &Workflow) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    for job in &workflow.jobs {
+        for need in &job.needs {
+            if workflow.job(&need.value).is_some() {
+                continue;
+            }
+            let fault = Diagnostic::error(format!("there is no job `{}`", need.value))
+                .at(&workflow.source, need.span)
+                .label(format!("job `{}` needs it", job.id.value));
+            let ids = workflow.jobs.iter().map(|job| job.id.value.as_str());
+            faults.push(match did_you_mean(&need.value, ids.clone()) {
+                Some(near) => fault.help(format!("did you mean `{near}`?")),
+                None => fault.note(format!("the jobs are {}", ids.collect::<Vec<_>>().join(", "))),
+            });
+        }
+    }
+    faults
+}
+
+/// Topological order, the file's where there is a choice; what lies on or behind a cycle is left out.
+fn order(workflow: &Workflow) -> Vec<usize> {
+    let index_of: HashMap<&str, usize> =
+        workflow.jobs.iter().enumerate().map(|(index, job)| (job.id.value.as_str(), index)).collect();
+    let mut waiting: Vec<usize> = workflow.jobs.iter().map(|job| job.needs.len()).collect();
+    let mut dependants = vec![Vec::new(); workflow.jobs.len()];
+    for (index, job) in workflow.jobs.iter().enumerate() {
+        for need in job.needs.iter().filter_map(|need| index_of.get(need.value.as_str())) {
+            dependants[*need].push(index);
+        }
+    }
+    let mut ready: BTreeSet<usize> = (0..waiting.len()).filter(|index| waiting[*index] == 0).collect();
+    let mut order = Vec::with_capacity(waiting.len());
+    while let Some(index) = ready.pop_first() {
+        order.push(index);
+        for dependant in &dependants[index] {
+            waiting[*dependant] -= 1;
+            if waiting[*dependant] == 0 {
+                ready.insert(*dependant);
+            }
+        }
+    }
+    order
+}
+
+/// One cycle among the jobs that `order` left out, with every need on it.
+fn cycle(workflow: &Workflow, order: &[usize]) -> Diagnostic {
+    let ordered: BTreeSet<usize> = order.iter().copied().collect();
+    let left = |id: &str| {
+        let found = workflow.jobs.iter().position(|job| job.id.value == id);
+        found.filter(|index| !ordered.contains(index))
+    };
+    let mut path: Vec<usize> = Vec::new();
+    let mut current = (0..workflow.jobs.len()).find(|index| !ordered.contains(index));
+    // Every job that was left out needs another one that was: walking on must come back.
+    while let Some(index) = current {
+        if let Some(start) = path.iter().position(|seen| *seen == index) {
+            path.drain(..start);
+            break;
+        }
+        path.push(index);
+        current = workflow.jobs[index].needs.iter().find_map(|need| left(&need.value));
+    }
+    // Begin with the job that comes first in the file.
+    let first = path.iter().enumerate().min_by_key(|(_, index)| **index).map_or(0, |(at, _)| at);
+    path.rotate_left(first);
+    let ids: Vec<_> = path.iter().map(|index| workflow.jobs[*index].id.value.as_str()).collect();
+    let mut fault = match ids.as_slice() {
+        [only] => Diagnostic::error(format!("job `{only}` needs itself")),
+        _ => Diagnostic::error(format!("the jobs need each other: {}", walk(&ids))),
+    };
+    for (at, index) in path.iter().enumerate() {
+        let job = &workflow.jobs[*index];
+        let next = ids[(at + 1) % ids.len()];
+        let Some(need) = job.needs.iter().find(|need| need.value == next) else { continue };
+        fault = if at == 0 {
+            fault.at(&workflow.source, need.span).label(format!("`{}` needs `{next}`", job.id.value))
+        } else {
+            fault.also(&workflow.source, need.span, format!("`{}` needs `{next}`", job.id.value))
+        };
+    }
+    fault.help("remove one of these needs: none of the jobs could ever begin")
+}
+
+fn walk(ids: &[&str]) -> String {
+    let mut all: Vec<_> = ids.iter().map(|id| format!("`{id}`")).collect();
+    all.extend(all.first().cloned());
+    all.join(" → ")
+}
