@@ -1,1 +1,17 @@
-//! A Forgejo Actions runner in which every job has its own microVM
+//! The `ampoule` program as a library: the command line, and the wiring of the crates below it.
+//!
+//! Purpose: one door, `cli::main`, that the released binary and the test harnesses both go through.
+//! Owner: nobody above; this crate alone knows all others, and is the only importer of `backends`.
+//!
+//! Invariants
+//! - `vm-shim` is dispatched before anything else: the shim has one thread and no state of ours.
+//! - Standard output carries what was asked for (rows, JSON); everything else goes to standard error.
+//! - Text of guests and of users' files reaches a terminal only through [`sanitise`].
+//! - Every error becomes one of five classes ([`class`]), and the class alone decides the exit code.
+
+pub mod agent_binary;
+pub mod cli;
+pub mod registry;
+pub mod sanitise;
+pub mod sink;
+pub mod worktree;

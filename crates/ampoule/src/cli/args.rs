@@ -1,0 +1,236 @@
+//! The command line as data: what clap derives the parser, the help, the completions and the man pages from.
+//!
+//! Owner: [`super::main`] parses once; the commands take their arguments as these types.
+//! Invariant: the form of `exec` is the one that scripts and checks rely on; an option is added, never renamed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
+
+use super::pair::{MatrixFilter, Pair, SecretArg};
+
+/// Run Forgejo Actions workflows, every job in its own microVM.
+#[derive(Debug, Parser)]
+#[command(name = "ampoule", version, styles = STYLES, max_term_width = 100)]
+#[command(arg_required_else_help = true, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(anstyle::AnsiColor::Green.on_default().bold())
+    .usage(anstyle::AnsiColor::Green.on_default().bold())
+    .literal(anstyle::AnsiColor::Cyan.on_default().bold())
+    .placeholder(anstyle::AnsiColor::Cyan.on_default());
+
+/// The commands of `ampoule`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a workflow of the working directory in ephemeral microVMs
+    Exec(Box<ExecArgs>),
+    /// Install what this host lacks, and make the root image
+    Setup(SetupArgs),
+    /// Look at what this host can do, and say what mends what it cannot
+    Doctor(DoctorArgs),
+    /// Remove what crashed runs left, and images and caches that nothing uses
+    Prune(PruneArgs),
+    /// Make, list, remove and inspect root images
+    Image(ImageArgs),
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages
+    Man {
+        /// Directory to write them to; it is made if it does not exist
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// Where everything is kept that outlives a command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StateArgs {
+    /// Directory of images, caches and running VMs [default: /var/lib/ampoule for root, else
+    /// $XDG_STATE_HOME/ampoule or ~/.local/state/ampoule]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// How VMs run.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// What runs the VMs
+    #[arg(long, value_name = "NAME", default_value = "qemu")]
+    pub backend: String,
+    /// How the VMs run code; `auto` takes KVM if a probe boot proves that it works
+    #[arg(long, value_name = "ACCEL", value_enum, default_value_t = AccelArg::Auto)]
+    pub accel: AccelArg,
+}
+
+/// The values of `--accel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelArg {
+    /// KVM if a probe boot proves that it works, else emulation
+    Auto,
+    /// KVM or nothing
+    Kvm,
+    /// Software emulation
+    Tcg,
+}
+
+/// Arguments of `ampoule exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// A workflow, or a directory of which every workflow with the event runs [default: the first of
+    /// .forgejo/workflows, .gitea/workflows and .github/workflows]
+    #[arg(short = 'W', long, value_name = "FILE|DIR")]
+    pub workflows: Option<PathBuf>,
+    /// Run this job, and the jobs that it needs
+    #[arg(short, long, value_name = "JOB")]
+    pub job: Option<String>,
+    /// The event [default: the only event of the workflow, else push]
+    #[arg(short = 'E', long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// A JSON file with the event's payload
+    #[arg(long, value_name = "FILE")]
+    pub eventpath: Option<PathBuf>,
+    /// An input of workflow_dispatch
+    #[arg(long = "input", value_name = "K=V", value_parser = Pair::parse)]
+    pub inputs: Vec<Pair>,
+    /// A secret; without a value it is read from the environment, else asked for
+    #[arg(short = 's', long = "secret", value_name = "K[=V]", value_parser = SecretArg::parse)]
+    pub secrets: Vec<SecretArg>,
+    /// A file of secrets, K=V in each line
+    #[arg(long, value_name = "F")]
+    pub secret_file: Option<PathBuf>,
+    /// A variable of the `vars` context
+    #[arg(long = "var", value_name = "K=V", value_parser = Pair::parse)]
+    pub vars: Vec<Pair>,
+    /// An environment variable of all steps
+    #[arg(long = "env", value_name = "K=V", value_parser = Pair::parse)]
+    pub envs: Vec<Pair>,
+    /// A file of environment variables, K=V in each line
+    #[arg(long, value_name = "F")]
+    pub env_file: Option<PathBuf>,
+    /// Run only the jobs of a matrix with this value; can be given several times
+    #[arg(long = "matrix", value_name = "K:V", value_parser = MatrixFilter::parse)]
+    pub matrix: Vec<MatrixFilter>,
+    /// The working directory
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".")]
+    pub directory: PathBuf,
+    /// Print what would run, and run nothing
+    #[arg(short = 'n', long)]
+    pub dryrun: bool,
+    /// Print one JSON object per line, on standard output
+    #[arg(long, conflicts_with = "list")]
+    pub json: bool,
+    /// List the workflows and their jobs, and run nothing
+    #[arg(short = 'l', long)]
+    pub list: bool,
+    /// How VMs run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Options of the official `exec` that mean nothing here.
+    #[command(flatten)]
+    pub inapplicable: super::inapplicable::Inapplicable,
+}
+
+/// Arguments of `ampoule setup`.
+#[derive(Debug, Args)]
+pub struct SetupArgs {
+    /// Do not ask before packages are installed
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only say what is missing; exit 2 if anything is
+    #[arg(long)]
+    pub check: bool,
+    /// Install the packages, and make no image
+    #[arg(long)]
+    pub no_image: bool,
+    /// Mirror to make the image from [default: that of the recipe]
+    #[arg(long, value_name = "URL", conflicts_with = "no_image")]
+    pub mirror: Option<String>,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Arguments of `ampoule doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How VMs would run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Arguments of `ampoule prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Remove images too, not only what no image uses
+    #[arg(long)]
+    pub all: bool,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Arguments of `ampoule image`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct ImageArgs {
+    /// What to do with images.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// The commands of `ampoule image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Make an image from a recipe
+    Build {
+        /// The recipe [default: the standard image's]
+        #[arg(value_name = "RECIPE")]
+        recipe: Option<PathBuf>,
+        /// Mirror to take packages from [default: that of the recipe]
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+        /// Where state is kept.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// List the images
+    Ls {
+        /// Where state is kept.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Remove images
+    Rm {
+        /// Their names
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        /// Where state is kept.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Print what an image is made of, as JSON
+    Inspect {
+        /// Its name
+        #[arg(value_name = "NAME", default_value = "standard")]
+        name: String,
+        /// Where state is kept.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}

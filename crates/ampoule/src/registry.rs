@@ -1,0 +1,112 @@
+//! The backends by name, and what each needs to be made.
+//!
+//! Purpose: the binary is the only importer of `backends`; a test harness is the same program with one
+//! backend more. Owner: `main` makes one registry and the commands look up in it.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use vm::Backend;
+
+use crate::{agent_binary, cli::args::AccelArg};
+
+/// What a backend may ask for when it is made.
+#[derive(Clone, Debug)]
+pub struct BackendRequest {
+    /// Directory of all state.
+    pub state_dir: PathBuf,
+    /// How VMs should run code.
+    pub accel: AccelArg,
+    /// The agent's binary on the host.
+    pub agent: PathBuf,
+}
+
+/// Makes a backend, or says what the host lacks.
+pub type MakeBackend = Box<dyn Fn(&BackendRequest) -> Result<Arc<dyn Backend>, vm::Error> + Send + Sync>;
+
+/// Whether a backend boots a root image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Kernel, initramfs and root of an image.
+    Image,
+    /// Nothing: commands run where the agent runs (tests).
+    Nothing,
+}
+
+struct Entry {
+    needs: Needs,
+    make: MakeBackend,
+}
+
+/// The backends by name.
+#[derive(Default)]
+pub struct Registry {
+    entries: BTreeMap<&'static str, Entry>,
+}
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the released program has.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::new().with("qemu", Needs::Image, |_| Err(vm::Error::Unsupported(String::new())))
+    }
+
+    /// One backend more; a later one of the same name replaces it.
+    #[must_use]
+    pub fn with(
+        mut self,
+        name: &'static str,
+        needs: Needs,
+        make: impl Fn(&BackendRequest) -> Result<Arc<dyn Backend>, vm::Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.entries.insert(name, Entry { needs, make: Box::new(make) });
+        self
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.entries.keys().copied()
+    }
+
+    /// Whether the backend of this name boots an image.
+    pub fn needs(&self, name: &str) -> Result<Needs, RegistryError> {
+        self.entry(name).map(|e| e.needs)
+    }
+
+    /// Makes the backend of this name.
+    pub fn make(&self, name: &str, request: &BackendRequest) -> Result<Arc<dyn Backend>, RegistryError> {
+        let entry = self.entry(name)?;
+        (entry.make)(request).map_err(RegistryError::Make)
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry, RegistryError> {
+        self.entries.get(name).ok_or_else(|| RegistryError::Unknown {
+            name: name.to_owned(),
+            known: self.names().collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+/// Why there is no such backend.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// No backend has that name.
+    #[error("there is no backend `{name}`; there is: {known}")]
+    Unknown {
+        /// The name as given.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// It could not be made on this host.
+    #[error("the backend cannot be used")]
+    Make(#[source] vm::Error),
+    /// The agent's binary was not found.
+    #[error(transparent)]
+    Agent(#[from] agent_binary::NotFound),
+}
