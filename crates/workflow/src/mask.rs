@@ -12,13 +12,15 @@
 //!   they are as short as a brace.
 //! - For every way to cut a text into pieces, the masked pieces joined are the masked text.
 //! - A stream keeps back only the end that may be the beginning of a secret: a row is late only for that.
+//! - Values are kept in tiers, each at least twice as large as the next, with an automaton each: a job that
+//!   adds values one by one costs what it adds, times the logarithm of it, not the square.
 //!
 //! ```text
 //!   push ──▶ [ scanned: final │ held: may begin a secret ] ──▶ final bytes out, masked
 //!                             ▲ length of the longest suffix that a value can still continue
 //! ```
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::HashSet, fmt};
 
 mod automaton;
 
@@ -28,10 +30,10 @@ use automaton::{Automaton, State};
 pub const MASK: &str = "***";
 
 /// Most bytes that all values of a job may have together, in all their forms.
-pub const MAX_TOTAL: usize = 4 << 20;
+pub const MAX_TOTAL: usize = 1 << 20;
 
 /// Most values of a job, in all their forms.
-pub const MAX_VALUES: usize = 16_384;
+pub const MAX_VALUES: usize = 8192;
 
 /// Lines of a value of several lines that are shorter than this (a brace, a bracket) are masked only as a
 /// part of the whole value.
@@ -45,11 +47,29 @@ pub struct TooManyMasks;
 /// The secrets of a job; grows while it runs.
 #[derive(Clone, Default)]
 pub struct Masker {
-    values: BTreeSet<String>,
+    tiers: Vec<Tier>,
+    values: HashSet<String>,
     total: usize,
-    automaton: Automaton,
-    /// Grows with every change of the automaton, so that streams know that their state is of an older one.
+    /// Grows with every change of the tiers, so that streams know that their states are of older ones.
     version: u64,
+}
+
+/// Some of the values.
+#[derive(Clone)]
+struct Tier {
+    /// Ascending.
+    values: Vec<String>,
+    bytes: usize,
+    automaton: Automaton,
+}
+
+impl Tier {
+    fn new(mut values: Vec<String>) -> Self {
+        values.sort_unstable();
+        let bytes = values.iter().map(String::len).sum();
+        let automaton = Automaton::new(values.iter().map(String::as_bytes));
+        Self { values, bytes, automaton }
+    }
 }
 
 impl fmt::Debug for Masker {
@@ -78,7 +98,7 @@ impl Masker {
     }
 
     fn add_all<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) -> Result<(), TooManyMasks> {
-        let mut new = BTreeSet::new();
+        let mut new = HashSet::new();
         for value in values {
             forms(value, |form| {
                 if !self.values.contains(&form) {
@@ -94,9 +114,15 @@ impl Masker {
             return Err(TooManyMasks);
         }
         self.total = total;
-        self.values.append(&mut new);
-        self.automaton = Automaton::new(self.values.iter().map(String::as_bytes));
         self.version += 1;
+        self.values.extend(new.iter().cloned());
+        let mut values: Vec<String> = new.into_iter().collect();
+        let mut bytes: usize = values.iter().map(String::len).sum();
+        while let Some(last) = self.tiers.pop_if(|last| last.bytes < 2 * bytes) {
+            bytes += last.bytes;
+            values.extend(last.values);
+        }
+        self.tiers.push(Tier::new(values));
         Ok(())
     }
 
@@ -114,10 +140,12 @@ impl Masker {
     #[must_use]
     pub fn finds(&self, text: &str) -> bool {
         let text = normalised(text);
-        let mut state = State::ROOT;
-        text.bytes().any(|byte| {
-            state = self.automaton.next(state, byte);
-            self.automaton.longest_match(state) > 0
+        self.tiers.iter().any(|tier| {
+            let mut state = State::ROOT;
+            text.bytes().any(|byte| {
+                state = tier.automaton.next(state, byte);
+                tier.automaton.longest_match(state) > 0
+            })
         })
     }
 }
@@ -152,7 +180,8 @@ pub struct Stream {
     held: String,
     /// Ranges of `held` that a secret covers: ascending, neither overlapping nor touching.
     covered: Vec<(usize, usize)>,
-    state: State,
+    /// Of each tier's automaton, after all of `held`.
+    states: Vec<State>,
     version: u64,
     /// Whether the last byte that went out was covered: a range that goes on gets no second mask.
     masking: bool,
@@ -178,8 +207,9 @@ impl Stream {
         self.catch_up(masker);
         let from = self.held.len();
         self.held.push_str(piece);
-        self.scan(&masker.automaton, from);
-        let end = self.held.len() - masker.automaton.unfinished(self.state);
+        self.scan(masker, from);
+        let unfinished = masker.tiers.iter().zip(&self.states).map(|(tier, &state)| tier.automaton.unfinished(state));
+        let end = self.held.len() - unfinished.max().unwrap_or(0);
         self.release(end, out);
     }
 
@@ -197,34 +227,34 @@ impl Stream {
         !self.held.is_empty()
     }
 
-    /// States of an older automaton mean nothing in a newer one: what is held is read again.
+    /// States of older automata mean nothing in newer ones: what is held is read again.
     fn catch_up(&mut self, masker: &Masker) {
         if self.version != masker.version {
             self.version = masker.version;
-            self.state = State::ROOT;
-            self.scan(&masker.automaton, 0);
+            self.states = vec![State::ROOT; masker.tiers.len()];
+            self.scan(masker, 0);
         }
     }
 
-    fn scan(&mut self, automaton: &Automaton, from: usize) {
+    fn scan(&mut self, masker: &Masker, from: usize) {
         let bytes = self.held.as_bytes();
-        let mut at = from;
-        let mut state = self.state;
-        while at < bytes.len() {
-            if state == State::ROOT {
-                match bytes[at..].iter().position(|&byte| automaton.begins(byte)) {
-                    Some(skip) => at += skip,
-                    None => break,
+        for (Tier { automaton, .. }, state) in masker.tiers.iter().zip(&mut self.states) {
+            let mut at = from;
+            while at < bytes.len() {
+                if *state == State::ROOT {
+                    match bytes[at..].iter().position(|&byte| automaton.begins(byte)) {
+                        Some(skip) => at += skip,
+                        None => break,
+                    }
+                }
+                *state = automaton.next(*state, bytes[at]);
+                at += 1;
+                let length = automaton.longest_match(*state);
+                if length > 0 {
+                    cover(&mut self.covered, at - length, at);
                 }
             }
-            state = automaton.next(state, bytes[at]);
-            at += 1;
-            let length = automaton.longest_match(state);
-            if length > 0 {
-                cover(&mut self.covered, at - length, at);
-            }
         }
-        self.state = state;
     }
 
     /// Sends out `held[..end]`, which no later byte can change.
@@ -268,8 +298,7 @@ impl Stream {
     }
 }
 
-/// Adds a range that may begin before ranges that are already there, but ends after all of them or
-/// (when held text is read again) within one.
+/// Adds a range; those that it overlaps or touches become one with it.
 fn cover(covered: &mut Vec<(usize, usize)>, mut start: usize, mut stop: usize) {
     let after = covered.partition_point(|range| range.1 < start);
     let until = covered.partition_point(|range| range.0 <= stop);

@@ -3,10 +3,10 @@
 //!
 //! Purpose: the second question is why this is written here: automata of libraries do not tell the depth of
 //! a state, and without it a stream would have to keep back as much as the longest value is long.
-//! Owner: [`super::Masker`], which builds a new one whenever a value is added.
+//! Owner: [`super::Masker`], one for each tier of values.
 //!
 //! Invariants: a state stands for the longest suffix of the text that begins a value. Node 0 is the root.
-//! Time is linear in the text whatever the values are; memory is about 20 bytes per byte of the values.
+//! Time is linear in the text whatever the values are; memory is about 30 bytes per byte of the values.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,7 @@ impl State {
 struct Node {
     /// Longest proper suffix that is a node as well.
     fail: u32,
-    /// Bytes from the root: at most 4 MiB.
+    /// Bytes from the root: at most 1 MiB.
     depth: u32,
     /// Length of the longest value that ends here, 0 if none does.
     ends: u32,
@@ -41,12 +41,6 @@ pub(super) struct Automaton {
     nodes: Vec<Node>,
     edges: Vec<(u8, u32)>,
     root: Box<[u32; 256]>,
-}
-
-impl Default for Automaton {
-    fn default() -> Self {
-        Self::new(std::iter::empty())
-    }
 }
 
 impl Automaton {

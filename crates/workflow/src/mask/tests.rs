@@ -103,6 +103,21 @@ fn a_value_added_later_is_masked_in_what_is_held() {
 }
 
 #[test]
+fn values_added_one_by_one_are_all_masked_and_the_automata_stay_few() {
+    let mut m = masker(&["a secret of the job"]);
+    let (mut plain, mut built) = (String::new(), 0);
+    for i in 0..2000 {
+        m.add(&format!("<{i}>")).unwrap();
+        plain.push_str(&format!("<{i}>-"));
+        built += m.tiers.last().map_or(0, |tier| tier.bytes);
+    }
+    assert!(m.tiers.len() <= 14, "{} automata", m.tiers.len());
+    assert!(built < 40 * m.total, "{built} bytes of values were built into automata for {}", m.total);
+    assert_eq!(m.mask(&plain), "***-".repeat(2000));
+    assert_eq!(m.mask("a secret of the job"), MASK);
+}
+
+#[test]
 fn a_flood_of_values_is_refused() {
     let mut m = Masker::default();
     assert_eq!(m.add(&"x".repeat(MAX_TOTAL + 1)), Err(TooManyMasks));
@@ -150,6 +165,11 @@ proptest! {
         for value in &m.values {
             prop_assert!(!whole.contains(value.as_str()), "{value:?} in {whole:?}");
         }
+        let mut tiers = Masker::default();
+        for value in &values {
+            tiers.add(value).unwrap();
+        }
+        prop_assert_eq!(&tiers.mask(&text), &whole, "values added one by one");
         prop_assert_eq!(m.finds(&text), m.values.iter().any(|value| text.contains(value.as_str())));
     }
 

@@ -1,0 +1,135 @@
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn plain() -> Output {
+    Output::new(DebugRows::Hidden, Unsecure::Refused)
+}
+
+fn run(output: &mut Output, masker: &mut Masker, chunks: &[&str]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for (second, chunk) in (0..).zip(chunks) {
+        output.chunk(masker, Stream::Stdout, at(second), chunk.as_bytes(), &mut rows).unwrap();
+    }
+    output.finish(masker, at(99), &mut rows).unwrap();
+    rows.into_iter().map(|row| row.text).collect()
+}
+
+fn shown(text: &str) -> Vec<String> {
+    run(&mut plain(), &mut Masker::default(), &[text])
+}
+
+#[test]
+fn rows_are_masked_however_the_chunks_are_cut() {
+    let text = "a s3cret\nkey: first\nsecond!\nend";
+    for cut in 0..=text.len() {
+        let mut masker = Masker::new(["s3cret", "first\nsecond"]).unwrap();
+        let rows = run(&mut plain(), &mut masker, &[&text[..cut], &text[cut..]]);
+        assert_eq!(rows, ["a ***", "key: ***", "***!", "end"], "cut at {cut}");
+    }
+}
+
+#[test]
+fn rows_have_the_time_of_their_end_also_when_they_were_held_back() {
+    let mut masker = Masker::new(["first\nsecond"]).unwrap();
+    let mut output = plain();
+    let mut rows = Vec::new();
+    output.chunk(&mut masker, Stream::Stdout, at(1), b"row", &mut rows).unwrap();
+    output.chunk(&mut masker, Stream::Stdout, at(2), b"\nfirst\n", &mut rows).unwrap();
+    assert_eq!(rows, [Row { time: at(2), text: "row".to_owned() }], "`first` waits");
+    output.chunk(&mut masker, Stream::Stdout, at(3), b"third\n", &mut rows).unwrap();
+    assert_eq!(rows[1], Row { time: at(2), text: "***".to_owned() });
+    assert_eq!(rows[2], Row { time: at(3), text: "third".to_owned() });
+}
+
+#[test]
+fn the_two_streams_do_not_mix_within_a_row() {
+    let mut masker = Masker::default();
+    let mut output = plain();
+    let mut rows = Vec::new();
+    for (stream, bytes) in
+        [(Stream::Stdout, "out "), (Stream::Stderr, "err\nlast"), (Stream::Stdout, "put\n")]
+    {
+        output.chunk(&mut masker, stream, at(1), bytes.as_bytes(), &mut rows).unwrap();
+    }
+    output.finish(&mut masker, at(2), &mut rows).unwrap();
+    let texts: Vec<_> = rows.iter().map(|row| row.text.as_str()).collect();
+    assert_eq!(texts, ["err", "out put", "last"]);
+}
+
+#[test]
+fn a_long_row_is_cut_at_a_character() {
+    let long = "\u{20ac}".repeat(50_000);
+    let rows = shown(&format!("{long}\nnext\n"));
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row.len() <= MAX_ROW));
+    assert_eq!(rows[..3].concat(), long);
+    assert_eq!(shown(&"x".repeat(MAX_ROW)), ["x".repeat(MAX_ROW)]);
+}
+
+#[test]
+fn a_secret_is_masked_where_a_row_is_cut() {
+    for before in MAX_ROW - 8..MAX_ROW + 2 {
+        let text = format!("{}s3cret!{}\n", "x".repeat(before), "y".repeat(10));
+        let mut masker = Masker::new(["s3cret"]).unwrap();
+        let joined = run(&mut plain(), &mut masker, &[&text]).concat();
+        assert_eq!(joined, format!("{}***!yyyyyyyyyy", "x".repeat(before)));
+    }
+    let text = format!("{}s3cret", "x".repeat(crate::rows::MAX_WHOLE - 3));
+    let mut masker = Masker::new(["s3cret"]).unwrap();
+    let joined = run(&mut plain(), &mut masker, &[&text[..text.len() - 2], &text[text.len() - 2..]]).concat();
+    assert!(joined.ends_with("x***"), "{}", &joined[joined.len() - 12..]);
+}
+
+#[test]
+fn masks_count_from_their_row_on() {
+    assert_eq!(shown("pw\n::add-mask::pw\npw and pw\n"), ["pw", "*** and ***"]);
+    assert_eq!(shown("::stop-commands::t\n::add-mask::pw\n::t::\npw\n"), ["::add-mask::pw", "pw"]);
+}
+
+#[test]
+fn groups_and_annotations_have_one_form() {
+    assert_eq!(
+        shown("::group::Build\nx\n::endgroup::\n##[group]B\n::error file=a.c,line=2::bad%0Aworse\n::notice::hi"),
+        ["##[group]Build", "x", "##[endgroup]", "##[group]B", "##[error]a.c:2: bad", "worse", "##[notice]hi"]
+    );
+    assert_eq!(shown("::debug::x\n"), [""; 0]);
+    let mut output = Output::new(DebugRows::Shown, Unsecure::Refused);
+    assert_eq!(run(&mut output, &mut Masker::default(), &["::debug::x\n"]), ["##[debug]x"]);
+}
+
+#[test]
+fn outputs_by_command_are_taken_with_one_warning() {
+    let mut output = plain();
+    let rows = run(&mut output, &mut Masker::default(), &["::set-output name=a::1\n::set-output name=b::2%0A3\n"]);
+    assert_eq!(output.effects.outputs, [("a".into(), "1".into()), ("b".into(), "2\n3".into())]);
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].starts_with("##[warning]`set-output` is deprecated"));
+}
+
+#[test]
+fn what_anyone_who_prints_could_use_is_refused() {
+    let mut output = plain();
+    let rows = run(&mut output, &mut Masker::default(), &["::set-env name=A::1\n::add-path::/x\n"]);
+    assert!(output.effects.refused && output.effects.env.is_empty() && output.effects.paths.is_empty());
+    assert!(rows.iter().all(|row| row.starts_with("##[error]")), "{rows:?}");
+    let mut output = Output::new(DebugRows::Hidden, Unsecure::Allowed);
+    let rows = run(&mut output, &mut Masker::default(), &["::set-env name=A::1\n::add-path::/x\n"]);
+    assert!(rows.is_empty() && !output.effects.refused);
+    assert_eq!(output.effects.env, [("A".into(), "1".into())]);
+    assert_eq!(output.effects.paths, ["/x"]);
+}
+
+#[test]
+fn too_many_masks_end_the_output() {
+    let mut output = plain();
+    let mut masker = Masker::default();
+    let mut rows = Vec::new();
+    let flood: String = (0..=mask::MAX_VALUES / 3)
+        .map(|i| format!("::add-mask::long{i}%0Along{i}b\n"))
+        .collect();
+    let result = output.chunk(&mut masker, Stream::Stdout, at(0), flood.as_bytes(), &mut rows);
+    assert_eq!(result, Err(TooManyMasks));
+}
