@@ -33,7 +33,13 @@ const GRACE: Duration = Duration::from_millis(500);
 /// # Errors
 /// The lock file is there and cannot be opened.
 pub fn is_running(dir: &Path) -> Result<bool> {
-    is_held(&dir.join(LOCK))
+    if is_held(&dir.join(LOCK))? {
+        return Ok(true);
+    }
+    // A dying PID 1 lets go of the lock a moment before the kernel has ended the rest of its namespace; only
+    // after that does it count as dead itself.
+    let identity = record::read::<Identity>(dir, IDENTITY)?;
+    Ok(identity.is_some_and(|identity| identity.processes.iter().any(Process::lives)))
 }
 
 /// Kills the shim and the VMM of `dir`, whoever started them, and returns when every process of them is

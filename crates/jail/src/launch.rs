@@ -34,8 +34,8 @@ use tokio::{
 };
 
 use crate::{
-    Ending, Error, ExitRecord, Result,
-    lock::{self, Lock},
+    Ending, Error, ExitRecord, Result, end,
+    lock::Lock,
     record::{self, EXIT, IDENTITY, LOCK, OWNER_SOCKET},
     shim::{Config, Order, Report},
 };
@@ -303,7 +303,7 @@ impl Shim {
             monitor.wait().await.map_err(Error::io("wait for the shim"))?;
         }
         // The socket closes a moment before the last process is gone.
-        while lock::is_held(&self.dir.join(LOCK))? {
+        while end::is_running(&self.dir)? {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         if self.ended.is_none() {

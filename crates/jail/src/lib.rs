@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Invariants
-//! - `dir/shim.lock` is locked for as long as any process of the shim or the VMM lives; "is it gone" is the
-//!   question whether the lock can be taken, never a process id.
+//! - `dir/shim.lock` is locked for as long as the shim lives, and the shim's end is the VMM's; "is it gone"
+//!   is asked of the lock and of processes known by id *and* start time, never of an id alone.
 //! - Both processes of the shim are single-threaded: [`shim::main`] is called before anything starts a thread.
 //! - The VMM holds the descriptors that [`Launch`] lists and no others, no capability, and cannot gain any.
 //! - An owner that disappears, however it does, is an end of file on one socket: with [`OwnerLoss::Kill`] the

@@ -17,8 +17,6 @@ pub(crate) const LOCK: &str = "shim.lock";
 pub(crate) const IDENTITY: &str = "shim.json";
 pub(crate) const EXIT: &str = "exit.json";
 pub(crate) const OWNER_SOCKET: &str = "owner.sock";
-/// A log that has reached its cap goes on in a new file; this is the ending of the one before.
-pub(crate) const OLDER: &str = ".old";
 
 /// Why the VMM is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,17 +63,25 @@ pub(crate) struct Process {
 impl Process {
     /// The process `pid` as it is now.
     pub(crate) fn look(pid: i32) -> io::Result<Self> {
-        Ok(Self { pid, start: start_time(pid)? })
+        Ok(Self { pid, start: stat(pid)?.1 })
+    }
+
+    /// Whether it still runs; one that waits to be reaped does not.
+    pub(crate) fn lives(&self) -> bool {
+        stat(self.pid).is_ok_and(|(state, start)| start == self.start && !matches!(state, 'Z' | 'X'))
     }
 }
 
-fn start_time(pid: i32) -> io::Result<u64> {
+/// State and start time from /proc/PID/stat.
+fn stat(pid: i32) -> io::Result<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the program's name in parentheses and may hold anything, also a `)`.
-    stat.rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable /proc/PID/stat"))
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().collect::<Vec<_>>());
+    let parsed = fields.and_then(|fields| {
+        let state = fields.first()?.chars().next()?;
+        Some((state, fields.get(19)?.parse().ok()?))
+    });
+    parsed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable /proc/PID/stat"))
 }
 
 /// Writes `value` to `dir/name` so that a reader finds all of it or nothing.
@@ -110,12 +116,7 @@ pub fn exit_record(dir: &Path) -> Result<Option<ExitRecord>> {
 /// ends stay). Empty where nothing was written. What a guest printed may be in it.
 #[must_use]
 pub fn log_tail(dir: &Path, name: &str, limit: usize) -> String {
-    let mut bytes = tail(&dir.join(name), limit).unwrap_or_default();
-    if bytes.len() < limit {
-        let mut older = tail(&dir.join(format!("{name}{OLDER}")), limit - bytes.len()).unwrap_or_default();
-        older.append(&mut bytes);
-        bytes = older;
-    }
+    let bytes = tail(&dir.join(name), limit).unwrap_or_default();
     String::from_utf8_lossy(&bytes).chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect()
 }
 
@@ -134,13 +135,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_spans_both_halves_of_a_log_and_holds_no_control_characters() {
+    fn a_tail_holds_no_control_characters() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(log_tail(dir.path(), "log", 10), "");
-        fs::write(dir.path().join("log.old"), "0123456789").unwrap();
-        fs::write(dir.path().join("log"), "ab\x1b[31m\ncd").unwrap();
-        assert_eq!(log_tail(dir.path(), "log", 12), "9ab[31m\ncd");
-        assert_eq!(log_tail(dir.path(), "log", 2), "cd");
+        fs::write(dir.path().join("log"), "ab\x1b[31m\ncd\u{9b}").unwrap();
+        assert_eq!(log_tail(dir.path(), "log", 100), "ab[31m\ncd");
+        assert_eq!(log_tail(dir.path(), "log", 4), "cd");
     }
 
     #[test]
@@ -149,6 +149,7 @@ mod tests {
         let one = Process::look(me).unwrap();
         assert_eq!(one.start, Process::look(me).unwrap().start);
         assert!(one.start > Process::look(1).unwrap().start);
+        assert!(one.lives() && !Process { pid: me, start: 1 }.lives());
     }
 
     #[test]

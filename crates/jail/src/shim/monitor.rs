@@ -8,7 +8,10 @@ use std::{
     io::{Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
     process::ExitCode,
@@ -115,6 +118,7 @@ fn listen(config: &Config) -> Result<Option<UnixListener>, Failure> {
         _ => {}
     }
     let listener = UnixListener::bind(&path).map_err(Failure::io(what()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Failure::io(what()))?;
     let listener = UnixListener::from(out_of_the_way(listener.into())?);
     listener.set_nonblocking(true).map_err(Failure::io(what()))?;
     Ok(Some(listener))
