@@ -19,6 +19,10 @@ pub mod command;
 pub mod envfile;
 mod expand;
 mod expr;
+mod files;
+pub mod fuzz_targets;
+mod inputs;
+mod lower;
 pub mod mask;
 mod matrix;
 mod model;
@@ -32,7 +36,11 @@ mod value;
 pub use expand::{
     ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surroundings, Verdict, minutes, minutes_of,
 };
-pub use expr::{Condition, ContextName, Contexts, Eval, EvalError, Expr, Query, Site, Status, Template};
+pub use expr::{
+    Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template, parse_expr,
+};
+pub use files::FileUse;
+pub use lower::{Parsed, parse};
 pub use model::{
     Data, DataKind, Defaults, Input, InputKind, Job, Matrix, OtherKey, RunsOn, Step, StepAction, Strategy,
     Trigger, Variable, Workflow,

@@ -7,7 +7,13 @@
 
 use doc::{Node, Source, Spanned};
 
-use crate::{Condition, Shell, Template, Uses, Value};
+use crate::{Condition, Template, Uses, Value};
+
+/// Most jobs of one workflow.
+pub(crate) const MAX_JOBS: usize = 1000;
+
+/// Most steps of one job.
+pub(crate) const MAX_STEPS: usize = 1000;
 
 /// A workflow.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub struct Workflow {
     pub defaults: Defaults,
     /// The jobs in the order of the file, at least one.
     pub jobs: Vec<Job>,
+    /// Keys whose meaning is not modelled, with their key's place.
+    pub other: Vec<Spanned<OtherKey>>,
 }
 
 /// An event that starts a workflow.
@@ -236,7 +244,7 @@ pub enum StepAction {
     Run {
         /// The script.
         script: Template,
-        /// `shell`; see [`Shell::parse`] for its value.
+        /// `shell`; see [`crate::Shell::parse`] for its value.
         shell: Option<Template>,
         /// `working-directory`.
         working_directory: Option<Template>,
@@ -292,16 +300,11 @@ impl Step {
 
     /// The step's shell by its own key, else by the defaults, else bash.
     ///
-    /// Gives the template to evaluate; [`Shell::parse`] reads its value. `None` means [`Shell::Bash`].
+    /// Gives the template to evaluate; [`crate::Shell::parse`] reads its value. `None` means [`crate::Shell::Bash`].
     pub fn shell<'a>(&'a self, defaults: &'a Defaults) -> Option<&'a Template> {
         match &self.action {
             StepAction::Run { shell, .. } => shell.as_ref().or(defaults.shell.as_ref()),
             StepAction::Uses { .. } => None,
         }
     }
-}
-
-/// Whether a literal shell is one that is known.
-pub(crate) fn literal_shell(template: &Template) -> Option<Result<Shell, crate::UnknownShell>> {
-    template.literal().map(Shell::parse)
 }

@@ -13,6 +13,7 @@ pub fn check(plan: &Plan) -> Vec<Diagnostic> {
     let source = &plan.workflow().source;
     let mut found = Vec::new();
     found.extend(plan.workflow().defaults.shell.iter().filter_map(shell));
+    found.extend(plan.workflow().other.iter().map(|key| ignored(key.value, source, key.span)));
     for job in plan.jobs() {
         job_keys(job, source, &mut found);
         found.extend(job.defaults.shell.iter().filter_map(shell));
@@ -66,7 +67,7 @@ fn job_keys(job: &Job, source: &Source, found: &mut Vec<Diagnostic>) {
 }
 
 /// A key that is read and does nothing.
-pub(crate) fn ignored(key: OtherKey, source: &Source, span: Span) -> Diagnostic {
+fn ignored(key: OtherKey, source: &Source, span: Span) -> Diagnostic {
     let (name, why) = match key {
         OtherKey::Permissions => {
             ("`permissions`", "Forgejo ignores it as well: the token can do what its owner can")

@@ -23,10 +23,24 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+use doc::{Diagnostic, Locator, Scalar, Source, Span, Style, Typed};
+
 pub use ast::Expr;
 pub use contexts::{ContextName, Contexts, Query, Status};
 pub use eval::{Eval, EvalError};
+pub use function::Fault;
 pub use site::Site;
 pub use template::{Condition, Template};
 
 pub(crate) use template::Host;
+
+/// Parses an expression that stands alone, without `${{ }}`.
+///
+/// # Errors
+/// Everything that is wrong with it, at least one diagnostic.
+pub fn parse_expr(text: &str, site: Site) -> Result<Expr, Vec<Diagnostic>> {
+    let source = Source::new("expression", text);
+    let scalar = Scalar { text: text.to_owned(), style: Style::Plain, typed: Typed::Text };
+    let locator = Locator::new(&source, Span::new(0, text.len()), &scalar);
+    parser::parse(text, 0, &locator, &source, site)
+}

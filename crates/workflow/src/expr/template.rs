@@ -7,7 +7,6 @@
 use doc::{Diagnostic, Locator, Node, Scalar, Source, Span};
 
 use super::{Contexts, Eval, EvalError, Expr, Site, eval::MAX_RESULT, function::Fault, parser};
-use crate::Value;
 
 /// Text that may hold expressions.
 #[derive(Clone, Debug)]
@@ -269,16 +268,5 @@ impl Template {
             [Part::Expr(expr)] => Some(expr),
             _ => None,
         }
-    }
-
-    /// A constant of a scalar with its kind: numbers and booleans of the document stay such.
-    pub(crate) fn typed_literal(&self, scalar: &Scalar) -> Option<Value> {
-        self.literal()?;
-        Some(match scalar.typed {
-            doc::Typed::Null => Value::Null,
-            doc::Typed::Bool(value) => Value::Bool(value),
-            doc::Typed::Number(number) => Value::Number(number),
-            doc::Typed::Text => Value::text(scalar.text.as_str()),
-        })
     }
 }

@@ -1,0 +1,84 @@
+//! The bodies of the fuzz targets, as plain functions so that `cargo test` can replay their corpus.
+//!
+//! Purpose: no input may panic or take unbounded time. Owner: the `fuzz` directory and the tests.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use doc::{Locator, Node, Rendering, Source};
+
+use crate::{
+    ContextName, Contexts, Eval, Plan, Results, RunState, Site, Surroundings, Value,
+    expr::{Host, parse_expr},
+    parse, support,
+};
+
+/// A whole workflow: parsed, planned, expanded, every diagnostic rendered.
+pub fn workflow(data: &[u8]) {
+    let Ok(source) = Source::from_bytes("fuzz.yml", data) else { return };
+    let parsed = parse(&source);
+    for diagnostic in &parsed.diagnostics {
+        let _ = diagnostic.render(Rendering::Plain);
+    }
+    let Some(workflow) = parsed.workflow else { return };
+    let _ = workflow.inputs(workflow.default_event(), &BTreeMap::new());
+    let Ok(plan) = Plan::new(Arc::new(workflow)) else { return };
+    for diagnostic in support::check(&plan) {
+        let _ = diagnostic.render(Rendering::Plain);
+    }
+    let (results, contexts) = (Results::new(), Contexts::new());
+    let around =
+        Surroundings { results: &results, contexts: &contexts, run: RunState::Running, filters: &[] };
+    for job in plan.jobs() {
+        match plan.expand(&job.id.value, around) {
+            Ok(expansion) => assert!(!expansion.jobs.is_empty(), "an expansion without jobs"),
+            Err(faults) => assert!(!faults.is_empty(), "an error without a message"),
+        }
+    }
+}
+
+/// One expression: what is printed parses to what prints the same; evaluation ends.
+pub fn expression(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(expr) = parse_text(text) else { return };
+    let printed = expr.to_string();
+    let again = parse_text(&printed).map(|expr| expr.to_string());
+    assert_eq!(again.ok().as_deref(), Some(printed.as_str()), "printed form does not parse to itself");
+    let mut contexts = Contexts::new();
+    let event = serde_json::json!({"a": [1, "2", null, {"b": [true]}], "B": {"c": -0.5}});
+    contexts.set(ContextName::Github, Value::from_json(&event));
+    for _ in 0..8 {
+        match expr.eval(&contexts) {
+            Ok(Eval::Need(query)) => contexts.answer(query, "0".repeat(64)),
+            Ok(Eval::Value(value)) => return drop(value.to_text()),
+            Err(error) => return drop(error.to_diagnostic().render(Rendering::Plain)),
+        };
+    }
+}
+
+fn parse_text(text: &str) -> Result<crate::Expr, Vec<doc::Diagnostic>> {
+    parse_expr(text, Site::StepIf)
+}
+
+/// Text with expressions within a scalar of any style.
+pub fn template(data: &[u8]) {
+    let Ok(source) = Source::from_bytes("fuzz.yml", data) else { return };
+    let Ok(node) = doc::parse_yaml(&source) else { return };
+    visit(&source, &node);
+}
+
+fn visit(source: &Source, node: &Node) {
+    match &node.kind {
+        doc::Kind::Scalar(scalar) => {
+            let mut faults = Vec::new();
+            let Some(host) = Host::of(source, node) else { return };
+            let template = crate::Template::parse(host, Site::Step, &mut faults);
+            for fault in &faults {
+                let _ = fault.render(Rendering::Plain);
+            }
+            let _ = template.eval(&Contexts::new());
+            let _ = Locator::new(source, node.span, scalar).locate(0, scalar.text.len());
+        }
+        doc::Kind::Seq(items) => items.iter().for_each(|item| visit(source, item)),
+        doc::Kind::Map(map) => map.entries.iter().for_each(|entry| visit(source, &entry.value)),
+    }
+}

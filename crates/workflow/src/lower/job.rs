@@ -1,0 +1,184 @@
+//! One job.
+//!
+//! Purpose: every key of a job. Owner: the lowering.
+//! Invariant: a job has steps and `runs-on`, or it calls a reusable workflow.
+
+use doc::{Kind, Map, Node, Spanned};
+
+use super::{Lower, others};
+use crate::{Job, OtherKey, RunsOn, Site, Step, Variable, model::MAX_STEPS};
+
+const JOB_KEYS: [&str; 19] = [
+    "name",
+    "needs",
+    "if",
+    "runs-on",
+    "strategy",
+    "env",
+    "defaults",
+    "outputs",
+    "steps",
+    "timeout-minutes",
+    "continue-on-error",
+    "container",
+    "services",
+    "uses",
+    "with",
+    "secrets",
+    "environment",
+    "concurrency",
+    "permissions",
+];
+
+/// Known and without a meaning for the runner.
+const SILENT_KEYS: [&str; 2] = ["enable-openid-connect", "snapshot"];
+
+const OTHER_KEYS: [(&str, OtherKey); 7] = [
+    ("container", OtherKey::Container),
+    ("services", OtherKey::Services),
+    ("environment", OtherKey::Environment),
+    ("concurrency", OtherKey::Concurrency),
+    ("permissions", OtherKey::Permissions),
+    ("with", OtherKey::CallArguments),
+    ("secrets", OtherKey::CallArguments),
+];
+
+impl Lower<'_> {
+    pub(super) fn job(&mut self, id: &Spanned<String>, node: &Node) -> Option<Job> {
+        let dots = self.dotted_ids;
+        self.id(id, dots);
+        if node.is_null() {
+            self.fault(format!("job `{}` is empty", id.value), id.span, "a job needs `runs-on` and `steps`");
+            return None;
+        }
+        let map = self.map(node, "a job")?;
+        let known: Vec<&str> = JOB_KEYS.into_iter().chain(SILENT_KEYS).collect();
+        self.keys(map, "a job", &known);
+        self.shape(id, map);
+        Some(Job {
+            id: id.clone(),
+            name: map.get("name").and_then(|node| self.template(node, Site::JobName, "`name`")),
+            needs: map.get("needs").map(|node| self.needs(node)).unwrap_or_default(),
+            condition: map.get("if").map(|node| self.condition(node, Site::JobIf)).unwrap_or_default(),
+            runs_on: map.get("runs-on").and_then(|node| self.runs_on(node)),
+            strategy: map.get("strategy").and_then(|node| self.strategy(node)),
+            env: self.named(map, "env", Site::JobEnv),
+            defaults: map.get("defaults").map(|node| self.defaults(node)).unwrap_or_default(),
+            outputs: self.named(map, "outputs", Site::JobOutputs),
+            timeout_minutes: map.get("timeout-minutes").and_then(|node| self.minutes(node, Site::JobSetting)),
+            continue_on_error: map
+                .get("continue-on-error")
+                .and_then(|node| self.boolean(node, Site::JobSetting, "`continue-on-error`")),
+            steps: map.get("steps").map(|node| self.steps(node)).unwrap_or_default(),
+            uses: map.get("uses").and_then(|node| self.text(node, "`uses`")),
+            other: others(map, &OTHER_KEYS),
+        })
+    }
+
+    /// What a job must have and must not have together.
+    fn shape(&mut self, id: &Spanned<String>, map: &Map) {
+        if let Some(uses) = map.entry("uses") {
+            if let Some(steps) = map.entry("steps") {
+                let fault = self
+                    .error("a job that calls a workflow has no `steps`", steps.key.span)
+                    .label("not together with `uses`")
+                    .also(self.source, uses.key.span, "the workflow that it calls");
+                self.faults.push(fault);
+            }
+            return;
+        }
+        for (key, example) in [("runs-on", "runs-on: ubuntu-latest"), ("steps", "steps:")] {
+            if map.get(key).is_none() {
+                let fault = self
+                    .error(format!("`{key}` is missing"), id.span)
+                    .label(format!("job `{}` needs it", id.value))
+                    .help(format!("add `{example}`"));
+                self.faults.push(fault);
+            }
+        }
+        for key in ["with", "secrets"] {
+            if let Some(entry) = map.entry(key) {
+                self.fault(
+                    format!("`{key}` of a job belongs to `uses`"),
+                    entry.key.span,
+                    "this job calls no workflow",
+                );
+            }
+        }
+    }
+
+    fn named(&mut self, map: &Map, key: &str, site: Site) -> Vec<Variable> {
+        map.get(key).map(|node| self.variables(node, site, &format!("`{key}`"))).unwrap_or_default()
+    }
+
+    fn needs(&mut self, node: &Node) -> Vec<Spanned<String>> {
+        let found: Vec<Spanned<String>> = match &node.kind {
+            Kind::Scalar(scalar) if scalar.is_null() => Vec::new(),
+            Kind::Seq(items) => items.iter().filter_map(|item| self.text(item, "a need")).collect(),
+            Kind::Scalar(_) | Kind::Map(_) => self.text(node, "`needs`").into_iter().collect(),
+        };
+        let mut needs: Vec<Spanned<String>> = Vec::new();
+        for need in found {
+            if !needs.iter().any(|known| known.value == need.value) {
+                needs.push(need);
+            }
+        }
+        needs
+    }
+
+    fn runs_on(&mut self, node: &Node) -> Option<RunsOn> {
+        let mut runs_on = RunsOn { labels: Vec::new(), group: None, span: node.span };
+        match &node.kind {
+            Kind::Scalar(_) => runs_on.labels.extend(self.template(node, Site::RunsOn, "`runs-on`")),
+            Kind::Seq(items) => {
+                for item in items {
+                    runs_on.labels.extend(self.template(item, Site::RunsOn, "a label"));
+                }
+            }
+            Kind::Map(map) => {
+                self.keys(map, "`runs-on`", &["group", "labels"]);
+                runs_on.group =
+                    map.get("group").and_then(|node| self.template(node, Site::RunsOn, "`group`"));
+                if let Some(labels) = map.get("labels").and_then(|node| self.runs_on(node)) {
+                    runs_on.labels = labels.labels;
+                }
+            }
+        }
+        if runs_on.labels.is_empty() && runs_on.group.is_none() {
+            self.fault("`runs-on` names no machine", node.span, "expected a label, such as `ubuntu-latest`");
+            return None;
+        }
+        Some(runs_on)
+    }
+
+    fn steps(&mut self, node: &Node) -> Vec<Step> {
+        let Some(items) = node.seq() else {
+            let fault = self
+                .error("`steps` is a list", node.span)
+                .label(format!("this is {}", node.describe()))
+                .help("begin each step with `- `");
+            self.faults.push(fault);
+            return Vec::new();
+        };
+        if items.is_empty() {
+            self.fault("there are no steps", node.span, "a job needs at least one");
+        }
+        if let Some(excess) = items.get(MAX_STEPS) {
+            self.fault(format!("a job has at most {MAX_STEPS} steps"), excess.span, "one too many");
+            return Vec::new();
+        }
+        let steps: Vec<Step> = items.iter().filter_map(|item| self.step(item)).collect();
+        let mut seen: Vec<&Spanned<String>> = Vec::new();
+        for id in steps.iter().filter_map(|step| step.id.as_ref()) {
+            if let Some(first) = seen.iter().find(|first| first.value.eq_ignore_ascii_case(&id.value)) {
+                let fault = self
+                    .error(format!("the id `{}` is there twice", id.value), id.span)
+                    .label("again here")
+                    .also(self.source, first.span, "first here");
+                self.faults.push(fault);
+            }
+            seen.push(id);
+        }
+        steps
+    }
+}
