@@ -271,7 +271,17 @@ impl<'a> Builder<'a> {
         let span = self.source.fit(Span::new(at, at + 1));
         let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
         let line = text[start..].lines().next().unwrap_or("");
-        let mut diagnostic = Diagnostic::error(format!("this is not YAML: {}", error.info()))
+        let info = error.info();
+        if info.contains("unknown anchor") {
+            let end =
+                text[at..].find(|c: char| c.is_whitespace() || c == ',').map_or(text.len(), |end| at + end);
+            return Diagnostic::error(format!("`{}` names no value", &text[at..end]))
+                .at(self.source, Span::new(at, end))
+                .label("no anchor of this name stands before")
+                .help("text that begins with `*` must be quoted")
+                .into();
+        }
+        let mut diagnostic = Diagnostic::error(format!("this is not YAML: {info}"))
             .at(self.source, span)
             .label("the parser stopped here");
         let indent = &line[..line.len() - line.trim_start().len()];
@@ -282,6 +292,8 @@ impl<'a> Builder<'a> {
             && !value.trim_start().starts_with(['"', '\'', '{', '['])
         {
             diagnostic = diagnostic.help("put a value that contains `: ` in quotes");
+        } else if info.contains("illegal placement") {
+            diagnostic = diagnostic.help("look for a `[` or `{` above that is not closed");
         } else if text[..span.start].matches('"').count() % 2 == 1 {
             diagnostic = diagnostic.help("look for a quote that is not closed");
         }
