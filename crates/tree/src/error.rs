@@ -1,0 +1,102 @@
+//! Why a tree could not be copied.
+
+use std::io;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a tree could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The stream of the archive failed, or ended early.
+    #[error("the archive cannot be read")]
+    Read(#[source] io::Error),
+    /// The stream of the archive could not be written.
+    #[error("the archive cannot be written")]
+    Write(#[source] io::Error),
+    /// The archive asks for something that is not done.
+    #[error("archive entry {entry:?} is refused: {reason}")]
+    Refused {
+        /// Its name as the archive has it, at most 200 characters.
+        entry: String,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The system failed at an entry: a full disk, a missing permission.
+    #[error("cannot copy {entry:?}")]
+    Entry {
+        /// Its name relative to the directory, at most 200 characters.
+        entry: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// More than the caller allows.
+    #[error("the archive has more than {limit} {what}")]
+    Limit {
+        /// `entries` or `bytes`.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// What is not done for an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// An empty name.
+    #[error("its name is empty")]
+    Empty,
+    /// An absolute name.
+    #[error("its name is absolute")]
+    Absolute,
+    /// A name with `..`.
+    #[error("its name has `..`")]
+    Parent,
+    /// A zero byte, or a component or a whole that no Linux file system takes.
+    #[error("its name is too long or has a zero byte")]
+    Name,
+    /// Its name leads through a symbolic link.
+    #[error("its name leads through a symbolic link")]
+    ThroughSymlink,
+    /// A symbolic link whose target is empty, or leaves the tree where that is not allowed.
+    #[error("it is a symbolic link that leads out of the tree")]
+    SymlinkTarget,
+    /// A hard link to something that is no regular file of the tree.
+    #[error("it is a hard link to something that is no file of the tree")]
+    HardLinkTarget,
+    /// A device, a pipe, a sparse file, or a kind that does not exist.
+    #[error("its kind ({0:#04x}) is none of file, directory, symbolic link, hard link")]
+    Kind(u8),
+    /// An extended header that is too long or cannot be read, or that contradicts the plain one.
+    #[error("its extended header is too long or cannot be read")]
+    Extended,
+}
+
+impl Error {
+    /// Whether a file system is full, or a quota is used up.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Entry { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Read(_) | Self::Write(_) | Self::Refused { .. } | Self::Limit { .. } => false,
+        }
+    }
+
+    pub(crate) fn refused(entry: &[u8], reason: Refusal) -> Self {
+        Self::Refused { entry: shown(entry), reason }
+    }
+
+    pub(crate) fn entry(entry: &[u8], source: impl Into<io::Error>) -> Self {
+        Self::Entry { entry: shown(entry), source: source.into() }
+    }
+}
+
+/// A name for people.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(200).collect()
+}

@@ -1,0 +1,219 @@
+//! A tree of files into a tar stream.
+//!
+//! Purpose: [`pack`].
+//! Owner: one call.
+//!
+//! Invariants
+//! - Directories are read by descriptor, symbolic links are stored and never followed, so what another
+//!   process renames meanwhile does not lead out of the tree.
+//! - Sockets, pipes and devices are left out; owners are not stored; a file that shrinks while it is read is
+//!   filled up with zeros, one that grows is cut: the archive stays readable.
+
+use std::{
+    collections::HashMap,
+    ffi::{CString, OsStr},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat},
+    io::Errno,
+};
+use tar::{Builder, EntryType, Header};
+
+use crate::{Copied, Error, Refusal, Result};
+
+/// Deepest directory that is entered.
+const MAX_DEPTH: usize = 512;
+
+/// Packs the content of a directory, named relative to it, or anything else as one entry with its file
+/// name. A last component that is a symbolic link is followed.
+///
+/// # Errors
+/// [`Error::Entry`] when something cannot be read, [`Error::Write`] when `out` fails.
+pub fn pack(path: &Path, out: impl Write) -> Result<Copied> {
+    let fail = |errno: Errno| Error::entry(path.as_os_str().as_bytes(), errno);
+    let root = fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    let stat = fs::fstat(&root).map_err(fail)?;
+    let mut work = Work { builder: Builder::new(out), copied: Copied::default(), links: HashMap::new() };
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let root = openat(&root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(fail)?;
+        work.tree(root)?;
+    } else {
+        // Through its real name, so that the entry can be opened in its directory.
+        let real = path.canonicalize().map_err(|error| Error::entry(path.as_os_str().as_bytes(), error))?;
+        let (Some(directory), Some(name), Some(shown)) = (real.parent(), real.file_name(), path.file_name())
+        else {
+            return Err(fail(Errno::INVAL));
+        };
+        let directory =
+            fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(fail)?;
+        work.entry(directory.as_fd(), name, shown.as_bytes())?;
+    }
+    let mut out = work.builder.into_inner().map_err(Error::Write)?;
+    out.flush().map_err(Error::Write)?;
+    Ok(work.copied)
+}
+
+struct Work<W: Write> {
+    builder: Builder<W>,
+    copied: Copied,
+    /// Files with several names: their first one.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+/// A directory that is being read.
+struct Level {
+    entries: Dir,
+    fd: OwnedFd,
+    path: Vec<u8>,
+}
+
+impl Level {
+    fn open(fd: OwnedFd, path: Vec<u8>) -> Result<Self> {
+        let entries = Dir::read_from(&fd).map_err(|errno| Error::entry(&path, errno))?;
+        Ok(Self { entries, fd, path })
+    }
+}
+
+impl<W: Write> Work<W> {
+    fn tree(&mut self, root: OwnedFd) -> Result<()> {
+        let mut levels = vec![Level::open(root, Vec::new())?];
+        while let Some(level) = levels.last_mut() {
+            let Some(found) = level.entries.next() else {
+                levels.pop();
+                continue;
+            };
+            let name: CString =
+                found.map_err(|errno| Error::entry(&level.path, errno))?.file_name().to_owned();
+            if matches!(name.as_bytes(), b"." | b"..") {
+                continue;
+            }
+            let mut path = level.path.clone();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name.as_bytes());
+            let name = OsStr::from_bytes(name.as_bytes());
+            if let Some(directory) = self.entry(level.fd.as_fd(), name, &path)? {
+                if levels.len() >= MAX_DEPTH {
+                    return Err(Error::refused(&path, Refusal::Name));
+                }
+                levels.push(Level::open(directory, path)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Packs one entry; a directory is returned, opened.
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Result<Option<OwnedFd>> {
+        let fail = |errno: Errno| Error::entry(path, errno);
+        let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Removed since the directory was read.
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(fail)?,
+        };
+        let mut header = header(&stat);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let directory =
+                    openat(parent, name, flags | OFlags::DIRECTORY, Mode::empty()).map_err(fail)?;
+                header.set_entry_type(EntryType::Directory);
+                let mut shown = path.to_vec();
+                shown.push(b'/');
+                self.append(&mut header, &shown, io::empty())?;
+                Ok(Some(directory))
+            }
+            FileType::RegularFile => {
+                let key = (stat.st_dev, stat.st_ino);
+                if stat.st_nlink > 1 {
+                    if let Some(first) = self.links.get(&key) {
+                        header.set_entry_type(EntryType::Link);
+                        let first = first.clone();
+                        self.link(&mut header, path, &first)?;
+                        return Ok(None);
+                    }
+                    self.links.insert(key, path.to_vec());
+                }
+                let file = openat(parent, name, flags, Mode::empty()).map_err(fail)?;
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                header.set_entry_type(EntryType::Regular);
+                header.set_size(size);
+                self.copied.bytes += size;
+                let mut content = Content { file: file.into(), left: size, failed: None };
+                let appended = self.append(&mut header, path, &mut content);
+                if let Some(error) = content.failed {
+                    return Err(Error::entry(path, error));
+                }
+                appended.map(|()| None)
+            }
+            FileType::Symlink => {
+                let target = readlinkat(parent, name, Vec::new()).map_err(fail)?;
+                header.set_entry_type(EntryType::Symlink);
+                self.link(&mut header, path, target.as_bytes())?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn append(&mut self, header: &mut Header, path: &[u8], content: impl Read) -> Result<()> {
+        self.copied.entries += 1;
+        self.builder.append_data(header, Path::new(OsStr::from_bytes(path)), content).map_err(Error::Write)
+    }
+
+    fn link(&mut self, header: &mut Header, path: &[u8], target: &[u8]) -> Result<()> {
+        // As it is: the builder would tidy a short target up.
+        if header.set_link_name_literal(target).is_ok() {
+            return self.append(header, path, io::empty());
+        }
+        self.copied.entries += 1;
+        let path = Path::new(OsStr::from_bytes(path));
+        self.builder.append_link(header, path, Path::new(OsStr::from_bytes(target))).map_err(Error::Write)
+    }
+}
+
+fn header(stat: &Stat) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(stat.st_mode & 0o777);
+    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+    header.set_size(0);
+    header
+}
+
+/// Exactly as many bytes as the header says.
+struct Content {
+    file: std::fs::File,
+    left: u64,
+    failed: Option<io::Error>,
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(buffer) = buffer.get_mut(..most) else { return Ok(0) };
+        let count = match self.file.read(buffer) {
+            Ok(0) => {
+                buffer.fill(0);
+                buffer.len()
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                let copy = io::Error::from(error.kind());
+                self.failed = Some(error);
+                return Err(copy);
+            }
+        };
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
