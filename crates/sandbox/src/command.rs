@@ -6,7 +6,7 @@ use wire::{
     message::{Account, Copied},
 };
 
-use crate::{CopyOut, ExecRequest, Result, Running};
+use crate::{CopyOut, Error, ExecRequest, Result, Running};
 
 /// A tree on its way into the guest.
 pub(crate) type Source = Box<dyn AsyncRead + Send + Unpin>;
@@ -28,4 +28,18 @@ pub(crate) enum Command {
     CopyOut { path: String, answer: Answer<CopyOut> },
     /// Asks whether the agent is there.
     Ping { answer: Answer<()> },
+}
+
+impl Command {
+    /// Answers with an error.
+    pub(crate) fn refuse(self, error: Error) {
+        match self {
+            Self::Exec { answer, .. } => drop(answer.send(Err(error))),
+            Self::CopyIn { answer, .. } => drop(answer.send(Err(error))),
+            Self::CopyOut { answer, .. } => drop(answer.send(Err(error))),
+            Self::Signal { answer, .. } | Self::Kill { answer, .. } | Self::Ping { answer } => {
+                drop(answer.send(Err(error)));
+            }
+        }
+    }
 }

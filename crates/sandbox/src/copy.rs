@@ -48,7 +48,12 @@ impl CopyOut {
             Poll::Ready(result) => result.unwrap_or(Err(Error::Lost)),
         };
         self.answer = None;
-        Poll::Ready(result.map(drop).map_err(io::Error::other))
+        Poll::Ready(match result {
+            // It says that all was sent, and gave the stream up before its end.
+            Ok(_) if self.consumer.was_cut() => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(io::Error::other(error)),
+        })
     }
 }
 

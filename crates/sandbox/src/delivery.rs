@@ -46,6 +46,8 @@ struct State {
     parts: VecDeque<Part>,
     /// Streams that may still push.
     open: usize,
+    /// Whether a stream ended before its end.
+    cut: bool,
     /// Set once: nothing more will come, and why.
     gone: Option<Gone>,
     consumer: Option<Waker>,
@@ -111,6 +113,12 @@ impl Producer {
         state.wake();
     }
 
+    /// One of the streams was given up, by either side, before its end.
+    pub(crate) fn cut_one(&self) {
+        lock(&self.0).cut = true;
+        self.finish_one();
+    }
+
     /// Nothing more will come because the VM is gone. What is queued can still be taken.
     pub(crate) fn fail(&self, gone: &Gone) {
         let mut state = lock(&self.0);
@@ -139,6 +147,13 @@ impl Consumer {
         }
         state.consumer = Some(context.waker().clone());
         Poll::Pending
+    }
+}
+
+impl Consumer {
+    /// Whether a stream was given up before its end, so that something is missing.
+    pub(crate) fn was_cut(&self) -> bool {
+        lock(&self.shared).cut
     }
 }
 

@@ -1,11 +1,18 @@
 //! The engine: makes VMs and knows which of them this process owns.
+//!
+//! Owner: one per process and state directory, by whoever opened it. Each VM is a task of its own (see
+//! `owner`); the engine starts those and, on its close, waits for them: they are its reaper too, since a
+//! dropped lease only tells its task to end.
+//! Invariant: after [`Engine::close`] nothing of this engine runs and no slot of it is in the journal, except
+//! for what could not be removed.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
+use tokio::{sync::oneshot, task::spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::Backend;
 
-use crate::{EngineConfig, Error, Lease, LeaseSpec, Patience, Result, Swept};
+use crate::{EngineConfig, Error, Lease, LeaseSpec, Patience, Result, Swept, journal::Journal, owner::Owner};
 
 /// Makes VMs in one state directory. One per process and directory; processes may share a directory.
 pub struct Engine {
@@ -13,12 +20,21 @@ pub struct Engine {
 }
 
 pub(crate) struct Inner {
+    pub(crate) state_dir: PathBuf,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) patience: Patience,
+    pub(crate) journal: Journal,
     /// Parent of every lease's token.
-    pub(crate) closing: CancellationToken,
+    closing: CancellationToken,
     /// Every owner task, so that [`Engine::close`] can wait for the end of what dropped leases left.
-    pub(crate) owners: TaskTracker,
+    owners: TaskTracker,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Inner { state_dir, backend, owners, .. } = &*self.inner;
+        write!(f, "Engine({} in {}, {} VMs)", backend.name(), state_dir.display(), owners.len())
+    }
 }
 
 impl Engine {
@@ -27,23 +43,65 @@ impl Engine {
     /// # Errors
     /// The directory cannot be made or read. A leftover that cannot be removed is no error, see [`Swept`].
     pub async fn open(config: EngineConfig) -> Result<(Self, Swept)> {
+        let EngineConfig { state_dir, backend, patience } = config;
+        let opened = spawn_blocking(move || {
+            let journal = Journal::open(&state_dir, patience.teardown)?;
+            let swept = journal.sweep()?;
+            Ok((state_dir, journal, swept))
+        });
+        let (state_dir, journal, swept) = opened.await.unwrap_or(Err(Error::Lost))?;
         let inner = Inner {
-            backend: config.backend,
-            patience: config.patience,
+            state_dir,
+            backend,
+            patience,
+            journal,
             closing: CancellationToken::new(),
             owners: TaskTracker::new(),
         };
-        Ok((Self { inner: Arc::new(inner) }, Swept::default()))
+        Ok((Self { inner: Arc::new(inner) }, swept))
     }
 
     /// Boots a VM and prepares its guest. When the future is dropped or `cancel` fires before it is ready,
-    /// nothing of it is left; [`Engine::close`] waits for that.
+    /// nothing of it is left: an error is returned after that, and for a dropped future [`Engine::close`]
+    /// waits for it.
     ///
     /// # Errors
     /// Whatever made it impossible; [`Error::Cancelled`] where `cancel` fired.
     pub async fn lease(&self, spec: LeaseSpec, cancel: &CancellationToken) -> Result<Lease> {
-        let _ = (spec, cancel);
-        Err(Error::Closed)
+        if self.inner.closing.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        let destroy = self.inner.closing.child_token();
+        let (ready_to, mut ready) = oneshot::channel();
+        let (ended_to, ended) = oneshot::channel();
+        let guard = destroy.clone().drop_guard();
+        let owner = Owner {
+            engine: Arc::clone(&self.inner),
+            spec,
+            destroy: destroy.clone(),
+            ready: ready_to,
+            ended: ended_to,
+        };
+        self.inner.owners.spawn(owner.run());
+        let first = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            ready = &mut ready => Some(ready),
+        };
+        match first {
+            Some(ready) => {
+                let sandbox = ready.unwrap_or(Err(Error::Lost))?;
+                Ok(Lease::new(sandbox, guard.disarm(), ended))
+            }
+            None => {
+                destroy.cancel();
+                // Until nothing is left; it may also have become ready in this moment.
+                if let Ok(Ok(_)) = ready.await {
+                    let _ = ended.await;
+                }
+                Err(Error::Cancelled)
+            }
+        }
     }
 
     /// What runs the VMs.
@@ -58,5 +116,13 @@ impl Engine {
         self.inner.closing.cancel();
         self.inner.owners.close();
         self.inner.owners.wait().await;
+    }
+}
+
+impl Drop for Engine {
+    /// Without [`Engine::close`] the VMs are still told to end; whether they get the time depends on the
+    /// runtime, and what is left is swept by the next engine.
+    fn drop(&mut self) {
+        self.inner.closing.cancel();
     }
 }

@@ -63,10 +63,10 @@ pub enum Error {
     #[error("the VM could not be started")]
     Backend(#[from] vm::Error),
     /// Infrastructure: the VM could not be ended within the deadline; its slot stays journalled.
-    #[error("the VM of slot {slot} could not be ended: {detail}")]
+    #[error("the VM in {} could not be ended: {detail}", dir.display())]
     Teardown {
-        /// The slot.
-        slot: vm::SlotId,
+        /// Directory of the slot.
+        dir: PathBuf,
         /// Why.
         detail: String,
     },
@@ -78,6 +78,22 @@ pub enum Error {
         /// How many boots were tried.
         tries: u32,
         /// Last lines of the guest's console, without control characters; empty if there is none.
+        console: String,
+    },
+    /// Infrastructure: the VM went before its agent was ready.
+    #[error("the VM did not come up: {why}{}", Tail(console))]
+    Boot {
+        /// What became of it.
+        why: Gone,
+        /// Last lines of the guest's console, as above.
+        console: String,
+    },
+    /// Infrastructure: the agent could not make the guest ready.
+    #[error("the guest could not be prepared: {message}{}", Tail(console))]
+    Prepare {
+        /// The agent's text: untrusted, without control characters, capped.
+        message: String,
+        /// Last lines of the guest's console, as above.
         console: String,
     },
     /// Infrastructure: the VM is gone; every call that was under way and every later one gets this.

@@ -17,17 +17,26 @@
 //! - Everything that comes from a guest is capped and checked; a guest that breaks the protocol is destroyed.
 //! - No task but the connection's touches the link, none but the owner's touches the machine.
 
+mod boot;
 mod clock;
 mod command;
+mod connection;
 mod copy;
 mod delivery;
 mod engine;
 mod error;
 mod exec;
 mod handle;
+mod identity;
+mod journal;
 mod lease;
+mod operations;
+mod owner;
+mod rootfs;
 mod running;
+mod scratch;
 mod spec;
+mod text;
 
 pub use copy::CopyOut;
 pub use engine::Engine;

@@ -1,0 +1,209 @@
+//! From a slot to a guest that is ready for commands.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+use vm::{Backend, BootSpec, Drive, DriveId, DriveMode, Exit, Machine, Slot};
+use wire::message::{self, Answer, Body, Entropy, Prepare, RootFs};
+
+use crate::{
+    Error, Gone, GuestInfo, LeaseSpec, Patience, Result, Root,
+    clock::Clock,
+    connection::{self, Cut, Opened},
+    text::printable,
+};
+
+/// How often a silent guest's link is opened anew within the time for its boot: an opening that fell into
+/// the moment in which the guest's driver came up can be lost.
+const OPENINGS: u32 = 4;
+/// Between two openings of a link that closed at once.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Bytes for the guest's random generator.
+const ENTROPY: usize = 256;
+/// How much of the console an error shows, in bytes.
+const CONSOLE_TAIL: usize = 2000;
+/// The console's log below the slot's directory, where the backend writes one.
+const CONSOLE: &str = "console.log";
+const MAX_TEXT: usize = 256;
+
+/// The disks of a VM, ready to be used.
+pub(crate) struct Disks {
+    /// None: hosted.
+    pub(crate) root: Option<(PathBuf, RootFs)>,
+    pub(crate) scratch: Option<PathBuf>,
+}
+
+/// A guest that is ready.
+pub(crate) struct Booted {
+    pub(crate) machine: Box<dyn Machine>,
+    pub(crate) opened: Opened,
+    pub(crate) info: GuestInfo,
+}
+
+/// What a boot needs; one attempt's.
+pub(crate) struct Boot {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) patience: Patience,
+    pub(crate) spec: LeaseSpec,
+    pub(crate) slot: Slot,
+    pub(crate) disks: Disks,
+    pub(crate) clock: Arc<Clock>,
+    /// Which attempt this is, from 1.
+    pub(crate) tries: u32,
+}
+
+impl Boot {
+    /// Boots, waits for Hello, prepares. Dropping the future ends the VM.
+    pub(crate) async fn run(self) -> Result<Booted> {
+        let began = Instant::now();
+        let deadline = began + self.patience.boot;
+        let boot_spec = self.boot_spec();
+        let mut machine = match timeout_at(deadline, self.backend.boot(&boot_spec, &self.slot)).await {
+            Ok(machine) => machine?,
+            Err(_) => return Err(self.no_hello()),
+        };
+        let (opened, agent) = self.hello(&mut *machine, deadline).await?;
+        let prepared = self.prepare(machine.exited(), &opened).await?;
+        let info = GuestInfo {
+            root_prefix: prepared.root_prefix,
+            kernel: printable(&prepared.kernel, MAX_TEXT),
+            agent,
+            boot: began.elapsed(),
+            tries: self.tries,
+        };
+        Ok(Booted { machine, opened, info })
+    }
+
+    fn boot_spec(&self) -> BootSpec {
+        let root = self.disks.root.as_ref().map(|(image, _)| Drive {
+            id: DriveId::Root,
+            image: image.clone(),
+            mode: DriveMode::ReadOnly,
+        });
+        let scratch = self.disks.scratch.as_ref().map(|image| Drive {
+            id: DriveId::Scratch,
+            image: image.clone(),
+            mode: DriveMode::ReadWrite,
+        });
+        BootSpec {
+            kernel: self.spec.kernel.clone(),
+            initramfs: self.spec.initramfs.clone(),
+            kernel_args: Vec::new(),
+            cpus: self.spec.cpus,
+            memory: self.spec.memory,
+            drives: root.into_iter().chain(scratch).collect(),
+        }
+    }
+
+    /// Opens the link until the agent says Hello on it; with the agent's version.
+    async fn hello(&self, machine: &mut dyn Machine, deadline: Instant) -> Result<(Opened, String)> {
+        let mut exited = machine.exited();
+        loop {
+            let link = match timeout_at(deadline, machine.link()).await {
+                Ok(Ok(link)) => link,
+                Ok(Err(error)) => {
+                    let exit = exited.borrow().clone();
+                    return Err(exit.map_or(Error::Backend(error), |exit| self.lost(Gone::Exited(exit))));
+                }
+                Err(_) => return Err(self.no_hello()),
+            };
+            let mut opened = connection::open(link, Arc::clone(&self.clock));
+            let again = (Instant::now() + self.patience.boot / OPENINGS).min(deadline);
+            tokio::select! {
+                biased;
+                Ok(hello) = &mut opened.hello => {
+                    return Ok((opened, printable(&hello.agent, MAX_TEXT)));
+                }
+                gone = end_of(&mut exited) => return Err(self.lost(gone)),
+                Ok(cut) = &mut opened.cut => match cut {
+                    Cut::Protocol(text) => return Err(self.lost(Gone::Protocol(text))),
+                    // It may have ended, which is known in a moment, or the other end was not there yet.
+                    Cut::Link(_) => sleep(PAUSE).await,
+                },
+                () = sleep_until(again) => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(self.no_hello());
+            }
+        }
+    }
+
+    async fn prepare(
+        &self,
+        mut exited: watch::Receiver<Option<Exit>>,
+        opened: &Opened,
+    ) -> Result<message::Prepared> {
+        let request = opened.connection.request(Body::Prepare(self.preparation()?));
+        let answer = tokio::select! {
+            answer = timeout(self.patience.prepare, request) => match answer {
+                Ok(answer) => answer,
+                Err(_) => return Err(self.lost(Gone::Silent(self.patience.prepare))),
+            },
+            gone = end_of(&mut exited) => return Err(self.lost(gone)),
+        };
+        match answer {
+            Ok(Answer::Prepared(prepared)) => Ok(prepared),
+            Ok(_) => Err(self.lost(Gone::Protocol("another answer than to a preparation".to_owned()))),
+            Err(Error::Guest { message, .. }) => Err(Error::Prepare { message, console: self.console() }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn preparation(&self) -> Result<Prepare> {
+        let mut entropy = vec![0; ENTROPY];
+        let mut machine_id = [0; 16];
+        for bytes in [&mut entropy[..], &mut machine_id[..]] {
+            getrandom::fill(bytes)
+                .map_err(|error| Error::state("read", "/dev/urandom")(std::io::Error::other(error)))?;
+        }
+        let root = match &self.disks.root {
+            Some((_, fs)) => message::Root::Disks {
+                root: DriveId::Root.serial().to_owned(),
+                fs: *fs,
+                scratch: DriveId::Scratch.serial().to_owned(),
+            },
+            None => message::Root::Hosted,
+        };
+        Ok(Prepare {
+            root,
+            hostname: self.spec.bind.hostname.clone(),
+            machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            clock_ns: u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0),
+            entropy: Entropy(entropy),
+            directories: self.spec.bind.directories.clone(),
+        })
+    }
+
+    fn console(&self) -> String {
+        jail::log_tail(&self.slot.dir, CONSOLE, CONSOLE_TAIL)
+    }
+
+    fn no_hello(&self) -> Error {
+        Error::NoHello { limit: self.patience.boot, tries: self.tries, console: self.console() }
+    }
+
+    fn lost(&self, why: Gone) -> Error {
+        Error::Boot { why, console: self.console() }
+    }
+}
+
+/// Waits for the end of a machine.
+pub(crate) async fn end_of(exited: &mut watch::Receiver<Option<Exit>>) -> Gone {
+    let exit = exited.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+    Gone::Exited(exit.unwrap_or(Exit { code: None, signal: None, stderr: String::new() }))
+}
+
+/// What disks the lease asks for, with the scratch disk made. Blocks.
+pub(crate) fn disks(state_dir: &std::path::Path, slot: &Slot, spec: &LeaseSpec) -> Result<Disks> {
+    match &spec.root {
+        Root::Hosted => Ok(Disks { root: None, scratch: None }),
+        Root::Image(image) => {
+            let fs = crate::rootfs::probe(image)?;
+            let scratch = crate::scratch::make(state_dir, slot, spec.scratch_bytes)?;
+            Ok(Disks { root: Some((image.clone(), fs)), scratch: Some(scratch) })
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The owner task: one per VM. Everyone else holds a handle and sends it commands.
+//!
+//! ```text
+//!              slot, disks          boot, Hello, Prepare             destroy, exit, silence, a broken link
+//!  lease() ──▶ journalled ────────▶ coming up ─────────────▶ serving ──────────────┐
+//!                 ▲                    │ no Hello, 1st time     │ commands become   ▼
+//!                 └──── torn down ◀────┤                        │ operations     torn down ──▶ ended
+//!                                      └── failed, cancelled ───┴───────────────────┘
+//! ```
+//!
+//! Invariants
+//! - It never waits for an operation: those run in its JoinSet, so that the end is seen at once. Only the
+//!   making of the slot and of its disks, which cannot be stopped half-way, and the teardown are waited for.
+//! - The VM's end is told once, with one reason, to everything that was under way and to whoever comes later.
+//! - It ends after nothing of the slot is left, or with the reason why something is.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use wire::message::Body;
+
+use crate::{
+    Error, Gone, LeaseSpec, Patience, Result, Sandbox,
+    boot::{self, Boot, Booted},
+    clock::Clock,
+    command::Command,
+    connection::{Connection, Cut, Opened},
+    engine::Inner,
+    handle::Shared,
+    journal::Held,
+    operations,
+};
+
+/// Boots until one says Hello.
+const TRIES: u32 = 2;
+/// Commands that wait for the task.
+const COMMANDS: usize = 64;
+/// Operations at a time.
+const MAX_OPERATIONS: usize = 1024;
+/// How long a link may outlive its VMM, and the other way round, until one of them is believed.
+const AFTERGLOW: Duration = Duration::from_secs(2);
+
+/// What an owner task is started with.
+pub(crate) struct Owner {
+    pub(crate) engine: Arc<Inner>,
+    pub(crate) spec: LeaseSpec,
+    /// Ends the VM, whatever it is doing.
+    pub(crate) destroy: CancellationToken,
+    /// Told when the guest is ready; an error after nothing is left.
+    pub(crate) ready: oneshot::Sender<Result<Sandbox>>,
+    /// Told when nothing is left of a VM that was ready.
+    pub(crate) ended: oneshot::Sender<Result<()>>,
+}
+
+impl Owner {
+    /// The whole life of the VM.
+    pub(crate) async fn run(self) {
+        let Self { engine, spec, destroy, ready, ended } = self;
+        let mut tries = 1;
+        let (held, booted, clock) = loop {
+            match attempt(&engine, &spec, &destroy, tries).await {
+                Ok(up) => break up,
+                Err(Error::NoHello { .. }) if tries < TRIES && !destroy.is_cancelled() => {
+                    tracing::warn!("the VM's agent did not answer; it is booted once more");
+                    tries += 1;
+                }
+                Err(error) => return drop(ready.send(Err(error))),
+            }
+        };
+        let (commands_to, commands) = mpsc::channel(COMMANDS);
+        let (gone_to, gone) = watch::channel(None);
+        let slot = held.slot().id;
+        let shared = Shared { slot, info: booted.info, commands: commands_to, gone, clock };
+        let sandbox = Sandbox { shared: Arc::new(shared) };
+        // Whoever waited for it and went has cancelled `destroy`.
+        let _ = ready.send(Ok(sandbox.clone()));
+
+        let Opened { connection, mut cut, verdict, task, .. } = booted.opened;
+        let machine = booted.machine;
+        let mut serving =
+            Serving { connection, sandbox, patience: engine.patience, commands, operations: JoinSet::new() };
+        let why = serving.run(&destroy, machine.exited(), &mut cut).await;
+        tracing::debug!(%slot, %why, "the VM ends");
+        // First the reason, so that whoever finds a closed channel finds it.
+        gone_to.send_replace(Some(why.clone()));
+        let _ = verdict.send(why);
+        let _ = task.await;
+        serving.operations.shutdown().await;
+        drop((serving, machine));
+        let _ = ended.send(tear_down(&engine, held).await);
+    }
+}
+
+/// One slot and one boot in it. After an error nothing is left.
+async fn attempt(
+    engine: &Arc<Inner>,
+    spec: &LeaseSpec,
+    destroy: &CancellationToken,
+    tries: u32,
+) -> Result<(Held, Booted, Arc<Clock>)> {
+    if destroy.is_cancelled() {
+        return Err(Error::Cancelled);
+    }
+    let made = {
+        let (engine, spec) = (Arc::clone(engine), spec.clone());
+        spawn_blocking(move || {
+            let held = engine.journal.create(engine.backend.name(), spec.on_owner_loss)?;
+            let disks = boot::disks(&engine.state_dir, held.slot(), &spec);
+            Ok((held, disks))
+        })
+    };
+    let (held, disks) = made.await.unwrap_or(Err(Error::Lost))?;
+    let clock = Arc::new(Clock::starting_now());
+    let up = match disks {
+        Err(error) => Err(error),
+        Ok(disks) => {
+            let boot = Boot {
+                backend: Arc::clone(&engine.backend),
+                patience: engine.patience,
+                spec: spec.clone(),
+                slot: held.slot().clone(),
+                disks,
+                clock: Arc::clone(&clock),
+                tries,
+            };
+            // A task of its own, so that a panic in a backend does not skip the teardown.
+            let mut boots = JoinSet::new();
+            boots.spawn(boot.run());
+            let up = tokio::select! {
+                biased;
+                () = destroy.cancelled() => Err(Error::Cancelled),
+                up = boots.join_next() => match up {
+                    Some(Ok(up)) => up,
+                    Some(Err(_)) | None => Err(Error::Lost),
+                },
+            };
+            boots.shutdown().await;
+            up
+        }
+    };
+    match up {
+        Ok(booted) => Ok((held, booted, clock)),
+        Err(error) => {
+            // What failed first is what the caller needs; what is left is swept later.
+            let _ = tear_down(engine, held).await;
+            Err(error)
+        }
+    }
+}
+
+/// Ends what still runs of the slot and removes it.
+async fn tear_down(engine: &Arc<Inner>, held: Held) -> Result<()> {
+    let engine = Arc::clone(engine);
+    let result = spawn_blocking(move || engine.journal.remove(held)).await.unwrap_or(Err(Error::Lost));
+    if let Err(error) = &result {
+        tracing::error!(%error, "something of a VM is left, for the next sweep");
+    }
+    result
+}
+
+/// A VM that is ready.
+struct Serving {
+    connection: Connection,
+    sandbox: Sandbox,
+    patience: Patience,
+    commands: mpsc::Receiver<Command>,
+    /// `Some`: the VM has to end.
+    operations: JoinSet<Option<Gone>>,
+}
+
+impl Serving {
+    /// Serves commands until the VM is gone or has to go.
+    async fn run(
+        &mut self,
+        destroy: &CancellationToken,
+        mut exited: watch::Receiver<Option<vm::Exit>>,
+        cut: &mut oneshot::Receiver<Cut>,
+    ) -> Gone {
+        self.operations.spawn(keep_alive(self.connection.clone(), self.patience));
+        // Operations end with the task: see `JoinSet::shutdown` above. Their tokens end before that.
+        let token = CancellationToken::new();
+        let _end_operations = token.clone().drop_guard();
+        loop {
+            tokio::select! {
+                biased;
+                () = destroy.cancelled() => return Gone::Destroyed,
+                gone = boot::end_of(&mut exited) => {
+                    // What it said last is still on its way through the link.
+                    tokio::select! {
+                        () = destroy.cancelled() => {}
+                        _ = timeout(AFTERGLOW, cut) => {}
+                    }
+                    return gone;
+                }
+                broken = &mut *cut => return match broken {
+                    Ok(Cut::Protocol(text)) => Gone::Protocol(text),
+                    Ok(Cut::Link(text)) => {
+                        tokio::select! {
+                            () = destroy.cancelled() => Gone::Destroyed,
+                            gone = timeout(AFTERGLOW, boot::end_of(&mut exited)) => {
+                                gone.unwrap_or(Gone::LinkLost(text))
+                            }
+                        }
+                    }
+                    Err(_) => Gone::LinkLost("its task ended".to_owned()),
+                },
+                Some(done) = self.operations.join_next() => match done {
+                    Ok(Some(gone)) => return gone,
+                    Ok(None) => {}
+                    Err(error) => tracing::error!(%error, "an operation of a VM panicked"),
+                },
+                Some(command) = self.commands.recv() => self.start(command, &token),
+            }
+        }
+    }
+
+    fn start(&mut self, command: Command, token: &CancellationToken) {
+        if self.operations.len() >= MAX_OPERATIONS {
+            return command.refuse(Error::Request("too many operations at once"));
+        }
+        let (connection, sandbox) = (self.connection.clone(), self.sandbox.clone());
+        let operation = operations::carry_out(command, connection, sandbox, token.child_token());
+        self.operations.spawn(async move {
+            operation.await;
+            None
+        });
+    }
+}
+
+/// Asks the agent again and again whether it is there.
+async fn keep_alive(connection: Connection, patience: Patience) -> Option<Gone> {
+    loop {
+        sleep(patience.ping_every).await;
+        match timeout(patience.silence, connection.request(Body::Ping)).await {
+            Ok(Ok(_)) => {}
+            // The VM is gone, and its owner knows why; or too many requests are under way to ask.
+            Ok(Err(Error::Request(_))) => {}
+            Ok(Err(_)) => return None,
+            Err(_) => return Some(Gone::Silent(patience.silence)),
+        }
+    }
+}
