@@ -4,6 +4,9 @@
 //! passes of libFuzzer are plain code generation flags. A sanitizer would need nightly and buys little
 //! in code without `unsafe`.
 //!
+//! A target `crate_name` calls `crate::fuzz_targets::name`; its kept corpus is `crates/crate/tests/corpus/name`,
+//! which the crate's tests replay.
+//!
 //! Invariants: a target that crashes makes the task fail and leaves its input in `fuzz/artifacts`; a run adds
 //! to a scratch corpus below the target directory, never to the kept one.
 
@@ -83,8 +86,12 @@ pub(crate) fn fuzz(names: &[String], seconds: u32) -> Result<()> {
 fn one(target_dir: &Path, name: &str, seconds: u32) -> Result<()> {
     let scratch = target_dir.join("corpus").join(name);
     let artifacts = root().join("fuzz/artifacts").join(name);
-    let kept = root().join("fuzz/corpus").join(name);
-    for dir in [&scratch, &artifacts, &kept] {
+    let (owner, target) = name.split_once('_').context("a target is named after its crate")?;
+    let kept = root().join("crates").join(owner).join("tests/corpus").join(target);
+    if !kept.is_dir() {
+        bail!("{} has no corpus for it", kept.display());
+    }
+    for dir in [&scratch, &artifacts] {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }
     let mut fuzz = command(target_dir.join(HOST_TARGET).join("release").join(name), &[]);
