@@ -39,7 +39,7 @@ pub(crate) fn task() -> Result<()> {
     let ampoule = up::build()?;
     let tally = all(&ampoule)?;
     println!("{} examples: ok", tally.passed);
-    Ok(())
+    if tally.failed > 0 { bail!("{} examples do not do what they should", tally.failed) } else { Ok(()) }
 }
 
 /// Runs them all; each counts as a test.

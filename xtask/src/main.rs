@@ -12,6 +12,7 @@
 
 mod bench;
 mod book;
+mod console;
 mod examples;
 mod fuzz;
 mod host;
@@ -37,6 +38,7 @@ Usage: cargo xtask <task> [options]
   build                  the release binary and the agent, as `up` builds them
   house                  the house rules that no compiler checks
   examples               runs every example in its VMs and looks at its result
+  console                runs the console blocks of README.md and the book, and compares
   fuzz [--seconds N] [TARGET]...
                          fuzzes each target for N seconds (60)
   book                   checks the book's pages and links, builds it where mdbook is installed
@@ -68,6 +70,7 @@ fn task(args: Vec<String>) -> Result<()> {
         "build" => none(&rest).and_then(|()| up::build().map(drop)),
         "house" => none(&rest).and_then(|()| house::task()),
         "examples" => none(&rest).and_then(|()| examples::task()),
+        "console" => none(&rest).and_then(|()| console::task()),
         "fuzz" => fuzz::task(&rest),
         "book" => none(&rest).and_then(|()| book::task()),
         "bench" => bench::task(&rest),

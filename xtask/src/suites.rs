@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::{
-    book, examples, fuzz, host, house,
+    book, console, examples, fuzz, host, house,
     run::{Report, Tally, Weight, cargo, command, root, run, run_counted},
     up::{self, Ampoule},
 };
@@ -85,6 +85,7 @@ fn quick(report: &mut Report) -> Option<Ampoule> {
     report.stage("setup", Weight::Gate, || plain(run(&mut ampoule.command(&["setup", "--yes"]))));
     report.stage("tests in VMs", Weight::Check, || run_counted(&mut vm_tests(&ampoule, &[])));
     report.stage("examples", Weight::Check, || examples::all(&ampoule));
+    report.stage("documents", Weight::Check, || console::all(&ampoule));
     Some(ampoule)
 }
 
