@@ -100,7 +100,7 @@ fn one(target_dir: &Path, name: &str, seconds: u32) -> Result<()> {
         "-timeout=10".to_owned(),
         "-rss_limit_mb=2048".to_owned(),
         "-print_final_stats=1".to_owned(),
-        "-verbosity=1".to_owned(),
+        "-verbosity=0".to_owned(),
     ]);
     run(&mut fuzz)
 }
