@@ -21,9 +21,10 @@
 //! - An owner that disappears, however it does, is an end of file on one socket: with [`OwnerLoss::Kill`] the
 //!   VMM is killed then.
 //!
-//! This crate and `agent` are the only ones with `unsafe`: forks of a single-threaded process and two system
-//! calls that no safe wrapper has.
+//! This crate and `agent` are the only ones with `unsafe`: forks of a single-threaded process, a few system
+//! calls that no safe wrapper has, and a reading of the time stamp counter.
 
+mod clock;
 mod end;
 mod error;
 mod launch;
@@ -31,6 +32,7 @@ pub mod lock;
 mod record;
 pub mod shim;
 
+pub use clock::tsc_khz;
 pub use end::{end, is_running};
 pub use error::{Error, Result};
 pub use launch::{

@@ -49,6 +49,9 @@ pub struct Capabilities {
     pub accelerator: String,
     /// What stands between a job and the host.
     pub boundary: Boundary,
+    /// Parts of the isolation that this host cannot give, in words for `doctor` and the job's log; empty
+    /// where nothing is missing.
+    pub lacking: Vec<String>,
     /// Whether [`Backend::adopt`] can work.
     pub adopt: bool,
 }

@@ -1,0 +1,210 @@
+//! QEMU's command line, from what is to boot and the numbers of its descriptors.
+//!
+//! Pure: the same input gives the same words, so that a later issue can make them part of a snapshot's key.
+
+use vm::{DriveId, DriveMode, Mebibytes};
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    /// The host's processor.
+    Kvm,
+    /// Translation in software.
+    Tcg {
+        /// Rate of the host's time stamp counter, where it has one.
+        khz: Option<u32>,
+    },
+}
+
+/// Numbers of QEMU's descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fds {
+    /// Listening socket of the agent's port.
+    pub(super) agent: i32,
+    /// Listening socket of the control channel.
+    pub(super) control: i32,
+    /// The pipe that takes the guest's console.
+    pub(super) console: i32,
+    pub(super) kernel: i32,
+    pub(super) initramfs: i32,
+    pub(super) drives: Vec<DriveFds>,
+}
+
+/// Descriptors of one drive's image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DriveFds {
+    pub(super) id: DriveId,
+    pub(super) mode: DriveMode,
+    /// One per access mode that QEMU asks for: read-only, and read-write for a drive that may be written.
+    pub(super) fds: Vec<i32>,
+}
+
+/// The machine, apart from its files.
+#[derive(Clone, Debug)]
+pub(super) struct Shape<'a> {
+    pub(super) cpus: u8,
+    pub(super) memory: Mebibytes,
+    pub(super) accelerator: Accelerator,
+    /// Added to our own kernel arguments.
+    pub(super) kernel_args: &'a [String],
+}
+
+/// Size of the buffer for translated code in MiB; QEMU's own default is a gibibyte for every VM.
+const TRANSLATION_BUFFER: u32 = 256;
+/// Timer interrupts in a second of the kernels that we boot (Debian, Ubuntu cloud): `lpj` counts per tick.
+const TICKS: u32 = 250;
+/// Kernel arguments everywhere: a panic ends the VM at once (`-no-reboot` makes the reset an exit), and its
+/// text is on the console; the rest skips probes of what a microvm does not have.
+const KERNEL: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check i8042.noaux i8042.nokbd \
+                      rcupdate.rcu_expedited=1 cryptomgr.notests audit=0";
+/// Where every instruction is translated, barriers between user and kernel of the *same* guest are not worth
+/// their price: the guest is one trust domain.
+const KERNEL_TCG: &str = "mitigations=off nokaslr apparmor=0 tsc=reliable";
+
+/// The arguments after the program's name.
+pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
+    let mut words = Words(Vec::new());
+    words.flag("-no-user-config").flag("-nodefaults").flag("-no-reboot");
+    words.option("-display", "none");
+    words.option("-machine", "microvm,acpi=on,rtc=on,isa-serial=on,pit=on,pic=on,usb=off,graphics=off");
+    match shape.accelerator {
+        Accelerator::Kvm => words.option("-accel", "kvm").option("-cpu", "host"),
+        Accelerator::Tcg { .. } => words
+            .option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER}"))
+            // QEMU 7.2 translates cmpxchg16b so that flags are lost now and then, and a guest kernel whose
+            // allocator uses it dies: every stress boot with it failed, none without.
+            .option("-cpu", "max,-cx16"),
+    };
+    words.option("-smp", format!("cpus={}", shape.cpus));
+    words.option("-m", format!("size={}M", shape.memory.0));
+    words.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+
+    // By descriptor: QEMU may be unable to reach the files by their paths.
+    words.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
+    words.option("-initrd", format!("/proc/self/fd/{}", fds.initramfs));
+    words.option("-append", kernel_args(shape));
+
+    words.option("-chardev", format!("socket,id=control,fd={},server=on,wait=off", fds.control));
+    words.option("-mon", "chardev=control,mode=control");
+    words.option("-add-fd", format!("fd={},set={CONSOLE_SET}", fds.console));
+    words.option("-chardev", format!("file,id=console,path=/dev/fdset/{CONSOLE_SET}"));
+    words.option("-serial", "chardev:console");
+    words.option("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", fds.agent));
+    words.option("-device", "virtio-serial-device,max_ports=2");
+    words.option("-device", "virtserialport,chardev=agent,name=ampoule.agent");
+    for (index, drive) in fds.drives.iter().enumerate() {
+        words.drive(FIRST_DRIVE_SET + index, drive);
+    }
+    words.0
+}
+
+const CONSOLE_SET: usize = 1;
+const FIRST_DRIVE_SET: usize = 2;
+
+fn kernel_args(shape: &Shape<'_>) -> String {
+    let mut args = vec![KERNEL.to_owned()];
+    if let Accelerator::Tcg { khz } = shape.accelerator {
+        args.push(KERNEL_TCG.to_owned());
+        // A microvm has no timer to measure the counter by: under load the kernel's attempt fails and the
+        // boot hangs.
+        if let Some(khz) = khz {
+            args.push(format!("tsc_early_khz={khz} lpj={}", u64::from(khz) * 1000 / u64::from(TICKS)));
+        }
+    }
+    args.extend(shape.kernel_args.iter().cloned());
+    args.join(" ")
+}
+
+struct Words(Vec<String>);
+
+impl Words {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.to_owned());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.0.push(name.to_owned());
+        self.0.push(value.into());
+        self
+    }
+
+    fn drive(&mut self, set: usize, drive: &DriveFds) {
+        for fd in &drive.fds {
+            self.option("-add-fd", format!("fd={fd},set={set}"));
+        }
+        let name = drive.id.serial();
+        let (read_only, cache) = match drive.mode {
+            DriveMode::ReadOnly => ("on", ""),
+            // What is on it dies with the VM: nothing of it has to survive the host's.
+            DriveMode::ReadWrite => ("off", ",cache.no-flush=on,discard=unmap,detect-zeroes=unmap"),
+        };
+        // The engine's lock on the slot is the one that counts; a shared root could not be locked anyway.
+        self.option(
+            "-blockdev",
+            format!(
+                "driver=raw,node-name={name},read-only={read_only}{cache},file.driver=file,\
+                 file.filename=/dev/fdset/{set},file.locking=off"
+            ),
+        );
+        // A full host disk is the guest's error, not a stopped VM.
+        let errors = match drive.mode {
+            DriveMode::ReadOnly => "",
+            DriveMode::ReadWrite => ",werror=report,rerror=report",
+        };
+        self.option("-device", format!("virtio-blk-device,drive={name},serial={name}{errors}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fds() -> Fds {
+        Fds {
+            agent: 3,
+            control: 4,
+            console: 5,
+            kernel: 6,
+            initramfs: 7,
+            drives: vec![
+                DriveFds { id: DriveId::Root, mode: DriveMode::ReadOnly, fds: vec![8] },
+                DriveFds { id: DriveId::Scratch, mode: DriveMode::ReadWrite, fds: vec![9, 10] },
+            ],
+        }
+    }
+
+    fn shape(accelerator: Accelerator, kernel_args: &[String]) -> Shape<'_> {
+        Shape { cpus: 2, memory: Mebibytes(2048), accelerator, kernel_args }
+    }
+
+    #[test]
+    fn emulated() {
+        let args = ["ampoule.test=1".to_owned()];
+        let words = build(&shape(Accelerator::Tcg { khz: Some(2_445_000) }, &args), &fds());
+        insta::assert_snapshot!(words.join("\n"));
+    }
+
+    #[test]
+    fn accelerated_differs_in_processor_and_kernel_arguments_only() {
+        let emulated = build(&shape(Accelerator::Tcg { khz: None }, &[]), &fds());
+        let accelerated = build(&shape(Accelerator::Kvm, &[]), &fds());
+        let differing: Vec<_> =
+            emulated.iter().zip(&accelerated).filter(|(one, other)| one != other).collect();
+        assert_eq!(emulated.len(), accelerated.len());
+        assert_eq!(differing.len(), 3, "{differing:?}");
+        assert!(accelerated.contains(&"kvm".to_owned()) && accelerated.contains(&"host".to_owned()));
+        assert!(!accelerated.iter().any(|word| word.contains("mitigations=off") || word.contains("tsc")));
+    }
+
+    #[test]
+    fn nothing_is_opened_by_a_path_of_the_host() {
+        let words = build(&shape(Accelerator::Tcg { khz: None }, &[]), &fds());
+        for word in words {
+            let paths = word.split(['=', ',']).filter(|part| part.starts_with('/'));
+            for path in paths {
+                assert!(path.starts_with("/proc/self/fd/") || path.starts_with("/dev/fdset/"), "{path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Starting a VM in a slot, and taking one over.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::MetadataExt, net::UnixListener},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use jail::{Inherit, Launch, Log, Program, Shim, short_path};
+use rustix::fs::{Mode, OFlags};
+use tokio::net::UnixStream;
+use vm::{BootSpec, DriveMode, Error, OwnerLoss, Result, Slot};
+
+use super::{
+    CONSOLE, ERRORS, Qemu, START_LIMIT,
+    argv::{self, Accelerator, DriveFds, Fds, Shape},
+    error::of_jail,
+    machine::Running,
+    places,
+    qmp::Qmp,
+};
+
+/// The agent's port.
+pub(super) const AGENT_SOCKET: &str = "agent.sock";
+/// QEMU's control channel.
+const CONTROL_SOCKET: &str = "qmp.sock";
+const KVM: &str = "/dev/kvm";
+/// What is kept of the console and of QEMU's errors, in bytes.
+const LOG_CAP: u64 = 256 << 10;
+/// The first number of a descriptor in QEMU.
+const FIRST_FD: i32 = 3;
+
+/// Starts a VM and returns when QEMU runs it.
+pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Running> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err(Error::Unsupported("only x86_64 hosts run x86_64 guests".to_owned()));
+    }
+    let dir = open_dir(&slot.dir)?;
+    let mut given = Given::default();
+    let sockets = (given.listen(&dir, AGENT_SOCKET)?, given.listen(&dir, CONTROL_SOCKET)?);
+    let others = slot.ids.is_some();
+    let kernel = given.read(&spec.kernel, others)?;
+    let initramfs = given.read(&spec.initramfs, others)?;
+    let mut drives = Vec::new();
+    for drive in &spec.drives {
+        let mut fds = vec![given.open(&drive.image, DriveMode::ReadOnly)?];
+        if drive.mode == DriveMode::ReadWrite {
+            fds.push(given.open(&drive.image, DriveMode::ReadWrite)?);
+        }
+        drives.push(DriveFds { id: drive.id, mode: drive.mode, fds });
+    }
+    let console = given.number();
+    let fds = Fds { agent: sockets.0, control: sockets.1, console, kernel, initramfs, drives };
+    let shape = Shape {
+        cpus: spec.cpus.get(),
+        memory: spec.memory,
+        accelerator: qemu.accel,
+        kernel_args: &spec.kernel_args,
+    };
+    let launch = Launch {
+        shim: qemu.shim.clone(),
+        dir: slot.dir.clone(),
+        ids: slot.ids.map(|ids| jail::Ids { uid: ids.uid, gid: ids.gid }),
+        groups: kvm_group(qemu.accel),
+        level: qemu.level,
+        on_owner_loss: match slot.on_owner_loss {
+            OwnerLoss::Kill => jail::OwnerLoss::Kill,
+            OwnerLoss::Keep { until } => jail::OwnerLoss::Keep { until },
+        },
+        program: Program {
+            path: qemu.program.clone(),
+            args: argv::build(&shape, &fds).into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+        },
+        view: Some(places::view(&qemu.program)),
+        inherit: given.fds,
+        logs: vec![
+            Log { name: CONSOLE.to_owned(), target: console, cap: LOG_CAP },
+            Log { name: ERRORS.to_owned(), target: 2, cap: LOG_CAP },
+        ],
+    };
+    let shim = jail::launch(launch).await.map_err(of_jail)?;
+    running(shim, dir, &slot.dir, "it was started").await
+}
+
+/// Takes over the VM of a slot whose owner is gone.
+pub(super) async fn adopt(slot: &Slot) -> Result<Running> {
+    let dir = open_dir(&slot.dir).map_err(|_| Error::Gone(slot.id))?;
+    let shim = jail::attach(&slot.dir).await.map_err(|error| match error {
+        jail::Error::Gone(_) => Error::Gone(slot.id),
+        other => of_jail(other),
+    })?;
+    running(shim, dir, &slot.dir, "it was adopted").await
+}
+
+/// Waits until QEMU answers and says that the VM runs.
+async fn running(mut shim: Shim, dir: OwnedFd, path: &Path, during: &'static str) -> Result<Running> {
+    let asked = async {
+        let mut qmp = Qmp::open(connect(&dir, CONTROL_SOCKET).await?).await?;
+        qmp.status().await
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = tokio::time::timeout(START_LIMIT, asked) => answer,
+        record = shim.exited() => return Err(ended(path, record.ok(), during)),
+    };
+    match answer {
+        Ok(Ok(status)) if status.running => Ok(Running::new(shim, dir, path)),
+        Ok(Ok(status)) => {
+            Err(Error::Control(format!("says that the VM is {:?}, not running", status.status)))
+        }
+        Ok(Err(error)) => {
+            // A QEMU that refuses its arguments closes the channel a moment before its end is seen.
+            match tokio::time::timeout(SETTLE, shim.exited()).await {
+                Ok(record) => Err(ended(path, record.ok(), during)),
+                Err(_) => Err(error),
+            }
+        }
+        Err(_) => Err(Error::TimedOut { what: "the start of QEMU", limit: START_LIMIT }),
+    }
+}
+
+/// How long the end of a QEMU whose control channel broke is waited for.
+const SETTLE: Duration = Duration::from_secs(2);
+
+fn ended(path: &Path, record: Option<jail::ExitRecord>, during: &'static str) -> Error {
+    let how = match record.map(|record| (record.code, record.signal)) {
+        Some((Some(code), _)) => format!("exit code {code}"),
+        Some((_, Some(signal))) => format!("signal {signal}"),
+        _ => "for an unknown reason".to_owned(),
+    };
+    let errors = jail::log_tail(path, ERRORS, 2000);
+    Error::Ended {
+        during,
+        detail: format!("{how}; {}", errors.trim()).trim_end_matches([';', ' ']).to_owned(),
+    }
+}
+
+pub(super) async fn connect(dir: &OwnedFd, name: &str) -> Result<UnixStream> {
+    UnixStream::connect(short_path(dir.as_fd(), name))
+        .await
+        .map_err(Error::io(format!("connect to {name} of the VM")))
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::io(format!("open {}", path.display()))(error.into()))
+}
+
+/// The group that may use KVM, for a QEMU that has no group of ours.
+fn kvm_group(accelerator: Accelerator) -> Vec<u32> {
+    match accelerator {
+        Accelerator::Kvm => fs::metadata(KVM).map(|found| vec![found.gid()]).unwrap_or_default(),
+        Accelerator::Tcg { .. } => Vec::new(),
+    }
+}
+
+/// The descriptors that QEMU gets, numbered in the order in which they were made.
+#[derive(Debug, Default)]
+struct Given {
+    fds: Vec<Inherit>,
+}
+
+impl Given {
+    /// The next free number.
+    fn number(&self) -> i32 {
+        i32::try_from(self.fds.len()).map_or(i32::MAX, |count| FIRST_FD + count)
+    }
+
+    fn add(&mut self, fd: OwnedFd) -> i32 {
+        let target = self.number();
+        self.fds.push(Inherit { fd, target });
+        target
+    }
+
+    /// A listening socket in the slot's directory.
+    fn listen(&mut self, dir: &OwnedFd, name: &str) -> Result<i32> {
+        let path = short_path(dir.as_fd(), name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("remove the old {name}"))(error));
+            }
+            _ => {}
+        }
+        let socket = UnixListener::bind(&path).map_err(Error::io(format!("make {name} of the VM")))?;
+        Ok(self.add(socket.into()))
+    }
+
+    /// A file that QEMU opens again by its descriptor: that takes the permission to read it.
+    fn read(&mut self, path: &Path, others: bool) -> Result<i32> {
+        let file = open(path, DriveMode::ReadOnly)?;
+        let mode = file.metadata().map_err(Error::io(format!("look at {}", path.display())))?.mode();
+        if others && mode & 0o004 == 0 {
+            let path = path.display();
+            return Err(Error::Unsupported(format!(
+                "{path} is not readable by the VM's own user (chmod o+r)"
+            )));
+        }
+        Ok(self.add(file.into()))
+    }
+
+    fn open(&mut self, path: &Path, mode: DriveMode) -> Result<i32> {
+        let file = open(path, mode)?;
+        Ok(self.add(file.into()))
+    }
+}
+
+fn open(path: &Path, mode: DriveMode) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(mode == DriveMode::ReadWrite);
+    let file = options.open(path).map_err(Error::io(format!("open {}", path.display())))?;
+    let found = file.metadata().map_err(Error::io(format!("look at {}", path.display())))?;
+    if found.is_file() {
+        return Ok(file);
+    }
+    Err(Error::Unsupported(format!("{} is not a file", path.display())))
+}

@@ -1,0 +1,148 @@
+//! QEMU's microvm machine: runs anywhere, with KVM where that works and by software emulation elsewhere.
+//!
+//! ```text
+//!   Qemu::open: find the program, ask its version inside the jail, choose the accelerator
+//!     │
+//!     ├─ boot ──▶ sockets and files opened here ──▶ jail::launch ──▶ QMP: it runs ──▶ Machine
+//!     └─ adopt ─▶ jail::attach ──▶ QMP: it runs ──▶ Machine
+//! ```
+//!
+//! Invariants
+//! - QEMU opens no path of the host: kernel, initramfs, disks, logs and sockets are descriptors that were
+//!   opened here. It needs no access to its own slot's directory.
+//! - Both sockets are inherited *listening*, so that another owner can connect later.
+//! - Nobody stays connected to QMP: without a reader QEMU would keep what the guest makes it report.
+//! - No default devices, no network card, QEMU's whole system call filter, an identity of its own.
+
+mod argv;
+mod boot;
+mod error;
+mod find;
+mod machine;
+mod places;
+mod probe;
+mod qmp;
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use jail::Level;
+use vm::{Backend, BootSpec, Boundary, Capabilities, Machine, Result, Slot};
+
+pub use find::{OLDEST, Version};
+pub use machine::{CONSOLE, ERRORS};
+pub use probe::{Kvm, Verdict};
+
+/// How a guest's instructions are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// KVM where a probe boot shows that it works, else emulation.
+    Auto,
+    /// KVM, whether it works or not.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// What this backend has to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The program; looked up in `PATH` where it has no slash.
+    pub program: PathBuf,
+    /// The shim's program and leading arguments, see [`jail::Launch::shim`].
+    pub shim: Vec<OsString>,
+    /// How much of the jail must be there.
+    pub level: Level,
+    /// The accelerator.
+    pub accel: Accel,
+    /// Kernel and initramfs of the probe boot; without them [`Accel::Auto`] takes emulation.
+    pub probe: Option<Kvm>,
+}
+
+/// The name of the program where nothing else is said.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// How long QEMU may take until its control channel answers. A loaded host has taken seconds.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// The backend.
+#[derive(Debug)]
+pub struct Qemu {
+    program: PathBuf,
+    shim: Vec<OsString>,
+    level: Level,
+    accel: argv::Accelerator,
+    capabilities: Capabilities,
+    note: Option<String>,
+}
+
+impl Qemu {
+    /// Finds QEMU, asks its version, and chooses the accelerator: by a probe boot of some seconds where the
+    /// answer is not remembered.
+    ///
+    /// # Errors
+    /// [`vm::Error::Missing`] where it is not there or too old; what the jail says where that cannot be had.
+    pub async fn open(config: Config) -> Result<Self> {
+        let program = find::program(&config.program)?;
+        let found = find::survey(&program, &config.shim, config.level).await?;
+        let mut qemu = Self {
+            program,
+            shim: config.shim,
+            level: config.level,
+            accel: argv::Accelerator::Kvm,
+            capabilities: Capabilities {
+                version: found.version.to_string(),
+                accelerator: String::new(),
+                boundary: Boundary::Emulated,
+                lacking: found.missing.iter().map(ToString::to_string).collect(),
+                adopt: true,
+            },
+            note: None,
+        };
+        let kvm = match config.accel {
+            Accel::Kvm => true,
+            Accel::Tcg => false,
+            Accel::Auto => {
+                let verdict = probe::kvm(&qemu, config.probe.as_ref()).await;
+                qemu.note = verdict.note();
+                verdict == Verdict::Works
+            }
+        };
+        if kvm {
+            qemu.capabilities.accelerator = "kvm".to_owned();
+            qemu.capabilities.boundary = Boundary::Hardware;
+        } else {
+            qemu.capabilities.accelerator = "tcg".to_owned();
+            let khz = tokio::task::spawn_blocking(jail::tsc_khz).await.ok().flatten();
+            qemu.accel = argv::Accelerator::Tcg { khz };
+        }
+        Ok(qemu)
+    }
+
+    /// Why emulation is used although KVM was wanted, for the user to read once.
+    #[must_use]
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+}
+
+#[async_trait]
+impl Backend for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn boot(&self, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>> {
+        let machine = boot::boot(self, spec, slot).await?;
+        Ok(Box::new(machine))
+    }
+
+    async fn adopt(&self, slot: &Slot) -> Result<Box<dyn Machine>> {
+        let machine = boot::adopt(slot).await?;
+        Ok(Box::new(machine))
+    }
+}
