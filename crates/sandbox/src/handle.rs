@@ -126,7 +126,7 @@ impl Sandbox {
     }
 
     /// Why a command got no answer.
-    fn why(&self) -> Error {
+    pub(crate) fn why(&self) -> Error {
         self.shared.gone.borrow().clone().map_or(Error::Lost, Error::Gone)
     }
 

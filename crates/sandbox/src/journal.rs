@@ -257,3 +257,98 @@ fn write_synced(path: &Path, record: &Record) -> io::Result<()> {
 fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILL: OwnerLoss = OwnerLoss::Kill;
+
+    fn journal(dir: &Path) -> Journal {
+        Journal::open(dir, Duration::from_secs(10)).unwrap()
+    }
+
+    fn names(journal: &Journal) -> Vec<String> {
+        let entries = fs::read_dir(&journal.slots).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_slot_is_on_disk_before_it_is_handed_out_and_gone_after_its_removal() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path());
+        let held = journal.create("fake", KILL).unwrap();
+        let slot = held.slot().clone();
+        let record: Record = serde_json::from_slice(&fs::read(slot.dir.join(RECORD)).unwrap()).unwrap();
+        assert_eq!((record.id, record.backend.as_str(), record.ids), (slot.id, "fake", slot.ids));
+        assert_eq!(slot.ids.is_some(), rustix::process::geteuid().is_root());
+        assert!(slot.dir.is_absolute());
+        journal.remove(held).unwrap();
+        assert!(names(&journal).is_empty());
+    }
+
+    #[test]
+    fn a_sweep_takes_what_dead_owners_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path());
+        let alive = journal.create("fake", KILL).unwrap();
+        // Dropped without a removal: as after the death of its process.
+        let dead = journal.create("fake", KILL).unwrap().slot().id;
+        let half = journal.slots.join(format!("{NEW}{}", SlotId::new()));
+        fs::create_dir(&half).unwrap();
+        drop(Lock::take(&half.join(LOCK)).unwrap());
+        let young = journal.slots.join(format!("{NEW}{}", SlotId::new()));
+        fs::create_dir(&young).unwrap();
+        let removed = journal.slots.join(format!("{DEAD}{}", SlotId::new()));
+        fs::create_dir_all(removed.join("deep/er")).unwrap();
+        fs::create_dir(journal.slots.join("not ours")).unwrap();
+        fs::write(journal.slots.join("nor this"), "").unwrap();
+
+        let mut swept = journal.sweep().unwrap();
+        assert!(swept.failed.is_empty(), "{swept:?}");
+        swept.removed.sort();
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut expected = vec![dead.to_string(), name(&half), name(&removed)];
+        expected.sort();
+        assert_eq!(swept.removed, expected);
+        let mut left = names(&journal);
+        left.sort();
+        let mut expected =
+            vec![alive.slot().id.to_string(), name(&young), "nor this".into(), "not ours".into()];
+        expected.sort();
+        assert_eq!(left, expected);
+        // A young one without a lock grows old.
+        File::open(&young).unwrap().set_modified(SystemTime::now() - 2 * CREATION_WINDOW).unwrap();
+        assert_eq!(journal.sweep().unwrap().removed, [name(&young)]);
+    }
+
+    #[test]
+    fn a_slot_whose_vm_waits_for_an_owner_is_spared_until_its_time_is_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path());
+        let keep = |after| {
+            let held = journal.create("fake", OwnerLoss::Keep { until: SystemTime::now() + after }).unwrap();
+            held.slot().dir.clone()
+        };
+        let waits = keep(Duration::from_secs(3600));
+        let shim = Lock::take(&waits.join("shim.lock")).unwrap();
+        let ended = keep(Duration::from_secs(3600));
+        let swept = journal.sweep().unwrap();
+        assert_eq!(swept.removed, [ended.file_name().unwrap().to_str().unwrap()]);
+        assert!(waits.exists());
+        drop(shim);
+        assert_eq!(journal.sweep().unwrap().removed.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_ended_stays_in_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Duration::ZERO).unwrap();
+        let slot = journal.create("fake", KILL).unwrap().slot().dir.clone();
+        // A shim that cannot be killed: nobody knows its process.
+        let _shim = Lock::take(&slot.join("shim.lock")).unwrap();
+        let swept = journal.sweep().unwrap();
+        assert!(matches!(swept.failed.as_slice(), [(_, Error::Teardown { .. })]), "{swept:?}");
+        assert!(slot.join(RECORD).exists());
+    }
+}

@@ -30,6 +30,8 @@ pub struct Running {
     pub output: Output,
     control: Control,
     exited: oneshot::Receiver<Result<Exited>>,
+    /// What `exited` said, once it did.
+    end: Option<Exited>,
     _kill_on_drop: DropGuard,
 }
 
@@ -69,7 +71,7 @@ impl Running {
         exited: oneshot::Receiver<Result<Exited>>,
         kill_on_drop: DropGuard,
     ) -> Self {
-        Self { stdin, output, control, exited, _kill_on_drop: kill_on_drop }
+        Self { stdin, output, control, exited, end: None, _kill_on_drop: kill_on_drop }
     }
 
     /// Signals for it, for use beside [`Running::exit`].
@@ -95,15 +97,20 @@ impl Running {
     }
 
     /// Waits for the end of its main process. Take the output until its end first: what was printed is
-    /// complete only then, and a command that cannot print does not end. Cancel-safe; once only.
+    /// complete only then, and a command that cannot print does not end. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Gone`] where the VM went before; [`Error::Lost`] when it was called again.
+    /// [`Error::Gone`] where the VM went before.
     pub async fn exit(&mut self) -> Result<Exited> {
-        match (&mut self.exited).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Lost),
+        if let Some(end) = self.end {
+            return Ok(end);
         }
+        if self.exited.is_terminated() {
+            return Err(self.control.sandbox.why());
+        }
+        let end = (&mut self.exited).await.unwrap_or_else(|_| Err(self.control.sandbox.why()))?;
+        self.end = Some(end);
+        Ok(end)
     }
 
     /// Takes all output, at most `limit` bytes of both together, and the end.
