@@ -15,11 +15,14 @@ use tempfile::TempDir;
 use tree::{Copied, Error, Refusal, Symlinks, Unpack, make_directories, pack, unpack};
 
 fn into(dir: &Path, archive: impl Read, options: &Unpack) -> Result<Copied, Error> {
-    unpack(archive, fs::File::open(dir).unwrap().as_fd(), options)
+    unpack(archive, fs::File::open(dir).expect("the directory opens").as_fd(), options)
 }
 
-/// An archive of entries exactly as they are given: kind, name, target, content.
-fn archive(entries: &[(EntryType, &[u8], &[u8], &[u8])]) -> Vec<u8> {
+/// Kind, name, target, content.
+type Raw<'a> = (EntryType, &'a [u8], &'a [u8], &'a [u8]);
+
+/// An archive of entries exactly as they are given.
+fn archive(entries: &[Raw<'_>]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (kind, name, target, content) in entries {
         let mut header = Header::new_gnu();
@@ -31,9 +34,9 @@ fn archive(entries: &[(EntryType, &[u8], &[u8], &[u8])]) -> Vec<u8> {
         raw.name[..name.len()].copy_from_slice(name);
         raw.linkname[..target.len()].copy_from_slice(target);
         header.set_cksum();
-        builder.append(&header, *content).unwrap();
+        builder.append(&header, *content).expect("memory takes it");
     }
-    builder.into_inner().unwrap()
+    builder.into_inner().expect("memory takes it")
 }
 
 fn refusal(outcome: Result<Copied, Error>) -> (String, Refusal) {

@@ -1,0 +1,583 @@
+//! The loop.
+//!
+//! Purpose: one turn after the other: take what came, move what can be moved, write, wait.
+//! Owner: the process.
+//!
+//! Invariants
+//! - What is read from a link is bounded per turn, so a busy host does not starve the pipes.
+//! - While frozen nothing is written but a Hello, until a Thaw or a Start comes.
+//! - A new epoch forgets what the old one asked for: its executions run on, their output is dropped.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use wire::{
+    Code, Event, ExecId, Guest, Mux, StreamId,
+    message::{Answer, Copied, Exited, Failure, Reply, ToGuest, ToHost},
+};
+
+use crate::{
+    copy::{Incoming, News, Outgoing, Reports},
+    exec::{Ended, Exec, Flow, Output},
+    failure::failure,
+    hosted::Hosted,
+    link::{Change, Link, Taken},
+    poller::{Interest, Poller, Token},
+    system,
+};
+
+/// Read from the link at a time; also the buffer for pipes.
+const BUFFER: usize = 256 * 1024;
+/// How often a link that is not open is looked at, should its wake-up get lost.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long the answer to a Shutdown may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the agent stands on.
+#[derive(Debug)]
+pub(crate) enum Ground {
+    /// It is PID 1 of a machine.
+    Machine,
+    /// It stands in for one below a directory.
+    Hosted(Hosted),
+}
+
+/// Where the life of the guest stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Fresh,
+    Prepared,
+    /// The job has stopped; the disks are being written back before Frozen is answered.
+    Freezing,
+    /// The job is stopped until a Thaw.
+    Frozen,
+    Ending(Instant),
+}
+
+/// Whether the link is kept silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    No,
+    /// As soon as what was said is written.
+    Soon,
+    Now,
+}
+
+/// What a pipe's token means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pipe {
+    Input(u64),
+    Output(u64, usize),
+}
+
+/// What a stream belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum User {
+    Input(u64),
+    Output(u64, usize),
+    CopyIn,
+    CopyOut,
+}
+
+/// The agent.
+pub(crate) struct Agent {
+    pub(crate) ground: Ground,
+    pub(crate) life: Life,
+    pub(crate) silence: Silence,
+    pub(crate) mux: Mux<Guest>,
+    pub(crate) poller: Poller,
+    link: Link,
+    link_readable: bool,
+    /// Whole frames that are not written yet.
+    out: Vec<u8>,
+    written: usize,
+    signals: OwnedFd,
+    pub(crate) reports: Reports,
+    buffer: Vec<u8>,
+    next_token: u64,
+    next_exec: u64,
+    pub(crate) pipes: HashMap<Token, Pipe>,
+    pub(crate) streams: HashMap<StreamId, User>,
+    /// By an own number, because ids begin anew in each epoch.
+    pub(crate) execs: BTreeMap<u64, Exec>,
+    pub(crate) by_id: HashMap<ExecId, u64>,
+    by_pid: HashMap<Pid, u64>,
+    pub(crate) incoming: HashMap<StreamId, Incoming>,
+    pub(crate) outgoing: HashMap<StreamId, Outgoing>,
+}
+
+impl Agent {
+    /// `signals` reports SIGCHLD and SIGTERM.
+    pub(crate) fn new(ground: Ground, poller: Poller, link: Link, signals: OwnedFd) -> io::Result<Self> {
+        let reports = Reports::new()?;
+        poller.add(&signals, Token::SIGNALS, Interest::Read)?;
+        poller.add(reports.bell(), Token::WORKERS, Interest::Read)?;
+        Ok(Self {
+            ground,
+            life: Life::Fresh,
+            silence: Silence::No,
+            mux: Mux::guest(crate::VERSION),
+            poller,
+            link,
+            link_readable: false,
+            out: Vec::with_capacity(BUFFER),
+            written: 0,
+            signals,
+            reports,
+            buffer: vec![0; BUFFER],
+            next_token: Token::FIRST_PIPE,
+            next_exec: 0,
+            pipes: HashMap::new(),
+            streams: HashMap::new(),
+            execs: BTreeMap::new(),
+            by_id: HashMap::new(),
+            by_pid: HashMap::new(),
+            incoming: HashMap::new(),
+            outgoing: HashMap::new(),
+        })
+    }
+
+    /// Runs until the host or a SIGTERM ends it.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.look_at_link()?;
+        loop {
+            self.read_link()?;
+            while let Some(event) = self.mux.poll_event() {
+                self.event(event);
+            }
+            self.settle();
+            self.write_link()?;
+            if let Life::Ending(by) = self.life
+                && (self.out.is_empty() || !self.link.is_open() || Instant::now() >= by)
+            {
+                return Ok(());
+            }
+            for token in self.poller.wait(self.timeout())? {
+                self.ready(token)?;
+            }
+            if !self.link.is_open() {
+                self.look_at_link()?;
+            }
+            self.deadlines();
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.link_readable {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let ending = match self.life {
+            Life::Ending(by) => Some(by),
+            Life::Fresh | Life::Prepared | Life::Freezing | Life::Frozen => None,
+        };
+        let next = self.execs.values().filter_map(|exec| exec.deadline).chain(ending).min();
+        let next = next.map(|deadline| deadline.saturating_duration_since(now));
+        let look = (!self.link.is_open()).then_some(LOOK_AGAIN);
+        next.into_iter().chain(look).min()
+    }
+
+    fn look_at_link(&mut self) -> io::Result<()> {
+        if self.link.ready(&self.poller)? == Change::Opened {
+            self.out.clear();
+            self.written = 0;
+            self.mux.attach();
+            self.link_readable = true;
+        }
+        Ok(())
+    }
+
+    fn lost_link(&mut self) -> io::Result<()> {
+        self.out.clear();
+        self.written = 0;
+        self.link_readable = false;
+        self.link.close(&self.poller)
+    }
+
+    fn ready(&mut self, token: Token) -> io::Result<()> {
+        match token {
+            Token::LISTENER => self.look_at_link()?,
+            Token::LINK => {
+                if self.link.is_open() {
+                    self.link_readable = true;
+                } else {
+                    self.look_at_link()?;
+                }
+            }
+            Token::SIGNALS => {
+                while let Some(signal) = system::next_signal(&self.signals) {
+                    if signal == Signal::TERM.as_raw() {
+                        self.life = Life::Ending(Instant::now());
+                    }
+                }
+                self.reap();
+            }
+            Token::WORKERS => {
+                self.reports.silence();
+                while let Some(news) = self.reports.next() {
+                    self.news(news);
+                }
+            }
+            token => match self.pipes.get(&token).copied() {
+                Some(Pipe::Input(exec)) => self.pump_input(exec),
+                Some(Pipe::Output(exec, index)) => self.pump_output(exec, index),
+                None => {}
+            },
+        }
+        Ok(())
+    }
+
+    fn read_link(&mut self) -> io::Result<()> {
+        if !self.link_readable {
+            return Ok(());
+        }
+        let mut taken = 0;
+        while taken < BUFFER {
+            match self.link.read(&mut self.buffer)? {
+                Taken::Bytes(count) => {
+                    taken += count;
+                    let bytes = self.buffer.get(..count).unwrap_or_default();
+                    if self.mux.receive(bytes).is_err() {
+                        // The host has gone mad, or this is what it said to a fork's parent: from the start.
+                        return self.lost_link();
+                    }
+                }
+                Taken::Nothing => {
+                    self.link_readable = false;
+                    return Ok(());
+                }
+                Taken::Gone => return self.lost_link(),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_link(&mut self) -> io::Result<()> {
+        if !self.link.is_open() {
+            return Ok(());
+        }
+        loop {
+            if self.written == self.out.len() {
+                self.out.clear();
+                self.written = 0;
+                // A Hello goes out even then.
+                if self.silence == Silence::Now && self.mux.is_running() {
+                    return Ok(());
+                }
+                if !self.mux.transmit(&mut self.out) {
+                    if self.silence == Silence::Soon && self.mux.backlog() == 0 {
+                        self.silence = Silence::Now;
+                    }
+                    return Ok(());
+                }
+                // A link that takes everything is used in large writes.
+                while self.out.len() < BUFFER / 2 && self.mux.transmit(&mut self.out) {}
+            }
+            match self.link.write(self.out.get(self.written..).unwrap_or_default())? {
+                Taken::Bytes(count) => self.written += count,
+                Taken::Nothing => return Ok(()),
+                Taken::Gone => return self.lost_link(),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event<ToGuest>) {
+        match event {
+            Event::Hello(_) => {}
+            Event::Started { resumed, .. } => {
+                self.silence = Silence::No;
+                if !resumed {
+                    self.forget();
+                }
+            }
+            Event::Message(ToGuest::Request(request)) => self.request(request),
+            Event::Data { stream, bytes, .. } => match self.streams.get(&stream).copied() {
+                Some(User::Input(exec)) => {
+                    if let Some(input) = self.execs.get_mut(&exec).and_then(|exec| exec.stdin.as_mut()) {
+                        input.push(bytes);
+                        self.pump_input(exec);
+                    } else {
+                        self.mux.reset(stream, Code::CANCELLED);
+                    }
+                }
+                Some(User::CopyIn) => {
+                    if let Some(copy) = self.incoming.get(&stream) {
+                        copy.push(bytes);
+                    }
+                }
+                Some(User::Output(..) | User::CopyOut) | None => self.mux.reset(stream, Code::CANCELLED),
+            },
+            Event::Fin { stream } => match self.streams.get(&stream).copied() {
+                Some(User::Input(exec)) => {
+                    if let Some(input) = self.execs.get_mut(&exec).and_then(|exec| exec.stdin.as_mut()) {
+                        input.finish();
+                        self.pump_input(exec);
+                    }
+                }
+                Some(User::CopyIn) => {
+                    if let Some(copy) = self.incoming.get(&stream) {
+                        copy.finish();
+                    }
+                }
+                Some(User::Output(..) | User::CopyOut) | None => {}
+            },
+            Event::Credit { stream } => match self.streams.get(&stream).copied() {
+                Some(User::Output(exec, index)) => self.credit_output(exec, index),
+                Some(User::CopyOut) => self.pump_copy(stream),
+                Some(User::Input(_) | User::CopyIn) | None => {}
+            },
+            Event::Reset { stream, .. } => self.stream_gone(stream),
+            Event::Closed { stream } => {
+                self.streams.remove(&stream);
+            }
+        }
+    }
+
+    /// A stream was reset by the host.
+    fn stream_gone(&mut self, stream: StreamId) {
+        match self.streams.remove(&stream) {
+            Some(User::Input(exec)) => {
+                if let Some(exec) = self.execs.get_mut(&exec)
+                    && let Some(input) = exec.stdin.take()
+                {
+                    self.pipes.remove(&input.token);
+                }
+            }
+            Some(User::Output(exec, index)) => {
+                if let Some(output) = self.execs.get_mut(&exec).and_then(|exec| exec.outputs.get_mut(index)) {
+                    output.drain(&self.mux, &self.poller);
+                }
+            }
+            // The thread notices that nobody talks to it any more; how it ends is still answered.
+            Some(User::CopyIn) => {
+                if let Some(copy) = self.incoming.get_mut(&stream) {
+                    copy.cut();
+                }
+            }
+            Some(User::CopyOut) => {
+                if let Some(copy) = self.outgoing.get_mut(&stream) {
+                    copy.cut();
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A new epoch has begun.
+    fn forget(&mut self) {
+        self.by_id.clear();
+        self.streams.clear();
+        self.incoming.clear();
+        self.outgoing.clear();
+        for exec in self.execs.values_mut() {
+            exec.reported = true;
+            if let Some(input) = exec.stdin.take() {
+                self.pipes.remove(&input.token);
+            }
+            for output in &mut exec.outputs {
+                output.drain(&self.mux, &self.poller);
+            }
+        }
+    }
+
+    pub(crate) fn pump_input(&mut self, number: u64) {
+        let Some(exec) = self.execs.get_mut(&number) else { return };
+        let Some(input) = &mut exec.stdin else { return };
+        if input.pump(&mut self.mux, &self.poller) == Flow::Over {
+            self.pipes.remove(&input.token);
+            self.streams.remove(&input.stream);
+            exec.stdin = None;
+        }
+    }
+
+    pub(crate) fn pump_output(&mut self, number: u64, index: usize) {
+        if let Some(output) = self.execs.get_mut(&number).and_then(|exec| exec.outputs.get_mut(index)) {
+            output.pump(&mut self.mux, &self.poller, &mut self.buffer);
+        }
+    }
+
+    /// Credit alone says nothing of the pipe: it is polled again, or emptied if its process has ended.
+    fn credit_output(&mut self, number: u64, index: usize) {
+        let Some(exec) = self.execs.get_mut(&number) else { return };
+        let ended = exec.ended.is_some();
+        let Some(output) = exec.outputs.get_mut(index) else { return };
+        if ended {
+            output.pump(&mut self.mux, &self.poller, &mut self.buffer);
+        } else {
+            output.poll(&self.mux, &self.poller);
+        }
+    }
+
+    pub(crate) fn pump_copy(&mut self, stream: StreamId) {
+        let Some(copy) = self.outgoing.get_mut(&stream) else { return };
+        if copy.pump(&mut self.mux, stream) {
+            match &copy.outcome {
+                Some(Ok(_)) => self.mux.finish(stream),
+                Some(Err(_)) => self.mux.reset(stream, Code::FAILED),
+                None => {}
+            }
+        }
+    }
+
+    fn news(&mut self, news: News) {
+        match news {
+            News::Consumed(stream, count) => self.mux.consume(stream, count),
+            News::Piece(stream) => self.pump_copy(stream),
+            News::Copied(stream, outcome) => {
+                if let Some(copy) = self.incoming.remove(&stream) {
+                    if self.streams.remove(&stream).is_some() && outcome.is_err() {
+                        self.mux.reset(stream, Code::FAILED);
+                    }
+                    self.reply(copy.request, outcome.map(copied));
+                } else if let Some(copy) = self.outgoing.get_mut(&stream) {
+                    copy.outcome = Some(outcome);
+                    self.pump_copy(stream);
+                }
+            }
+            News::Synced(request) => self.synced(request),
+        }
+    }
+
+    /// Collects every process that ended; the only place that does.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+            let Some(number) = self.by_pid.remove(&pid) else { continue };
+            let Some(exec) = self.execs.get_mut(&number) else { continue };
+            exec.deadline = None;
+            exec.ended = Some(Ended {
+                code: status.exit_status(),
+                signal: status.terminating_signal(),
+                time_ns: system::now_ns(),
+            });
+            if let Some(input) = exec.stdin.take() {
+                self.pipes.remove(&input.token);
+                if self.streams.remove(&input.stream).is_some() {
+                    self.mux.reset(input.stream, Code::CANCELLED);
+                }
+            }
+            for output in &mut exec.outputs {
+                output.last(&mut self.mux, &self.poller, &mut self.buffer);
+            }
+        }
+    }
+
+    /// Tells what has become true.
+    fn settle(&mut self) {
+        let mut told = Vec::new();
+        for exec in self.execs.values_mut().filter(|exec| !exec.reported) {
+            if let Some(ended) = exec.ended
+                && exec.is_settled(&self.mux)
+            {
+                exec.reported = true;
+                told.push(ToHost::Exited(Exited {
+                    exec: exec.id,
+                    code: ended.code,
+                    signal: ended.signal,
+                    timed_out: exec.timed_out,
+                    time_ns: ended.time_ns,
+                }));
+            }
+        }
+        self.execs.retain(|number, exec| {
+            let over = exec.reported
+                && exec.ended.is_some()
+                && exec.outputs.iter().all(Output::is_closed)
+                && exec.cgroup.as_ref().is_none_or(|group| group.remove().is_ok());
+            if over {
+                for output in &exec.outputs {
+                    self.pipes.remove(&output.token);
+                }
+                if self.by_id.get(&exec.id) == Some(number) {
+                    self.by_id.remove(&exec.id);
+                }
+            }
+            !over
+        });
+        let sent: Vec<StreamId> = self
+            .outgoing
+            .iter()
+            .filter(|(stream, copy)| copy.outcome.is_some() && !self.mux.is_open(**stream))
+            .map(|(stream, _)| *stream)
+            .collect();
+        for stream in sent {
+            if let Some(copy) = self.outgoing.remove(&stream)
+                && let Some(outcome) = copy.outcome
+            {
+                self.streams.remove(&stream);
+                self.reply(copy.request, outcome.map(copied));
+            }
+        }
+        for message in told {
+            self.say(&message);
+        }
+    }
+
+    fn deadlines(&mut self) {
+        let now = Instant::now();
+        let late: Vec<u64> = self
+            .execs
+            .iter()
+            .filter(|(_, exec)| exec.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            if let Some(exec) = self.execs.get_mut(&number) {
+                exec.deadline = None;
+                exec.timed_out = true;
+            }
+            self.kill(number);
+        }
+    }
+
+    pub(crate) fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Takes up an execution; its pipes are known by the returned number.
+    pub(crate) fn adopt(&mut self, exec: Exec) -> u64 {
+        self.next_exec += 1;
+        let number = self.next_exec;
+        if let Some(input) = &exec.stdin {
+            self.pipes.insert(input.token, Pipe::Input(number));
+            self.streams.insert(input.stream, User::Input(number));
+        }
+        for (index, output) in exec.outputs.iter().enumerate() {
+            self.pipes.insert(output.token, Pipe::Output(number, index));
+            self.streams.insert(output.stream, User::Output(number, index));
+        }
+        self.by_id.insert(exec.id, number);
+        self.by_pid.insert(exec.pid, number);
+        let exec = self.execs.entry(number).or_insert(exec);
+        for output in &mut exec.outputs {
+            output.poll(&self.mux, &self.poller);
+        }
+        number
+    }
+
+    pub(crate) fn reply(&mut self, id: u64, result: Result<Answer, Failure>) {
+        self.say(&ToHost::Reply(Reply { id, result }));
+    }
+
+    pub(crate) fn say(&mut self, message: &ToHost) {
+        if self.mux.send_message(message).is_err() {
+            // Only a reply could be too long, and none is: texts are cut.
+            let text = failure(wire::message::FailureKind::Io, "a message of the agent is too long").message;
+            let _ = self.mux.send_message(&ToHost::Note(wire::message::Note { text }));
+        }
+    }
+
+    /// Ends as soon as what was said is written.
+    pub(crate) fn end(&mut self) {
+        self.life = Life::Ending(Instant::now() + LAST_WORDS);
+    }
+}
+
+fn copied(copied: tree::Copied) -> Answer {
+    Answer::Copied(Copied { entries: copied.entries, bytes: copied.bytes })
+}
