@@ -7,7 +7,7 @@
 //! caller reads no more than [`MAX_FILE`] bytes.
 
 /// Most bytes of one file.
-pub const MAX_FILE: usize = 16 << 20;
+pub const MAX_FILE: usize = 8 << 20;
 
 /// Most bytes of one value, as the server takes them.
 pub const MAX_VALUE: usize = 1 << 20;

@@ -1,0 +1,79 @@
+//! The repository's files on their way into the workspace.
+//!
+//! Purpose: the tree that is there before the first step, and checkout steps that are satisfied from it.
+//! Owner: the job's task.
+
+use crate::{
+    Wanted,
+    guest::{Fault, Guest, USER},
+    resolve::{Checkout, Clean},
+    steps::Steps,
+};
+
+/// What the workspace holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TreeState {
+    /// Nothing.
+    Empty,
+    /// The tree as it was delivered.
+    Fresh,
+    /// What steps made of it.
+    Used,
+}
+
+impl TreeState {
+    /// A step runs, and may change whatever it wants.
+    pub(crate) fn used(&mut self) {
+        *self = Self::Used;
+    }
+}
+
+impl Steps<'_> {
+    /// Puts the tree into the workspace before the first step.
+    pub(crate) async fn fill(&mut self, guest: &Guest) -> Result<(), Fault> {
+        let text = self.bring(guest, guest.workspace().to_owned(), &Wanted::default()).await?;
+        self.tree = TreeState::Fresh;
+        self.log.say(None, &text).await;
+        Ok(())
+    }
+
+    /// Runs a checkout step.
+    pub(crate) async fn checkout(&mut self, guest: &Guest, step: usize, wanted: &Checkout) -> Result<(), Fault> {
+        let Checkout { path, wanted, clean } = wanted;
+        let dest = if path.is_empty() { guest.workspace().to_owned() } else { guest.path(path) };
+        let text = if path.is_empty() && self.tree == TreeState::Fresh && wanted.reference.is_none() {
+            format!("{} is already in {}", self.context.tree.describe(), guest.seen(&dest))
+        } else {
+            if *clean == Clean::Yes {
+                self.clear(guest, path).await?;
+            }
+            let text = self.bring(guest, dest, wanted).await?;
+            if path.is_empty() && self.tree == TreeState::Empty {
+                self.tree = TreeState::Fresh;
+            }
+            text
+        };
+        self.log.say(Some(step), &text).await;
+        Ok(())
+    }
+
+    /// Removes what is there. A directory of the tree itself stays where it is when it is the workspace.
+    async fn clear(&self, guest: &Guest, path: &str) -> Result<(), Fault> {
+        if !path.is_empty() {
+            // The name was checked to be below the workspace; what it is now, the guest may decide.
+            guest.ask(&["rm", "-rf", "--", path], Vec::new(), 1 << 16).await?;
+        } else if self.tree != TreeState::Empty {
+            guest.ask(&["find", ".", "-mindepth", "1", "-delete"], Vec::new(), 1 << 16).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies the tree in; the text that says so.
+    async fn bring(&self, guest: &Guest, dest: String, wanted: &Wanted) -> Result<String, Fault> {
+        let tree = &self.context.tree;
+        let archive = tree.archive(wanted).await?;
+        let seen = guest.seen(&dest);
+        let copied = guest.sandbox.copy_in(dest, USER, archive).await?;
+        Ok(format!("{}: {} entries, {} bytes, in {seen}", tree.describe(), copied.entries, copied.bytes))
+    }
+}

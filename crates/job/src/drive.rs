@@ -1,0 +1,150 @@
+//! One command of a step from its start to its end: output out, signals in.
+//!
+//! Purpose: takes the command's output into the log as fast as the log takes it, and ends the command when
+//! the job is cancelled or a time is over.
+//! Owner: the step that runs.
+//!
+//! ```text
+//!   running ──cancel, time-out──▶ SIGINT ──7.5 s──▶ SIGTERM ──2.5 s──▶ SIGKILL to all of it ──▶ exited
+//!      │                                                                     ▲                    ▲
+//!      ├── the time of always() steps is over, or masks ran out ─────────────┘                    │
+//!      └─────────────────────────────────── by itself ────────────────────────────────────────────┘
+//! ```
+//!
+//! Invariants: the output is taken to its end in every case, so that nothing is lost that was printed; that
+//! a command was stopped counts more than how it then exited.
+
+use std::{sync::OnceLock, time::Duration};
+
+use sandbox::{Control, Error as SandboxError, Exited, Running};
+use tokio::time::{Instant, sleep, sleep_until};
+use workflow::mask::TooManyMasks;
+
+use crate::{
+    Cancel, Error, Reason,
+    guest::Fault,
+    log::Log,
+    output::{Output, Row},
+};
+
+/// From SIGINT to SIGTERM.
+const PATIENCE_INT: Duration = Duration::from_millis(7500);
+/// From SIGTERM to SIGKILL.
+const PATIENCE_TERM: Duration = Duration::from_millis(2500);
+/// From SIGKILL to the conclusion that it does not help.
+const PATIENCE_KILL: Duration = Duration::from_secs(30);
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// What ends a command before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Somebody wants the job to end.
+    Cancelled(Reason),
+    /// The job's time is over.
+    JobTime,
+    /// The step's time is over.
+    StepTime,
+    /// The time is over that a job that ends has for `always()` steps.
+    EndingTime,
+}
+
+/// What can end a command before its time.
+#[derive(Debug, Default)]
+pub(crate) struct Limits<'a> {
+    pub(crate) cancel: Option<&'a Cancel>,
+    pub(crate) job: Option<Instant>,
+    pub(crate) step: Option<Instant>,
+    pub(crate) ending: Option<Instant>,
+}
+
+impl Limits<'_> {
+    /// Waits for the first of them.
+    pub(crate) async fn reached(&self) -> Stop {
+        tokio::select! {
+            biased;
+            () = at(self.ending) => Stop::EndingTime,
+            reason = asked(self.cancel) => Stop::Cancelled(reason),
+            () = at(self.job) => Stop::JobTime,
+            () = at(self.step) => Stop::StepTime,
+        }
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn asked(cancel: Option<&Cancel>) -> Reason {
+    match cancel {
+        Some(cancel) => cancel.any().await.reason,
+        None => std::future::pending().await,
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) exited: Exited,
+    /// What ended it, if it did not end by itself.
+    pub(crate) stop: Option<Stop>,
+}
+
+/// Takes a command to its end.
+pub(crate) async fn drive(
+    mut running: Running,
+    output: &mut Output,
+    log: &mut Log,
+    step: usize,
+    limits: Limits<'_>,
+) -> Result<Ended, Fault> {
+    let control = running.control();
+    let stop = OnceLock::new();
+    let printed = async {
+        let mut rows = Vec::new();
+        let flood = loop {
+            let Some(chunk) = running.output.next().await.map_err(SandboxError::Gone)? else { break None };
+            if let Err(flood) = output.chunk(&mut log.masker, chunk.stream, chunk.time, &chunk.bytes, &mut rows) {
+                break Some(flood);
+            }
+            log.rows(step, &mut rows).await;
+        };
+        if let Some(flood) = flood {
+            return Err(flooded(&control, log, step, &mut rows, flood).await);
+        }
+        let exited = running.exit().await?;
+        if let Err(flood) = output.finish(&mut log.masker, exited.time, &mut rows) {
+            return Err(flooded(&control, log, step, &mut rows, flood).await);
+        }
+        log.rows(step, &mut rows).await;
+        Ok(exited)
+    };
+    let stopped = async {
+        let reached = limits.reached().await;
+        if *stop.get_or_init(|| reached) != Stop::EndingTime {
+            // A VM that is gone is seen by the other side.
+            let _ = control.signal(SIGINT).await;
+            sleep(PATIENCE_INT).await;
+            let _ = control.signal(SIGTERM).await;
+            sleep(PATIENCE_TERM).await;
+        }
+        let _ = control.kill().await;
+        sleep(PATIENCE_KILL).await;
+    };
+    tokio::select! {
+        biased;
+        exited = printed => Ok(Ended { exited: exited?, stop: stop.get().copied() }),
+        () = stopped => Err(Fault::Job(Error::Unkillable)),
+    }
+}
+
+/// Says what was printed before, kills the command and drops the rest, which nobody could mask.
+async fn flooded(control: &Control, log: &mut Log, step: usize, rows: &mut Vec<Row>, flood: TooManyMasks) -> Fault {
+    let _ = control.kill().await;
+    log.rows(step, rows).await;
+    Fault::step(format!("{flood}; the rest of this step's output is not shown"))
+}

@@ -1,0 +1,238 @@
+//! The files of a step: its script, and those by which it speaks.
+//!
+//! Purpose: one archive to the guest before the step, one back after it, and what is in it.
+//! Owner: the step that runs. What comes back was written by foreign code: only regular files of the names
+//! that were sent count, each up to the cap of [`workflow::envfile`].
+//!
+//! ```text
+//!   /tmp/_ampoule/<n>/script.sh
+//!   /tmp/_ampoule/<n>/files/{output,env,path,state,summary}
+//! ```
+
+use std::io::Read;
+
+use sandbox::{Error as SandboxError, FailureKind, Sandbox};
+use tokio::io::AsyncReadExt;
+use workflow::envfile::MAX_FILE;
+
+use crate::guest::{Fault, OWN_DIR};
+
+/// Most bytes of the archive that comes back.
+const MAX_ARCHIVE: u64 = (5 * MAX_FILE + (1 << 20)) as u64;
+
+/// A file by which a step speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum File {
+    Output,
+    Env,
+    Path,
+    State,
+    Summary,
+}
+
+impl File {
+    pub(crate) const ALL: [Self; 5] = [Self::Output, Self::Env, Self::Path, Self::State, Self::Summary];
+
+    /// Its name in the step's directory.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Env => "env",
+            Self::Path => "path",
+            Self::State => "state",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// Its variable, behind `GITHUB_` or `FORGEJO_`.
+    pub(crate) const fn variable(self) -> &'static str {
+        match self {
+            Self::Output => "OUTPUT",
+            Self::Env => "ENV",
+            Self::Path => "PATH",
+            Self::State => "STATE",
+            Self::Summary => "STEP_SUMMARY",
+        }
+    }
+}
+
+/// Where the files of one step lie, as requests name them.
+#[derive(Clone, Debug)]
+pub(crate) struct StepFiles {
+    dir: String,
+}
+
+/// What a step wrote.
+#[derive(Default)]
+pub(crate) struct Written {
+    contents: [Vec<u8>; 5],
+    /// The first that cannot be taken, and why.
+    fault: Option<String>,
+}
+
+impl StepFiles {
+    pub(crate) fn new(step: usize) -> Self {
+        Self { dir: format!("{OWN_DIR}/{step}") }
+    }
+
+    pub(crate) fn dir(&self) -> &str {
+        &self.dir
+    }
+
+    pub(crate) fn script(&self, extension: &str) -> String {
+        format!("{}/script{extension}", self.dir)
+    }
+
+    pub(crate) fn file(&self, file: File) -> String {
+        format!("{}/files/{}", self.dir, file.name())
+    }
+
+    /// The archive to unpack in [`StepFiles::dir`].
+    pub(crate) fn archive(extension: &str, script: &str) -> Vec<u8> {
+        let mut archive = Archive::default();
+        archive.add(&format!("script{extension}"), 0o755, script.as_bytes());
+        for file in File::ALL {
+            archive.add(&format!("files/{}", file.name()), 0o666, b"");
+        }
+        archive.finish()
+    }
+
+    /// What the step wrote. A directory that it removed is as good as empty files.
+    pub(crate) async fn read(&self, sandbox: &Sandbox) -> Result<Written, Fault> {
+        let mut archive = Vec::new();
+        let stream = sandbox.copy_out(format!("{}/files", self.dir)).await?;
+        match stream.take(MAX_ARCHIVE + 1).read_to_end(&mut archive).await {
+            Ok(_) => {}
+            Err(error) => {
+                return match error.into_inner().map(|inner| inner.downcast::<SandboxError>()) {
+                    Some(Ok(error)) => match *error {
+                        SandboxError::Guest { kind: FailureKind::NotFound, .. } => Ok(Written::default()),
+                        other => Err(other.into()),
+                    },
+                    _ => Err(Fault::step("the files of the step cannot be read")),
+                };
+            }
+        }
+        if archive.len() as u64 > MAX_ARCHIVE {
+            return Err(Fault::step(format!(
+                "the directory of GITHUB_OUTPUT and its kin is larger than {MAX_ARCHIVE} bytes"
+            )));
+        }
+        Ok(Written::unpack(&archive))
+    }
+}
+
+impl Written {
+    /// The content of a file; empty when it is not there.
+    pub(crate) fn content(&self, file: File) -> &[u8] {
+        &self.contents[file as usize]
+    }
+
+    /// Why not all of it counts.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    fn unpack(archive: &[u8]) -> Self {
+        let mut written = Self::default();
+        let mut archive = tar::Archive::new(archive);
+        let Ok(entries) = archive.entries() else { return written };
+        for entry in entries {
+            let Ok(mut entry) = entry else {
+                written.fault.get_or_insert_with(|| "the files of the step came back broken".to_owned());
+                break;
+            };
+            let Ok(path) = entry.path() else { continue };
+            let name = path.strip_prefix(".").unwrap_or(&path).to_str().unwrap_or_default();
+            let Some(file) = File::ALL.into_iter().find(|file| file.name() == name) else { continue };
+            let fault = if !entry.header().entry_type().is_file() {
+                Some("is no longer a regular file".to_owned())
+            } else if entry.size() > MAX_FILE as u64 {
+                Some(format!("is larger than {MAX_FILE} bytes"))
+            } else {
+                let mut content = Vec::new();
+                let read = entry.read_to_end(&mut content);
+                written.contents[file as usize] = content;
+                read.err().map(|_| "came back broken".to_owned())
+            };
+            if let Some(fault) = fault {
+                written.fault.get_or_insert_with(|| format!("GITHUB_{} {fault}", file.variable()));
+            }
+        }
+        written
+    }
+}
+
+/// A tar archive that is made in memory.
+pub(crate) struct Archive(tar::Builder<Vec<u8>>);
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self(tar::Builder::new(Vec::new()))
+    }
+}
+
+impl Archive {
+    /// Adds a file. Names of ours are short and relative, and memory does not fail to be written.
+    pub(crate) fn add(&mut self, name: &str, mode: u32, content: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        header.set_entry_type(tar::EntryType::Regular);
+        let added = self.0.append_data(&mut header, name, content);
+        debug_assert!(added.is_ok(), "{name}");
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0.into_inner().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_comes_back_empty() {
+        let mut sent = tar::Archive::new(std::io::Cursor::new(StepFiles::archive(".sh", "echo hello")));
+        let names: Vec<String> = sent
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            names,
+            ["script.sh", "files/output", "files/env", "files/path", "files/state", "files/summary"]
+        );
+    }
+
+    #[test]
+    fn only_regular_files_of_known_names_count() {
+        let mut archive = Archive::default();
+        archive.add("./output", 0o644, b"a=1");
+        archive.add("other", 0o644, b"x");
+        archive.add("sub/env", 0o644, b"x");
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        archive.0.append_link(&mut link, "env", "/etc/passwd").unwrap();
+        let written = Written::unpack(&archive.finish());
+        assert_eq!(written.content(File::Output), b"a=1");
+        assert_eq!(written.content(File::Env), b"");
+        assert_eq!(written.fault(), Some("GITHUB_ENV is no longer a regular file"));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_or_broken_is_told() {
+        let mut archive = Archive::default();
+        archive.add("state", 0o644, &vec![b'x'; MAX_FILE + 1]);
+        archive.add("path", 0o644, b"/x");
+        let archive = archive.finish();
+        let written = Written::unpack(&archive);
+        assert!(written.fault().unwrap().starts_with("GITHUB_STATE is larger"));
+        assert_eq!(written.content(File::Path), b"/x");
+        assert!(Written::unpack(&archive[..1000]).fault().is_some());
+        assert!(Written::unpack(&[7; 2000]).fault().is_some());
+        assert!(Written::unpack(b"").fault().is_none());
+    }
+}
