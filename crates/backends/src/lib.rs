@@ -7,4 +7,8 @@
 //! - Every process starts through `jail`, so that the engine's one teardown ends it.
 //! - What a VMM or a guest says is hostile: sizes are capped before anything is kept.
 
+mod error;
 pub mod qemu;
+pub mod shimmed;
+
+pub use error::of_jail;

@@ -293,14 +293,16 @@ fn descriptors() -> Result<(), Failed> {
     let mut spec = spec(place.path(), script);
     spec.inherit = vec![
         Inherit { fd: File::open(&given)?.into(), target: 9 },
+        Inherit { fd: File::open("/dev/null")?.into(), target: 3 },
         Inherit { fd: File::open("/dev/null")?.into(), target: 4 },
+        Inherit { fd: File::open("/dev/null")?.into(), target: 255 },
     ];
     let (text, ..) = output(spec);
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("what is in it"));
     let open: BTreeSet<&str> =
         lines.filter_map(|line| line.split_once(" -> ")?.0.split(' ').next_back()).collect();
-    assert_eq!(open, BTreeSet::from(["0", "1", "2", "4", "9"]), "{text}");
+    assert_eq!(open, BTreeSet::from(["0", "1", "2", "255", "3", "4", "9"]), "{text}");
     assert!(!text.contains("/dev/zero"), "{text}");
     Ok(())
 }

@@ -87,7 +87,8 @@ pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
     words.option("-chardev", format!("socket,id=control,fd={},server=on,wait=off", fds.control));
     words.option("-mon", "chardev=control,mode=control");
     words.option("-add-fd", format!("fd={},set={CONSOLE_SET}", fds.console));
-    words.option("-chardev", format!("file,id=console,path=/dev/fdset/{CONSOLE_SET}"));
+    // Appending, for a pipe cannot be cut to nothing first.
+    words.option("-chardev", format!("file,id=console,append=on,path=/dev/fdset/{CONSOLE_SET}"));
     words.option("-serial", "chardev:console");
     words.option("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", fds.agent));
     words.option("-device", "virtio-serial-device,max_ports=2");

@@ -2,31 +2,25 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{fs::MetadataExt, net::UnixListener},
-    },
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
     time::Duration,
 };
 
-use jail::{Inherit, Launch, Log, Program, Shim, short_path};
-use rustix::fs::{Mode, OFlags};
-use tokio::net::UnixStream;
+use jail::{Inherit, Launch, Log, Program, Shim};
 use vm::{BootSpec, DriveMode, Error, OwnerLoss, Result, Slot};
 
 use super::{
     CONSOLE, ERRORS, Qemu, START_LIMIT,
     argv::{self, Accelerator, DriveFds, Fds, Shape},
-    error::of_jail,
-    machine::Running,
     places,
     qmp::Qmp,
 };
+use crate::{
+    of_jail,
+    shimmed::{AGENT_SOCKET, Shimmed, SlotDir},
+};
 
-/// The agent's port.
-pub(super) const AGENT_SOCKET: &str = "agent.sock";
 /// QEMU's control channel.
 const CONTROL_SOCKET: &str = "qmp.sock";
 const KVM: &str = "/dev/kvm";
@@ -36,13 +30,13 @@ const LOG_CAP: u64 = 256 << 10;
 const FIRST_FD: i32 = 3;
 
 /// Starts a VM and returns when QEMU runs it.
-pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Running> {
+pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Shimmed> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Error::Unsupported("only x86_64 hosts run x86_64 guests".to_owned()));
     }
-    let dir = open_dir(&slot.dir)?;
+    let dir = SlotDir::open(&slot.dir)?;
     let mut given = Given::default();
-    let sockets = (given.listen(&dir, AGENT_SOCKET)?, given.listen(&dir, CONTROL_SOCKET)?);
+    let sockets = (given.add(dir.listen(AGENT_SOCKET)?), given.add(dir.listen(CONTROL_SOCKET)?));
     let others = slot.ids.is_some();
     let kernel = given.read(&spec.kernel, others)?;
     let initramfs = given.read(&spec.initramfs, others)?;
@@ -85,39 +79,39 @@ pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Ru
         ],
     };
     let shim = jail::launch(launch).await.map_err(of_jail)?;
-    running(shim, dir, &slot.dir, "it was started").await
+    running(shim, dir, "it was started").await
 }
 
 /// Takes over the VM of a slot whose owner is gone.
-pub(super) async fn adopt(slot: &Slot) -> Result<Running> {
-    let dir = open_dir(&slot.dir).map_err(|_| Error::Gone(slot.id))?;
+pub(super) async fn adopt(slot: &Slot) -> Result<Shimmed> {
+    let dir = SlotDir::open(&slot.dir).map_err(|_| Error::Gone(slot.id))?;
     let shim = jail::attach(&slot.dir).await.map_err(|error| match error {
         jail::Error::Gone(_) => Error::Gone(slot.id),
         other => of_jail(other),
     })?;
-    running(shim, dir, &slot.dir, "it was adopted").await
+    running(shim, dir, "it was adopted").await
 }
 
 /// Waits until QEMU answers and says that the VM runs.
-async fn running(mut shim: Shim, dir: OwnedFd, path: &Path, during: &'static str) -> Result<Running> {
+async fn running(mut shim: Shim, dir: SlotDir, during: &'static str) -> Result<Shimmed> {
     let asked = async {
-        let mut qmp = Qmp::open(connect(&dir, CONTROL_SOCKET).await?).await?;
+        let mut qmp = Qmp::open(dir.connect(CONTROL_SOCKET).await?).await?;
         qmp.status().await
     };
     let answer = tokio::select! {
         biased;
         answer = tokio::time::timeout(START_LIMIT, asked) => answer,
-        record = shim.exited() => return Err(ended(path, record.ok(), during)),
+        record = shim.exited() => return Err(ended(dir.path(), record.ok(), during)),
     };
     match answer {
-        Ok(Ok(status)) if status.running => Ok(Running::new(shim, dir, path)),
+        Ok(Ok(status)) if status.running => Ok(Shimmed::new(shim, dir, ERRORS)),
         Ok(Ok(status)) => {
             Err(Error::Control(format!("says that the VM is {:?}, not running", status.status)))
         }
         Ok(Err(error)) => {
             // A QEMU that refuses its arguments closes the channel a moment before its end is seen.
             match tokio::time::timeout(SETTLE, shim.exited()).await {
-                Ok(record) => Err(ended(path, record.ok(), during)),
+                Ok(record) => Err(ended(dir.path(), record.ok(), during)),
                 Err(_) => Err(error),
             }
         }
@@ -139,17 +133,6 @@ fn ended(path: &Path, record: Option<jail::ExitRecord>, during: &'static str) ->
         during,
         detail: format!("{how}; {}", errors.trim()).trim_end_matches([';', ' ']).to_owned(),
     }
-}
-
-pub(super) async fn connect(dir: &OwnedFd, name: &str) -> Result<UnixStream> {
-    UnixStream::connect(short_path(dir.as_fd(), name))
-        .await
-        .map_err(Error::io(format!("connect to {name} of the VM")))
-}
-
-fn open_dir(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| Error::io(format!("open {}", path.display()))(error.into()))
 }
 
 /// The group that may use KVM, for a QEMU that has no group of ours.
@@ -176,19 +159,6 @@ impl Given {
         let target = self.number();
         self.fds.push(Inherit { fd, target });
         target
-    }
-
-    /// A listening socket in the slot's directory.
-    fn listen(&mut self, dir: &OwnedFd, name: &str) -> Result<i32> {
-        let path = short_path(dir.as_fd(), name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io(format!("remove the old {name}"))(error));
-            }
-            _ => {}
-        }
-        let socket = UnixListener::bind(&path).map_err(Error::io(format!("make {name} of the VM")))?;
-        Ok(self.add(socket.into()))
     }
 
     /// A file that QEMU opens again by its descriptor: that takes the permission to read it.

@@ -10,7 +10,8 @@ use std::{
 use jail::{Launch, Level, Log, OwnerLoss, Part, Program};
 use vm::{Error, Result};
 
-use super::{error::of_jail, places};
+use super::places;
+use crate::of_jail;
 
 /// Version of QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -16,9 +16,7 @@
 
 mod argv;
 mod boot;
-mod error;
 mod find;
-mod machine;
 mod places;
 mod probe;
 mod qmp;
@@ -30,7 +28,6 @@ use jail::Level;
 use vm::{Backend, BootSpec, Boundary, Capabilities, Machine, Result, Slot};
 
 pub use find::{OLDEST, Version};
-pub use machine::{CONSOLE, ERRORS};
 pub use probe::{Kvm, Verdict};
 
 /// How a guest's instructions are run.
@@ -59,6 +56,10 @@ pub struct Config {
     pub probe: Option<Kvm>,
 }
 
+/// File below the slot's directory with the last of what the guest wrote to its console.
+pub const CONSOLE: &str = "console.log";
+/// File below the slot's directory with the last of QEMU's own error output.
+pub const ERRORS: &str = "qemu.log";
 /// The name of the program where nothing else is said.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 

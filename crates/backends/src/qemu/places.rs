@@ -65,7 +65,7 @@ impl Scratch {
         let path = base.join(format!("{SCRATCH}{what}-{}-{number}", std::process::id()));
         let failed = || Error::io(format!("make {}", path.display()));
         DirBuilder::new().mode(0o700).create(&path).map_err(failed())?;
-        let lock = Lock::try_take(&path.join(SCRATCH_LOCK)).map_err(super::error::of_jail)?;
+        let lock = Lock::try_take(&path.join(SCRATCH_LOCK)).map_err(crate::of_jail)?;
         let lock = lock.ok_or_else(|| failed()(io::ErrorKind::ResourceBusy.into()))?;
         Ok(Self { path, _lock: lock })
     }

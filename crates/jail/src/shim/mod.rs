@@ -178,7 +178,7 @@ fn start() -> Result<ExitCode, Failure> {
     program::close_inherited()?;
     let channel = program::take_stdin()?;
     let (config, fds) = receive(&channel)?;
-    let failed = channel.try_clone().map_err(Failure::io("copy the owner's socket"))?;
+    let failed = program::another(&channel)?;
     let result = monitor::run(channel, config, fds);
     if let Err(failure) = &result {
         Report::Failed { what: failure.to_string() }.send(&failed);

@@ -49,6 +49,11 @@ pub(super) fn out_of_the_way(fd: OwnedFd) -> Result<OwnedFd, Failure> {
     fcntl_dupfd_cloexec(&fd, FIRST).map_err(Failure::io("move a descriptor"))
 }
 
+/// A second descriptor of a socket, with such a number.
+pub(super) fn another(socket: &UnixStream) -> Result<UnixStream, Failure> {
+    fcntl_dupfd_cloexec(socket, FIRST).map(UnixStream::from).map_err(Failure::io("copy a descriptor"))
+}
+
 /// Gives the program the descriptor under the number that it expects.
 pub(super) fn place(fd: BorrowedFd<'_>, target: i32) -> Result<(), Failure> {
     let what = || Failure::io(format!("give descriptor {target} to the program"));

@@ -1,7 +1,7 @@
-//! One running VM.
+//! A VM, or what stands for one, behind a shim: one running process tree with an agent's listening socket.
 //!
 //! ```text
-//!   running ── QEMU ends, for whatever reason ──▶ exited (the watch says how)
+//!   running ── the process ends, for whatever reason ──▶ exited (the watch says how)
 //!      │
 //!      └─ dropped: the task that holds the shim ends, and the shim acts on the slot's policy
 //! ```
@@ -9,17 +9,23 @@
 //! Invariant: at most one [`Link`] is open; QEMU would leave a second one waiting without a word.
 
 use std::{
-    io,
-    os::fd::OwnedFd,
-    path::Path,
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
 use async_trait::async_trait;
-use jail::Shim;
-use rustix::net::Shutdown;
+use jail::{Shim, short_path};
+use rustix::{
+    fs::{Mode, OFlags},
+    net::Shutdown,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
@@ -28,39 +34,87 @@ use tokio::{
 };
 use vm::{Error, Exit, Link, Machine, Result};
 
-use super::boot::{AGENT_SOCKET, connect};
-
-/// File below the slot's directory with the last of what the guest wrote to its console.
-pub const CONSOLE: &str = "console.log";
-/// File below the slot's directory with the last of QEMU's own error output.
-pub const ERRORS: &str = "qemu.log";
+/// Name of the agent's socket below a slot's directory.
+pub const AGENT_SOCKET: &str = "agent.sock";
 /// How much of the error output an [`Exit`] carries, in bytes.
 const ERRORS_SHOWN: usize = 2000;
 
-/// A VM, and the ownership of it.
+/// A slot's directory, open: its path may be longer than a socket's address can be.
 #[derive(Debug)]
-pub(super) struct Running {
-    /// The slot's directory, open: its path may be longer than a socket's address can be.
-    dir: OwnedFd,
+pub struct SlotDir {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+impl SlotDir {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// It is not there, or not a directory.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|error| Error::io(format!("open {}", path.display()))(error.into()))?;
+        Ok(Self { handle, path: path.to_owned() })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a listening socket in it, for a program to inherit.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn listen(&self, name: &str) -> Result<OwnedFd> {
+        let path = short_path(self.handle.as_fd(), name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("remove the old {name}"))(error));
+            }
+            _ => {}
+        }
+        let socket = UnixListener::bind(&path).map_err(Error::io(format!("make {name} of the VM")))?;
+        Ok(socket.into())
+    }
+
+    /// Connects to a socket in it.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub async fn connect(&self, name: &str) -> Result<UnixStream> {
+        let path = short_path(self.handle.as_fd(), name);
+        UnixStream::connect(path).await.map_err(Error::io(format!("connect to {name} of the VM")))
+    }
+}
+
+/// A machine behind a shim, and the ownership of it.
+#[derive(Debug)]
+pub struct Shimmed {
+    dir: SlotDir,
     link: Weak<UnixStream>,
     exit: watch::Receiver<Option<Exit>>,
     watcher: AbortHandle,
 }
 
-impl Running {
-    /// Takes over a VM whose QEMU is known to run.
-    pub(super) fn new(shim: Shim, dir: OwnedFd, path: &Path) -> Self {
+impl Shimmed {
+    /// Takes over a machine that is known to run; `errors` names the log of its error output. To be called
+    /// in a runtime.
+    #[must_use]
+    pub fn new(shim: Shim, dir: SlotDir, errors: &'static str) -> Self {
         let (sender, exit) = watch::channel(None);
-        let path = path.to_owned();
+        let path = dir.path.clone();
         let watcher = tokio::spawn(async move {
-            let ended = ending(shim, &path).await;
+            let ended = ending(shim, &path, errors).await;
             sender.send_replace(Some(ended));
         });
         Self { dir, link: Weak::new(), exit, watcher: watcher.abort_handle() }
     }
 }
 
-impl Drop for Running {
+impl Drop for Shimmed {
     fn drop(&mut self) {
         // The shim's socket closes with the task.
         self.watcher.abort();
@@ -68,9 +122,9 @@ impl Drop for Running {
 }
 
 /// Waits for the end and gives an account of it.
-async fn ending(mut shim: Shim, dir: &Path) -> Exit {
+async fn ending(mut shim: Shim, dir: &Path, errors: &str) -> Exit {
     let record = shim.exited().await;
-    let stderr = jail::log_tail(dir, ERRORS, ERRORS_SHOWN);
+    let stderr = jail::log_tail(dir, errors, ERRORS_SHOWN);
     match record {
         Ok(record) => Exit { code: record.code, signal: record.signal, stderr },
         // It ended, and how is not known.
@@ -79,7 +133,7 @@ async fn ending(mut shim: Shim, dir: &Path) -> Exit {
 }
 
 #[async_trait]
-impl Machine for Running {
+impl Machine for Shimmed {
     async fn link(&mut self) -> Result<Link> {
         if let Some(before) = self.link.upgrade() {
             // Whoever holds it reads the end; QEMU then takes the next one.
@@ -91,7 +145,7 @@ impl Machine for Running {
                 detail: "it is not running".to_owned(),
             });
         }
-        let stream = Arc::new(connect(&self.dir, AGENT_SOCKET).await?);
+        let stream = Arc::new(self.dir.connect(AGENT_SOCKET).await?);
         self.link = Arc::downgrade(&stream);
         Ok(Box::new(AgentStream(stream)))
     }

@@ -3,7 +3,8 @@
 use std::error::Error as _;
 
 /// What the jail could not do, with all its causes.
-pub(super) fn of_jail(error: jail::Error) -> vm::Error {
+#[must_use]
+pub fn of_jail(error: jail::Error) -> vm::Error {
     match error {
         jail::Error::Io { what, source } => vm::Error::Io { what, source },
         other => {
