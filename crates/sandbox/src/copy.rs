@@ -1,7 +1,11 @@
 //! A tree on its way out of a guest.
+//!
+//! Invariant: what the guest sends is unpacked by `tree` alone, whose rules hold against any archive.
 
 use std::{
     io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -9,8 +13,10 @@ use std::{
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::oneshot,
+    task::spawn_blocking,
 };
-use tokio_util::sync::DropGuard;
+use tokio_util::{io::SyncIoBridge, sync::DropGuard};
+use tree::{Symlinks, Unpack};
 use wire::message::Copied;
 
 use crate::{Error, Result, delivery::Consumer};
@@ -79,5 +85,44 @@ impl AsyncRead for CopyOut {
                 Poll::Ready(None) => return self.poll_verdict(cx),
             }
         }
+    }
+}
+
+/// How much of a guest's tree the host takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchLimits {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// Unpacks `stream` below `dest`.
+pub(crate) async fn unpack(stream: CopyOut, dest: PathBuf, limits: FetchLimits) -> Result<Copied> {
+    let bridge = SyncIoBridge::new(stream);
+    let unpacked = spawn_blocking(move || {
+        let dir = tree::make_directories(&dest, None).map_err(|error| at(&dest, error))?;
+        // A link that leads out of the tree is no use on the host, and a danger to whoever reads it.
+        let options = Unpack {
+            owner: None,
+            symlinks: Symlinks::Inside,
+            max_entries: limits.entries,
+            max_bytes: limits.bytes,
+        };
+        tree::unpack(bridge, dir.as_fd(), &options).map_err(|error| at(&dest, error))
+    });
+    let tree::Copied { entries, bytes } = unpacked.await.unwrap_or(Err(Error::Lost))?;
+    Ok(Copied { entries, bytes })
+}
+
+/// An error of the tree below `dest`, or of the guest that sent it.
+fn at(dest: &Path, error: tree::Error) -> Error {
+    match error {
+        tree::Error::Read(source) => match source.downcast::<Error>() {
+            Ok(ours) => ours,
+            Err(source) => Error::Tree(tree::Error::Read(source)),
+        },
+        full if full.is_full() => Error::DiskFull { path: dest.to_owned() },
+        other => Error::Tree(other),
     }
 }

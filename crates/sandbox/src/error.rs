@@ -112,6 +112,10 @@ pub enum Error {
     /// Infrastructure: the reader that a copy into the guest was made from failed.
     #[error("the tree to copy could not be read")]
     CopySource(#[source] io::Error),
+    /// By variant: a tree of the guest that was not taken. `Limit` is a limit, `Refused` the user's, the rest
+    /// infrastructure.
+    #[error(transparent)]
+    Tree(tree::Error),
     /// User: a request that cannot be sent: too large, or more at once than a sandbox takes.
     #[error("the request cannot be sent to the VM: {0}")]
     Request(&'static str),

@@ -3,7 +3,7 @@
 //! Owner: anyone; it is cheap to clone and keeps nothing alive. Every method sends one command to the owner
 //! task and waits for its answer; dropping the returned future cancels what it asked for.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -16,7 +16,7 @@ use crate::{
     Error, ExecRequest, Gone, Result,
     clock::Clock,
     command::{Answer, Command},
-    copy::CopyOut,
+    copy::{self, CopyOut, FetchLimits},
     running::Running,
 };
 
@@ -101,6 +101,18 @@ impl Sandbox {
     pub async fn copy_out(&self, path: impl Into<String>) -> Result<CopyOut> {
         let path = path.into();
         self.ask(|answer| Command::CopyOut { path, answer }).await
+    }
+
+    /// Copies a file, or the content of a directory, of the guest into the directory `dest` of the host,
+    /// which is made where it is missing. Nothing outside of `dest` is touched, whatever the guest sends;
+    /// what was made before an error stays.
+    ///
+    /// # Errors
+    /// [`Error::Tree`] where an entry is refused, a limit is reached or `dest` cannot be written;
+    /// [`Error::Guest`] where the guest could not read `path`; [`Error::Gone`].
+    pub async fn fetch(&self, path: impl Into<String>, dest: &Path, limits: FetchLimits) -> Result<Copied> {
+        let stream = self.copy_out(path).await?;
+        copy::unpack(stream, dest.to_owned(), limits).await
     }
 
     /// Asks the agent whether it is there; returns how long its answer took.

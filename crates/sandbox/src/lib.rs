@@ -38,7 +38,7 @@ mod scratch;
 mod spec;
 mod text;
 
-pub use copy::CopyOut;
+pub use copy::{CopyOut, FetchLimits};
 pub use engine::Engine;
 pub use error::{Error, Gone, Result};
 pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream};
@@ -46,4 +46,5 @@ pub use handle::{GuestInfo, Sandbox};
 pub use lease::Lease;
 pub use running::{Control, Input, Output, Running};
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, Root, Swept};
+pub use tree::{Error as TreeError, Refusal};
 pub use wire::message::{Account, Copied, Directory, FailureKind};

@@ -436,10 +436,10 @@ impl Agent {
     }
 }
 
-/// Short where a guest is silent on purpose, else longer than any test.
+/// Longer than any test, but for the pings.
 pub(crate) fn patience() -> Patience {
     Patience {
-        boot: Duration::from_millis(200),
+        boot: Duration::from_secs(3600),
         prepare: Duration::from_secs(60),
         ping_every: Duration::from_millis(5),
         silence: Duration::from_secs(60),

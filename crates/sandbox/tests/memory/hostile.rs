@@ -1,6 +1,6 @@
 //! Guests that break the protocol, die, or say nothing: the sandbox is gone, with the reason, for everyone.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use sandbox::{Error, Gone};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +66,7 @@ async fn a_guest_that_answers_no_ping() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(&[Manner::Hung]);
     let mut patience = patience();
-    patience.silence = std::time::Duration::from_millis(20);
+    patience.silence = Duration::from_millis(20);
     let engine = engine_with(dir.path(), &backend, patience).await;
     let lease = engine.lease(hosted(), &CancellationToken::new()).await.unwrap();
     let gone = lease.sandbox().gone().wait_for(Option::is_some).await.unwrap().clone();
@@ -80,7 +80,11 @@ async fn a_guest_that_answers_no_ping() {
 async fn stillbirth(manners: &[Manner]) -> (Error, usize) {
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(manners);
-    let engine = engine(dir.path(), &backend).await;
+    let mut patience = patience();
+    if manners == [Manner::Mute] {
+        patience.boot = Duration::from_millis(100);
+    }
+    let engine = engine_with(dir.path(), &backend, patience).await;
     let error = engine.lease(hosted(), &CancellationToken::new()).await.unwrap_err();
     assert!(slots(dir.path()).is_empty(), "an error comes after nothing is left");
     assert_eq!(backend.seen.running.load(Ordering::SeqCst), 0);
@@ -100,7 +104,10 @@ async fn a_second_boot_may_succeed_and_so_may_a_second_opening_of_the_link() {
     for (manners, tries) in [(&[Manner::Mute, Manner::Good][..], 2), (&[Manner::LateDriver], 1)] {
         let dir = tempfile::tempdir().unwrap();
         let backend = Memory::new(manners);
-        let engine = engine(dir.path(), &backend).await;
+        // Long enough for a good guest on a busy machine, since the same time holds for both.
+        let mut patience = patience();
+        patience.boot = Duration::from_secs(4);
+        let engine = engine_with(dir.path(), &backend, patience).await;
         let lease = engine.lease(hosted(), &CancellationToken::new()).await.unwrap();
         assert_eq!(lease.sandbox().info().tries, tries, "{manners:?}");
         assert_eq!(slots(dir.path()).len(), 1);

@@ -9,7 +9,7 @@ use sandbox::{Engine, EngineConfig, Error, Root};
 use tokio_util::sync::CancellationToken;
 use vm::{Backend, DriveId, DriveMode};
 
-use crate::guest::{Manner, Memory, engine, engine_with, hosted, patience, slots, until};
+use crate::guest::{Manner, Memory, engine, hosted, patience, slots, until};
 
 fn token() -> CancellationToken {
     CancellationToken::new()
@@ -73,9 +73,7 @@ async fn a_vm_gets_its_root_read_only_and_a_scratch_disk_that_goes_with_it() {
 async fn a_lease_whose_future_is_dropped_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(&[Manner::Mute]);
-    let mut forever = patience();
-    forever.boot = std::time::Duration::from_secs(3600);
-    let engine = engine_with(dir.path(), &backend, forever).await;
+    let engine = engine(dir.path(), &backend).await;
     {
         let token = token();
         let lease = engine.lease(hosted(), &token);
@@ -94,9 +92,7 @@ async fn a_lease_whose_future_is_dropped_leaves_nothing() {
 async fn a_lease_that_is_cancelled_answers_after_nothing_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(&[Manner::Mute]);
-    let mut forever = patience();
-    forever.boot = std::time::Duration::from_secs(3600);
-    let engine = engine_with(dir.path(), &backend, forever).await;
+    let engine = engine(dir.path(), &backend).await;
     let cancel = token();
     let (lease, ()) = tokio::join!(engine.lease(hosted(), &cancel), async {
         until(|| backend.seen.running.load(Ordering::SeqCst) == 1).await;
