@@ -129,11 +129,13 @@ impl Diagnostic {
         let mut elements: Vec<Element<'_>> = Vec::new();
         let sources = self.sources();
         for label in &sources {
-            let mut snippet = Snippet::source(label.text()).path(printable(label.name()));
+            let (window, first_line) = self.window(label);
+            let mut snippet =
+                Snippet::source(label.slice(window)).line_start(first_line).path(printable(label.name()));
             for (kind, at) in self.labels() {
                 if at.source == *label {
                     snippet = snippet.annotation(
-                        kind.span(at.span.start..at.span.end)
+                        kind.span(at.span.start - window.start..at.span.end - window.start)
                             .label((!at.text.is_empty()).then(|| printable(&at.text))),
                     );
                 }
@@ -153,6 +155,17 @@ impl Diagnostic {
     fn labels(&self) -> impl Iterator<Item = (AnnotationKind, &Label)> {
         let primary = self.primary.iter().map(|label| (AnnotationKind::Primary, label));
         primary.chain(self.others.iter().map(|label| (AnnotationKind::Context, label)))
+    }
+
+    /// The lines of a source from the first label to the last, and the number of the first: the renderer
+    /// would look at every line of a large file again for each diagnostic.
+    fn window(&self, source: &Source) -> (Span, usize) {
+        let spans = self.labels().filter(|(_, label)| label.source == *source).map(|(_, label)| label.span);
+        let all = spans.reduce(Span::to).unwrap_or_default();
+        let text = source.text();
+        let start = text[..all.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[all.end..].find('\n').map_or(text.len(), |at| all.end + at + 1);
+        (Span::new(start, end), text[..start].bytes().filter(|byte| *byte == b'\n').count() + 1)
     }
 
     /// Each source that a label points into, once, the primary one first.

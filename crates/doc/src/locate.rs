@@ -8,9 +8,9 @@ use crate::{Scalar, Source, Span, Style};
 
 /// Maps byte offsets of one scalar's text to byte offsets of its source.
 pub struct Locator {
-    /// For each byte of the text the source offset of its character; one more for the end.
+    /// For each byte of the text where its character stands in the source; one more, empty, for the end.
     /// Empty when the two are the same but for a shift.
-    map: Vec<usize>,
+    map: Vec<Span>,
     start: usize,
     len: usize,
 }
@@ -39,17 +39,10 @@ impl Locator {
         if self.map.is_empty() {
             return Span::new(self.start + start, self.start + end);
         }
-        let from = self.map[start];
+        let from = self.map[start].start;
         // The end of the last character, not the start of the next: folding lies between them.
-        let to = if end > start { self.map[end - 1] + (end - self.char_start(end - 1)) } else { from };
+        let to = if end > start { self.map[end - 1].end } else { from };
         Span::new(from, to)
-    }
-
-    fn char_start(&self, mut index: usize) -> usize {
-        while index > 0 && self.map[index - 1] == self.map[index] {
-            index -= 1;
-        }
-        index
     }
 }
 
@@ -58,7 +51,7 @@ fn header(raw: &str) -> usize {
     if raw.starts_with(['|', '>']) { raw.find('\n').map_or(raw.len(), |at| at + 1) } else { 0 }
 }
 
-fn align(raw: &str, skip: usize, text: &str, style: Style, base: usize) -> Vec<usize> {
+fn align(raw: &str, skip: usize, text: &str, style: Style, base: usize) -> Vec<Span> {
     let bytes = raw.as_bytes();
     let mut at = skip;
     let mut map = Vec::with_capacity(text.len() + 1);
@@ -91,9 +84,11 @@ fn align(raw: &str, skip: usize, text: &str, style: Style, base: usize) -> Vec<u
                 break at - found.len_utf8();
             }
         };
-        map.extend(std::iter::repeat_n(base + here, wanted.len_utf8()));
+        let end = at.clamp(here, bytes.len());
+        map.extend(std::iter::repeat_n(Span::new(base + here, base + end), wanted.len_utf8()));
     }
-    map.push(base + at.min(bytes.len()));
+    let end = base + at.min(bytes.len());
+    map.push(Span::new(end, end));
     map
 }
 

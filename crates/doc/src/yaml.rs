@@ -120,7 +120,10 @@ impl<'a> Builder<'a> {
                     ScalarStyle::Literal => Style::Literal,
                     ScalarStyle::Folded => Style::Folded,
                 };
-                let mut scalar = Scalar::yaml(text.into_owned(), style);
+                // The parser says `~` where nothing is written.
+                let absent = style == Style::Plain && at.start == at.end;
+                let text = if absent { String::new() } else { text.into_owned() };
+                let mut scalar = Scalar::yaml(text, style);
                 if tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str")) {
                     scalar.typed = crate::Typed::Text;
                 }
@@ -273,8 +276,9 @@ impl<'a> Builder<'a> {
         let line = text[start..].lines().next().unwrap_or("");
         let info = error.info();
         if info.contains("unknown anchor") {
-            let end =
-                text[at..].find(|c: char| c.is_whitespace() || c == ',').map_or(text.len(), |end| at + end);
+            let end = text[at..]
+                .find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'))
+                .map_or(text.len(), |end| at + end);
             return Diagnostic::error(format!("`{}` names no value", &text[at..end]))
                 .at(self.source, Span::new(at, end))
                 .label("no anchor of this name stands before")

@@ -25,6 +25,8 @@ fn toml_corpus() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn random_yaml(text in "([a-z:\\-\\[\\]{}&*!|>'\"#%@`,? \n\t\\\\]|<<: |&a |\\*a|ä|\r\n){0,60}") {
         doc::fuzz_targets::yaml(text.as_bytes());

@@ -27,6 +27,8 @@ fn documents() {
             r#"{"a": {"b": 1<1>}, "e": {"b": 2<2>, "f": 3<3>}, "d": {"b": 1<1>, "f": 3<3>}}"#,
         ),
         ("'<<': 1\n", r#"{"<<": 1<1>}"#),
+        ("a:\nb: ~\n", r#"{"a": null, "b": null}"#),
+        ("?", r#"{"": null}"#),
         ("a: 1\na: 2\n", "t.yml:2:1: error: the key `a` is there twice"),
         ("a: 1\n'a': 2\n", "t.yml:2:1: error: the key `a` is there twice"),
         ("a: &x [*x]\n", "t.yml:1:8: error: an alias inside of what it names"),

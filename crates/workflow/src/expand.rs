@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 use doc::Diagnostic;
 
 use crate::{
-    ContextName, Contexts, Eval, EvalError, Job, Object, Plan, Results, RunState, Template, Value, Workflow,
+    ContextName, Contexts, Job, Object, Plan, Results, RunState, Status, Template, Value, Workflow,
     matrix::{self, Cell},
+    settings::{boolean, condition, count, labels, minutes, text},
     support,
 };
 
@@ -99,6 +100,22 @@ pub struct Surroundings<'a> {
     pub filters: &'a [MatrixFilter],
 }
 
+/// The matrix jobs that are left after `--matrix`, with their index before it.
+struct Cells {
+    cells: Vec<(usize, Cell)>,
+    fail_fast: FailFast,
+    max_parallel: Option<usize>,
+}
+
+/// When an expansion is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// The needs are done.
+    Now,
+    /// They are not.
+    Ahead,
+}
+
 impl ExpandedJob {
     /// The job of the model.
     ///
@@ -118,13 +135,43 @@ impl Plan {
         let Some(job) = self.job(id) else {
             return Err(vec![Diagnostic::error(format!("job `{id}` is not in the plan"))]);
         };
+        self.expand_as(job, around, Look::Now)
+    }
+
+    /// What a job will become as far as that is known before its needs are done: none if its matrix,
+    /// name, labels or settings look at them. The needs count as successful, an `if` that looks at them
+    /// or at the status as true. For faults that are better found before anything starts.
+    ///
+    /// # Errors
+    /// As [`Plan::expand`].
+    pub fn foresee(&self, id: &str, around: Surroundings<'_>) -> Result<Option<Expansion>, Vec<Diagnostic>> {
+        match self.job(id) {
+            Some(job) if job.needs.is_empty() => self.expand(id, around).map(Some),
+            Some(job) if !looks_at_needs(job) => self.expand_as(job, around, Look::Ahead).map(Some),
+            Some(_) => Ok(None),
+            None => self.expand(id, around).map(Some),
+        }
+    }
+
+    fn expand_as(
+        &self,
+        job: &Job,
+        around: Surroundings<'_>,
+        look: Look,
+    ) -> Result<Expansion, Vec<Diagnostic>> {
+        let id = job.id.value.as_str();
         let mut contexts = around.contexts.clone();
         let needs = self.needs_context(id, around.results);
         contexts.set(ContextName::Needs, needs.clone());
-        contexts.set_status(self.status(id, around.results, around.run));
-        let by_cell =
-            job.condition.mentions(ContextName::Matrix) || job.condition.mentions(ContextName::Strategy);
-        if !by_cell && !condition(job, &contexts)? {
+        contexts.set_status(match look {
+            Look::Now => self.status(id, around.results, around.run),
+            Look::Ahead => Status::SUCCESS,
+        });
+        let unknown = look == Look::Ahead
+            && (job.condition.mentions(ContextName::Needs) || job.condition.has_status_function());
+        let by_cell = !unknown
+            && (job.condition.mentions(ContextName::Matrix) || job.condition.mentions(ContextName::Strategy));
+        if !by_cell && !unknown && !condition(job, &contexts)? {
             return Ok(Expansion {
                 jobs: vec![self.skipped(job, needs, &contexts)],
                 fail_fast: FailFast::RunOn,
@@ -132,7 +179,7 @@ impl Plan {
             });
         }
         let mut faults = Vec::new();
-        let (cells, fail_fast, max_parallel) = self.cells(job, &contexts, around.filters)?;
+        let Cells { cells, fail_fast, max_parallel } = self.cells(job, &contexts, around.filters)?;
         let total = cells.iter().map(|(index, _)| index + 1).max().unwrap_or(1);
         let mut jobs: Vec<ExpandedJob> = Vec::new();
         for (index, cell) in cells {
@@ -165,10 +212,14 @@ impl Plan {
         job: &Job,
         contexts: &Contexts,
         filters: &[MatrixFilter],
-    ) -> Result<(Vec<(usize, Cell)>, FailFast, Option<usize>), Vec<Diagnostic>> {
+    ) -> Result<Cells, Vec<Diagnostic>> {
         let source = &self.workflow().source;
         let Some(strategy) = &job.strategy else {
-            return Ok((vec![(0, Cell::default())], FailFast::Cancel, None));
+            return Ok(Cells {
+                cells: vec![(0, Cell::default())],
+                fail_fast: FailFast::Cancel,
+                max_parallel: None,
+            });
         };
         let fail_fast = match &strategy.fail_fast {
             Some(template) if !boolean(template, contexts)? => FailFast::RunOn,
@@ -191,7 +242,7 @@ impl Plan {
                     .label("this job"),
             ]);
         }
-        Ok((kept, fail_fast, max_parallel))
+        Ok(Cells { cells: kept, fail_fast, max_parallel })
     }
 
     fn expand_cell(
@@ -257,95 +308,26 @@ impl Plan {
     }
 }
 
-fn condition(job: &Job, contexts: &Contexts) -> Result<bool, Vec<Diagnostic>> {
-    settled(job.condition.eval(contexts))
-}
-
-fn text(template: &Template, contexts: &Contexts) -> Result<String, Vec<Diagnostic>> {
-    settled(template.eval_text(contexts))
-}
-
-/// A result without the guest: `hashFiles` is refused at these sites when the workflow is read.
-fn settled<T>(result: Result<Eval<T>, EvalError>) -> Result<T, Vec<Diagnostic>> {
-    match result {
-        Ok(Eval::Value(value)) => Ok(value),
-        Ok(Eval::Need(_)) => Err(vec![Diagnostic::error("`hashFiles` is not available before a job runs")]),
-        Err(error) => Err(vec![error.to_diagnostic()]),
-    }
-}
-
-fn fault(template: &Template, message: String, wanted: &str) -> Vec<Diagnostic> {
-    vec![
-        Diagnostic::error(message).at(template.source(), template.span()).label(format!("expected {wanted}")),
-    ]
-}
-
-fn boolean(template: &Template, contexts: &Contexts) -> Result<bool, Vec<Diagnostic>> {
-    let value = settled(template.eval(contexts))?;
-    match (&value, value.to_text().to_ascii_lowercase().as_str()) {
-        (Value::Bool(value), _) => Ok(*value),
-        (Value::String(_), "true") => Ok(true),
-        (Value::String(_) | Value::Null, "false" | "") => Ok(false),
-        _ => Err(fault(template, format!("this is {}", value.kind()), "`true` or `false`")),
-    }
-}
-
-fn count(template: &Template, contexts: &Contexts) -> Result<usize, Vec<Diagnostic>> {
-    let number = settled(template.eval(contexts))?.to_number();
-    if number.fract() != 0.0 || !(1.0..=1e6).contains(&number) {
-        return Err(fault(template, "this is no count".to_owned(), "a whole number from 1 on"));
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
-    Ok(number as usize)
-}
-
-/// `timeout-minutes`, which may be fractional, as a duration: more than zero and at most a year.
-///
-/// # Errors
-/// A value that is no such number, or an expression without a value.
-pub fn minutes(template: &Template, contexts: &Contexts) -> Result<Duration, Vec<Diagnostic>> {
-    const YEAR: f64 = 366.0 * 24.0 * 60.0;
-    let value = settled(template.eval(contexts))?;
-    minutes_of(&value)
-        .filter(|time| time.as_secs_f64() <= YEAR * 60.0)
-        .ok_or_else(|| fault(template, "this is no number of minutes".to_owned(), "a number greater than 0"))
-}
-
-/// The same of a value; none when it is not a positive, finite number.
-pub fn minutes_of(value: &Value) -> Option<Duration> {
-    let minutes = value.to_number();
-    if !(minutes > 0.0) {
-        return None;
-    }
-    Duration::try_from_secs_f64(minutes * 60.0).ok()
-}
-
-fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, Vec<Diagnostic>> {
-    let Some(runs_on) = &job.runs_on else { return Ok(Vec::new()) };
-    let mut labels = Vec::new();
-    let mut faults = Vec::new();
-    for template in runs_on.labels.iter().chain(&runs_on.group) {
-        match settled(template.eval(contexts)) {
-            Ok(Value::Array(items)) => labels.extend(items.iter().map(|item| item.to_text().to_string())),
-            // `runs-on: ${{ fromJSON('{"labels": …}') }}`
-            Ok(Value::Object(object)) => match object.get("labels") {
-                Some(Value::Array(items)) => {
-                    labels.extend(items.iter().map(|item| item.to_text().to_string()))
-                }
-                Some(label) => labels.push(label.to_text().to_string()),
-                None => faults.extend(fault(template, "this is an object".to_owned(), "a label or a list")),
-            },
-            Ok(value) => labels.push(value.to_text().to_string()),
-            Err(found) => faults.extend(found),
-        }
-    }
-    if faults.is_empty() && (labels.is_empty() || labels.iter().any(|label| label.trim().is_empty())) {
-        let place = runs_on.labels.first().or(runs_on.group.as_ref());
-        faults.extend(
-            place.map(|place| fault(place, "the label is empty".to_owned(), "a label")).into_iter().flatten(),
-        );
-    }
-    if faults.is_empty() { Ok(labels) } else { Err(faults) }
+fn looks_at_needs(job: &Job) -> bool {
+    let template = |template: &Template| template.exprs().any(|expr| expr.mentions(ContextName::Needs));
+    let optional = |found: &Option<Template>| found.as_ref().is_some_and(template);
+    let strategy = job.strategy.as_ref().is_some_and(|strategy| {
+        optional(&strategy.fail_fast)
+            || optional(&strategy.max_parallel)
+            || strategy
+                .matrix
+                .as_ref()
+                .is_some_and(|matrix| matrix.templates().iter().any(|found| template(found)))
+    });
+    let runs_on = job
+        .runs_on
+        .as_ref()
+        .is_some_and(|runs_on| optional(&runs_on.group) || runs_on.labels.iter().any(template));
+    strategy
+        || runs_on
+        || optional(&job.name)
+        || optional(&job.timeout_minutes)
+        || optional(&job.continue_on_error)
 }
 
 fn number(count: usize) -> Value {

@@ -2,7 +2,7 @@
 //!
 //! Purpose: no input may panic or take unbounded time. Owner: the `fuzz` directory and the tests.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use doc::{Locator, Node, Rendering, Source};
 
@@ -20,7 +20,6 @@ pub fn workflow(data: &[u8]) {
         let _ = diagnostic.render(Rendering::Plain);
     }
     let Some(workflow) = parsed.workflow else { return };
-    let _ = workflow.inputs(workflow.default_event(), &BTreeMap::new());
     let Ok(plan) = Plan::new(Arc::new(workflow)) else { return };
     for diagnostic in support::check(&plan) {
         let _ = diagnostic.render(Rendering::Plain);
@@ -33,6 +32,7 @@ pub fn workflow(data: &[u8]) {
             Ok(expansion) => assert!(!expansion.jobs.is_empty(), "an expansion without jobs"),
             Err(faults) => assert!(!faults.is_empty(), "an error without a message"),
         }
+        let _ = plan.foresee(&job.id.value, around);
     }
 }
 

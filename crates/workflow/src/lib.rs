@@ -28,14 +28,13 @@ mod matrix;
 mod model;
 mod outcome;
 mod plan;
+mod settings;
 mod shell;
 pub mod support;
 mod uses;
 mod value;
 
-pub use expand::{
-    ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surroundings, Verdict, minutes, minutes_of,
-};
+pub use expand::{ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surroundings, Verdict};
 pub use expr::{
     Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template, parse_expr,
 };
@@ -47,6 +46,7 @@ pub use model::{
 };
 pub use outcome::{Conclusion, JobResult, Results};
 pub use plan::{Plan, RunState, UnknownJob};
+pub use settings::{minutes, minutes_of};
 pub use shell::{Shell, UnknownShell};
 pub use uses::{BadUses, Uses};
 pub use value::{Object, Value, number_text};

@@ -6,9 +6,9 @@
 //! becomes a cell of its own. Owner: `expand`.
 //! Invariants: an entry may overwrite what an earlier entry added, never an axis; at most [`MAX_CELLS`].
 
-use doc::{Diagnostic, Source, Span, Spanned};
+use doc::{Diagnostic, Source, Spanned};
 
-use crate::{Contexts, Data, DataKind, Eval, Matrix, MatrixFilter, Object, Value};
+use crate::{Contexts, Data, DataKind, Matrix, MatrixFilter, Object, Value, settings::settled};
 
 /// Most jobs of one matrix; GitHub allows 256 a run, Forgejo has no limit of its own.
 pub(crate) const MAX_CELLS: usize = 1024;
@@ -46,29 +46,33 @@ type Entry = Vec<(String, Value)>;
 
 /// All cells, at least one.
 pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Result<Vec<Cell>, Faults> {
-    let (axes, include, exclude, span) = match matrix {
+    let (parts, span) = match matrix {
         Matrix::Expr(template) => {
-            let span = template.span();
-            let value = settle(template.eval(contexts))?;
-            from_value(&value)
-                .map_err(|message| {
-                    vec![Diagnostic::error(message).at(source, span).label("the value of this expression")]
-                })?
-                .with(span)
+            let value = settled(template.eval(contexts))?;
+            let parts = from_value(&value).map_err(|message| {
+                vec![
+                    Diagnostic::error(message)
+                        .at(source, template.span())
+                        .label("the value of this expression"),
+                ]
+            })?;
+            (parts, template.span())
         }
         Matrix::Written { axes, include, exclude, span } => {
-            let mut found = Vec::new();
+            let mut parts = Parts::default();
             for (name, data) in axes {
-                found.push((name.value.clone(), axis(name, data, source, contexts)?));
+                parts.axes.push((name.value.clone(), axis(name, data, source, contexts)?));
             }
-            let entries = |data: &Option<Data>, name: &str| match data {
-                Some(data) => entries(data, name, source, contexts),
-                None => Ok(Vec::new()),
-            };
-            (found, entries(include, "include")?, entries(exclude, "exclude")?, *span)
+            if let Some(data) = include {
+                parts.include = entries(data, "include", source, contexts)?;
+            }
+            if let Some(data) = exclude {
+                parts.exclude = entries(data, "exclude", source, contexts)?;
+            }
+            (parts, *span)
         }
     };
-    let cells = combine(&axes, &include, &exclude).map_err(|message| {
+    let cells = combine(&parts).map_err(|message| {
         vec![
             Diagnostic::error(message)
                 .at(source, span)
@@ -84,17 +88,12 @@ pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Re
     Ok(cells)
 }
 
+/// A matrix whose expressions are evaluated.
+#[derive(Default)]
 struct Parts {
     axes: Vec<(String, Vec<Value>)>,
     include: Vec<Entry>,
     exclude: Vec<Entry>,
-}
-
-impl Parts {
-    #[expect(clippy::type_complexity, reason = "taken apart at once by its one caller")]
-    fn with(self, span: Span) -> (Vec<(String, Vec<Value>)>, Vec<Entry>, Vec<Entry>, Span) {
-        (self.axes, self.include, self.exclude, span)
-    }
 }
 
 /// A matrix that is one expression.
@@ -102,7 +101,7 @@ fn from_value(value: &Value) -> Result<Parts, String> {
     let Value::Object(object) = value else {
         return Err(format!("a matrix is a map of lists, this is {}", value.kind()));
     };
-    let mut parts = Parts { axes: Vec::new(), include: Vec::new(), exclude: Vec::new() };
+    let mut parts = Parts::default();
     for (name, value) in object.iter() {
         let Value::Array(items) = value else {
             return Err(format!("`{name}` of a matrix is a list, this is {}", value.kind()));
@@ -161,7 +160,7 @@ fn entries(data: &Data, name: &str, source: &Source, contexts: &Contexts) -> Res
 pub(crate) fn value(data: &Data, contexts: &Contexts) -> Result<Value, Faults> {
     Ok(match &data.kind {
         DataKind::Value(value) => value.clone(),
-        DataKind::Template(template) => settle(template.eval(contexts))?,
+        DataKind::Template(template) => settled(template.eval(contexts))?,
         DataKind::List(items) => {
             let items: Result<Vec<_>, _> = items.iter().map(|item| value(item, contexts)).collect();
             items?.into()
@@ -176,19 +175,15 @@ pub(crate) fn value(data: &Data, contexts: &Contexts) -> Result<Value, Faults> {
     })
 }
 
-fn settle(result: Result<Eval, crate::EvalError>) -> Result<Value, Faults> {
-    match result {
-        Ok(Eval::Value(value)) => Ok(value),
-        Ok(Eval::Need(_)) => Err(vec![Diagnostic::error("`hashFiles` is not available in a matrix")]),
-        Err(error) => Err(vec![error.to_diagnostic()]),
-    }
-}
-
-fn combine(axes: &[(String, Vec<Value>)], include: &[Entry], exclude: &[Entry]) -> Result<Vec<Cell>, String> {
+fn combine(parts: &Parts) -> Result<Vec<Cell>, String> {
+    let Parts { axes, include, exclude } = parts;
     let too_many = || format!("the matrix has more than {MAX_CELLS} jobs");
+    if include.len() > MAX_CELLS || exclude.len() > MAX_CELLS {
+        return Err(format!("`include` and `exclude` of a matrix have at most {MAX_CELLS} entries"));
+    }
     let size = axes.iter().try_fold(1usize, |size, (_, values)| size.checked_mul(values.len()));
     // Exclusions may bring a larger product below the limit, but the product has to be made first.
-    let size = size.filter(|size| *size <= MAX_CELLS * 64).ok_or_else(too_many)?;
+    let size = size.filter(|size| *size <= MAX_CELLS * 16).ok_or_else(too_many)?;
     let mut cells: Vec<Cell> = Vec::with_capacity(size);
     if !axes.is_empty() {
         cells.push(Cell::default());

@@ -286,6 +286,35 @@ impl Workflow {
     }
 }
 
+impl Matrix {
+    /// All its expressions.
+    pub(crate) fn templates(&self) -> Vec<&Template> {
+        let mut found = Vec::new();
+        match self {
+            Matrix::Expr(template) => found.push(template),
+            Matrix::Written { axes, include, exclude, .. } => {
+                axes.iter()
+                    .map(|(_, data)| data)
+                    .chain(include)
+                    .chain(exclude)
+                    .for_each(|data| data.templates(&mut found));
+            }
+        }
+        found
+    }
+}
+
+impl Data {
+    fn templates<'a>(&'a self, found: &mut Vec<&'a Template>) {
+        match &self.kind {
+            DataKind::Value(_) => {}
+            DataKind::Template(template) => found.push(template),
+            DataKind::List(items) => items.iter().for_each(|item| item.templates(found)),
+            DataKind::Map(entries) => entries.iter().for_each(|(_, data)| data.templates(found)),
+        }
+    }
+}
+
 impl Step {
     /// What a step without a name is called: GitHub's `Run` and the first line, or the action.
     pub fn title(&self) -> String {

@@ -30,6 +30,7 @@ pub fn check(plan: &Plan) -> Vec<Diagnostic> {
             }
         }
     }
+    found.sort_by_key(|fault| fault.primary.as_ref().map_or(0, |label| label.span.start));
     found
 }
 

@@ -211,7 +211,7 @@ impl Value {
 }
 
 fn item(items: &[Value], index: f64) -> Value {
-    if !(index >= 0.0 && index < 9e15) {
+    if !(0.0..9e15).contains(&index) {
         return Value::Null;
     }
     #[expect(

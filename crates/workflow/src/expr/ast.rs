@@ -148,11 +148,15 @@ impl Ast {
         match &self.kind {
             AstKind::Null => f.write_str("null"),
             AstKind::Bool(value) => write!(f, "{value}"),
+            // All digits, unlike `number_text`: the printed form has the same value.
+            AstKind::Number(number) if number.is_finite() => write!(f, "{number:?}"),
             AstKind::Number(number) => f.write_str(&number_text(*number)),
             AstKind::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),
             AstKind::Context(name) => f.write_str(name.name()),
             AstKind::Access { base, path } => {
-                base.print(f, 6)?;
+                // `1.x` would be read as a number.
+                let power = if matches!(base.kind, AstKind::Number(_)) { 7 } else { 6 };
+                base.print(f, power)?;
                 path.iter().try_for_each(|accessor| match accessor {
                     Accessor::Name(name) => write!(f, ".{name}"),
                     Accessor::All => f.write_str(".*"),

@@ -20,9 +20,6 @@ mod parser;
 mod site;
 mod template;
 
-#[cfg(test)]
-mod tests;
-
 use doc::{Diagnostic, Locator, Scalar, Source, Span, Style, Typed};
 
 pub use ast::Expr;

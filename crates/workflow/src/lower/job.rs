@@ -6,7 +6,10 @@
 use doc::{Kind, Map, Node, Spanned};
 
 use super::{Lower, others};
-use crate::{Job, OtherKey, RunsOn, Site, Step, Variable, model::MAX_STEPS};
+use crate::{
+    Job, OtherKey, RunsOn, Site, Step, Variable,
+    model::{MAX_JOBS, MAX_STEPS},
+};
 
 const JOB_KEYS: [&str; 19] = [
     "name",
@@ -78,6 +81,9 @@ impl Lower<'_> {
     /// What a job must have and must not have together.
     fn shape(&mut self, id: &Spanned<String>, map: &Map) {
         if let Some(uses) = map.entry("uses") {
+            if uses.value.is_null() {
+                self.fault("`uses` is empty", uses.key.span, "expected a workflow");
+            }
             if let Some(steps) = map.entry("steps") {
                 let fault = self
                     .error("a job that calls a workflow has no `steps`", steps.key.span)
@@ -117,6 +123,10 @@ impl Lower<'_> {
             Kind::Seq(items) => items.iter().filter_map(|item| self.text(item, "a need")).collect(),
             Kind::Scalar(_) | Kind::Map(_) => self.text(node, "`needs`").into_iter().collect(),
         };
+        if let Some(excess) = found.get(MAX_JOBS) {
+            self.fault(format!("a job needs at most {MAX_JOBS} others"), excess.span, "one too many");
+            return Vec::new();
+        }
         let mut needs: Vec<Spanned<String>> = Vec::new();
         for need in found {
             if !needs.iter().any(|known| known.value == need.value) {

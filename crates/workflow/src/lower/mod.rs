@@ -41,6 +41,9 @@ impl Parsed {
     }
 }
 
+/// Most diagnostics of one file; nobody reads more, and each is rendered.
+const MAX_DIAGNOSTICS: usize = 100;
+
 /// Parses and checks a workflow.
 pub fn parse(source: &Source) -> Parsed {
     let root = match doc::parse_yaml(source) {
@@ -54,6 +57,12 @@ pub fn parse(source: &Source) -> Parsed {
     // An alias that holds a fault says it once for each use: once is enough.
     diagnostics.dedup();
     let good = !diagnostics.iter().any(Diagnostic::is_error);
+    if diagnostics.len() > MAX_DIAGNOSTICS {
+        let more = diagnostics.len() - MAX_DIAGNOSTICS;
+        diagnostics.truncate(MAX_DIAGNOSTICS);
+        let rest = format!("{more} more errors and warnings are not shown");
+        diagnostics.push(if good { Diagnostic::warning(rest) } else { Diagnostic::error(rest) });
+    }
     Parsed { workflow: workflow.filter(|_| good), diagnostics }
 }
 
@@ -193,9 +202,10 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// Text of a scalar, as written; expressions are not looked at.
+    /// Text of a scalar, as written; expressions are not looked at. Nothing at all counts as absent.
     fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
         match node.scalar() {
+            Some(scalar) if scalar.is_null() => None,
             Some(scalar) => Some(Spanned::new(scalar.text.clone(), node.span)),
             None => {
                 self.fault(format!("{what} is text"), node.span, format!("this is {}", node.describe()));

@@ -82,6 +82,9 @@ impl Lower<'_> {
             (None, Some(uses)) => {
                 self.refuse(map, &["shell", "working-directory"], "run");
                 let with = map.get("with").map(|node| self.variables(node, Site::Step, "`with`"));
+                if uses.value.is_null() {
+                    self.fault("`uses` is empty", uses.key.span, "expected an action");
+                }
                 let text = self.text(&uses.value, "`uses`")?;
                 match Uses::parse(&text.value) {
                     Ok(parsed) => Some(StepAction::Uses {

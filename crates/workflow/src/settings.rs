@@ -1,0 +1,99 @@
+//! Values of a job's settings.
+//!
+//! Purpose: templates to booleans, counts, minutes and labels, with a fault that says what was
+//! expected. Owner: `expand`. Invariant: text and typed values mean the same, because a server sends
+//! numbers and booleans as text.
+
+use std::time::Duration;
+
+use doc::Diagnostic;
+
+use crate::{Contexts, Eval, EvalError, Job, Template, Value};
+
+pub(crate) fn condition(job: &Job, contexts: &Contexts) -> Result<bool, Vec<Diagnostic>> {
+    settled(job.condition.eval(contexts))
+}
+
+pub(crate) fn text(template: &Template, contexts: &Contexts) -> Result<String, Vec<Diagnostic>> {
+    settled(template.eval_text(contexts))
+}
+
+/// A result without the guest: `hashFiles` is refused at these sites when the workflow is read.
+pub(crate) fn settled<T>(result: Result<Eval<T>, EvalError>) -> Result<T, Vec<Diagnostic>> {
+    match result {
+        Ok(Eval::Value(value)) => Ok(value),
+        Ok(Eval::Need(_)) => Err(vec![Diagnostic::error("`hashFiles` is not available before a job runs")]),
+        Err(error) => Err(vec![error.to_diagnostic()]),
+    }
+}
+
+pub(crate) fn fault(template: &Template, message: String, wanted: &str) -> Vec<Diagnostic> {
+    vec![
+        Diagnostic::error(message).at(template.source(), template.span()).label(format!("expected {wanted}")),
+    ]
+}
+
+pub(crate) fn boolean(template: &Template, contexts: &Contexts) -> Result<bool, Vec<Diagnostic>> {
+    let value = settled(template.eval(contexts))?;
+    match (&value, value.to_text().to_ascii_lowercase().as_str()) {
+        (Value::Bool(value), _) => Ok(*value),
+        (Value::String(_), "true") => Ok(true),
+        (Value::String(_) | Value::Null, "false" | "") => Ok(false),
+        _ => Err(fault(template, format!("this is {}", value.kind()), "`true` or `false`")),
+    }
+}
+
+pub(crate) fn count(template: &Template, contexts: &Contexts) -> Result<usize, Vec<Diagnostic>> {
+    let number = settled(template.eval(contexts))?.to_number();
+    if number.fract() != 0.0 || !(1.0..=1e6).contains(&number) {
+        return Err(fault(template, "this is no count".to_owned(), "a whole number from 1 on"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    Ok(number as usize)
+}
+
+/// `timeout-minutes`, which may be fractional, as a duration: more than zero and at most a year.
+///
+/// # Errors
+/// A value that is no such number, or an expression without a value.
+pub fn minutes(template: &Template, contexts: &Contexts) -> Result<Duration, Vec<Diagnostic>> {
+    const YEAR: f64 = 366.0 * 24.0 * 60.0;
+    let value = settled(template.eval(contexts))?;
+    minutes_of(&value)
+        .filter(|time| time.as_secs_f64() <= YEAR * 60.0)
+        .ok_or_else(|| fault(template, "this is no number of minutes".to_owned(), "a number greater than 0"))
+}
+
+/// The same of a value; none when it is not a positive, finite number.
+pub fn minutes_of(value: &Value) -> Option<Duration> {
+    let minutes = value.to_number();
+    if minutes > 0.0 { Duration::try_from_secs_f64(minutes * 60.0).ok() } else { None }
+}
+
+pub(crate) fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let Some(runs_on) = &job.runs_on else { return Ok(Vec::new()) };
+    let mut labels = Vec::new();
+    let mut faults = Vec::new();
+    for template in runs_on.labels.iter().chain(&runs_on.group) {
+        match settled(template.eval(contexts)) {
+            Ok(Value::Array(items)) => labels.extend(items.iter().map(|item| item.to_text().to_string())),
+            // `runs-on: ${{ fromJSON('{"labels": …}') }}`
+            Ok(Value::Object(object)) => match object.get("labels") {
+                Some(Value::Array(items)) => {
+                    labels.extend(items.iter().map(|item| item.to_text().to_string()))
+                }
+                Some(label) => labels.push(label.to_text().to_string()),
+                None => faults.extend(fault(template, "this is an object".to_owned(), "a label or a list")),
+            },
+            Ok(value) => labels.push(value.to_text().to_string()),
+            Err(found) => faults.extend(found),
+        }
+    }
+    if faults.is_empty() && (labels.is_empty() || labels.iter().any(|label| label.trim().is_empty())) {
+        let place = runs_on.labels.first().or(runs_on.group.as_ref());
+        faults.extend(
+            place.map(|place| fault(place, "the label is empty".to_owned(), "a label")).into_iter().flatten(),
+        );
+    }
+    if faults.is_empty() { Ok(labels) } else { Err(faults) }
+}
