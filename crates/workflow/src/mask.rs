@@ -208,7 +208,8 @@ impl Stream {
         let from = self.held.len();
         self.held.push_str(piece);
         self.scan(masker, from);
-        let unfinished = masker.tiers.iter().zip(&self.states).map(|(tier, &state)| tier.automaton.unfinished(state));
+        let unfinished =
+            masker.tiers.iter().zip(&self.states).map(|(tier, &state)| tier.automaton.unfinished(state));
         let end = self.held.len() - unfinished.max().unwrap_or(0);
         self.release(end, out);
     }
