@@ -1,0 +1,105 @@
+//! What is wrong is told before a VM starts, with its place, and the right exit code.
+
+use std::process::Command;
+
+use libtest_mimic::Trial;
+use vm_tests::{
+    program::{On, Place},
+    workflow::{project, script},
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let test = |name: &str, test: fn()| {
+        Trial::test(format!("bad_input::{name}"), move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        test("a_cycle_of_needs_is_named", cycle),
+        test("what_is_not_there_yet_is_an_error_with_its_place", unsupported),
+        test("an_unknown_job_is_the_users_error", unknown_job),
+        test("a_full_state_directory_is_told", full_state_directory),
+    ]
+}
+
+#[track_caller]
+fn refused(workflow: &str, words: &[&str], expected: &[&str]) {
+    let place = Place::new(On::Fake);
+    let dir = project(workflow);
+    let ended = place.exec(dir.path(), words);
+    ended.expect(2);
+    for text in expected {
+        assert!(ended.stderr.contains(text), "{text:?} is not in:\n{}", ended.stderr);
+    }
+    assert!(ended.event("job_start").is_none());
+    place.assert_clean();
+}
+
+fn cycle() {
+    refused(
+        "on: push
+jobs:
+  a:
+    needs: c
+    runs-on: debian
+    steps: [{run: 'true'}]
+  b:
+    needs: a
+    runs-on: debian
+    steps: [{run: 'true'}]
+  c:
+    needs: b
+    runs-on: debian
+    steps: [{run: 'true'}]
+",
+        &[],
+        &["test.yml:4:12", "needs"],
+    );
+}
+
+fn unsupported() {
+    refused(
+        "on: push
+jobs:
+  a:
+    runs-on: debian
+    container: alpine
+    steps:
+      - uses: actions/setup-go@v5
+      - runn: 'true'
+",
+        &[],
+        &["test.yml:5:", "test.yml:7:", "test.yml:8:", "container", "actions/setup-go", "`run`"],
+    );
+    refused(
+        "on: push\njobs:\n  a:\n    runs-on: windows-latest\n    steps: [{run: 'true'}]\n",
+        &[],
+        &["test.yml:4:14", "windows"],
+    );
+}
+
+fn unknown_job() {
+    refused(&script("true"), &["-j", "jj"], &["jj", "`j`"]);
+}
+
+/// In a mount namespace of its own with a state directory of 256 KiB.
+fn full_state_directory() {
+    let place = Place::new(On::Fake);
+    let dir = project(&script("head -c 3000000 /dev/zero > big"));
+    let exec = place.command(&["exec", "--json", "-C"]);
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--mount", "sh", "-c"]);
+    command.arg("mount -t tmpfs -o size=256k full \"$AMPOULE_STATE_DIR\" && exec \"$@\"").arg("sh");
+    command.arg(exec.get_program()).args(exec.get_args()).arg(dir.path());
+    command.env("AMPOULE_STATE_DIR", place.path());
+    let out = command.output().expect("unshare runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    // the fake backend's disk is the state directory: the step meets its end, or the engine did before it
+    assert!(matches!(out.status.code(), Some(1 | 3)), "{:?}\n{stdout}\n{stderr}", out.status);
+    assert!(format!("{stdout}{stderr}").to_lowercase().contains("no space left"), "{stdout}\n{stderr}");
+    place.assert_clean();
+}

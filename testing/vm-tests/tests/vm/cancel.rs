@@ -1,0 +1,133 @@
+//! Ctrl-C, SIGTERM, a closed terminal, time-outs, a guest that dies.
+
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use vm_tests::{
+    program::{On, Place},
+    workflow::{project, script},
+};
+
+pub(crate) fn trials(on: On) -> Vec<Trial> {
+    let mut trials = vec![
+        crate::on(on, "an_interrupted_step_may_clean_up_and_always_steps_run", interrupt),
+        crate::on(on, "sigterm_cancels", |on| signalled(on, Signal::TERM)),
+        crate::on(on, "a_closed_terminal_cancels", |on| signalled(on, Signal::HUP)),
+        crate::on(on, "a_second_interrupt_ends_it_at_once", twice),
+        crate::on(on, "a_time_out_cancels_the_job_and_fails_the_run", time_out),
+        crate::on(on, "a_guest_that_dies_is_an_error_of_the_infrastructure", guest_dies),
+    ];
+    if on == On::Qemu {
+        trials.push(crate::on(on, "a_kernel_that_panics_is_told", kernel_panics));
+    }
+    trials
+}
+
+fn interrupt(on: On) {
+    let place = Place::new(on);
+    let dir = project(
+        "on: push
+jobs:
+  j:
+    runs-on: debian
+    steps:
+      - run: |
+          trap 'echo cleaning up; exit 3' INT
+          echo ready
+          while :; do sleep 0.1; done
+      - run: echo never
+      - if: always()
+        run: echo \"always, ${{ job.status }}\"
+",
+    );
+    let mut run = place.start::<&str>(dir.path(), &[]);
+    run.wait_for("\"ready\"");
+    run.signal(Signal::INT);
+    let ended = run.end();
+    ended.expect(130);
+    let rows = ended.rows();
+    assert!(rows.contains(&"cleaning up".to_owned()), "{rows:#?}");
+    assert!(rows.contains(&"always, cancelled".to_owned()), "{rows:#?}");
+    assert!(!rows.contains(&"never".to_owned()), "{rows:#?}");
+    assert_eq!(ended.event("job_end").expect("an end")["result"], "cancelled");
+    place.assert_clean();
+}
+
+fn signalled(on: On, signal: Signal) {
+    let place = Place::new(on);
+    let dir = project(&script("echo ready\nsleep 1000"));
+    let mut run = place.start::<&str>(dir.path(), &[]);
+    run.wait_for("\"ready\"");
+    run.signal(signal);
+    run.end().expect(130);
+    place.assert_clean();
+}
+
+fn twice(on: On) {
+    let place = Place::new(on);
+    let dir = project(
+        "on: push
+jobs:
+  j:
+    runs-on: debian
+    steps:
+      - run: |
+          trap '' INT TERM
+          echo ready
+          while :; do sleep 0.1; done
+      - if: always()
+        run: |
+          echo 'waiting for ever'
+          sleep 10000
+",
+    );
+    let mut run = place.start::<&str>(dir.path(), &[]);
+    run.wait_for("\"ready\"");
+    run.signal(Signal::INT);
+    run.signal(Signal::INT);
+    // `end` has the patience for one step's cancellation, not for the five minutes of `always()` steps
+    run.end().expect(130);
+    place.assert_clean();
+}
+
+fn time_out(on: On) {
+    let place = Place::new(on);
+    let dir = project(
+        "on: push
+jobs:
+  j:
+    runs-on: debian
+    steps:
+      - timeout-minutes: 0.02
+        run: sleep 1000
+      - if: always()
+        run: echo afterwards
+",
+    );
+    let ended = place.exec::<&str>(dir.path(), &[]);
+    ended.expect(1);
+    let step = ended.event("step_end").expect("an end");
+    assert_eq!(step["outcome"], "cancelled");
+    assert!(ended.rows().contains(&"afterwards".to_owned()));
+    place.assert_clean();
+}
+
+fn guest_dies(on: On) {
+    let place = Place::new(on);
+    // In a VM this ends PID 1's machine; on the fake backend the agent is the parent of the step's shell.
+    let die = match on {
+        On::Qemu => "echo o > /proc/sysrq-trigger; sleep 1000",
+        On::Fake => "kill -9 $PPID; sleep 1000",
+    };
+    let dir = project(&script(&format!("echo ready\n{die}")));
+    let ended = place.exec::<&str>(dir.path(), &[]);
+    ended.expect(3);
+    assert!(!ended.stderr.is_empty());
+    place.assert_clean();
+}
+
+fn kernel_panics(on: On) {
+    let place = Place::new(on);
+    let dir = project(&script("echo ready\necho c > /proc/sysrq-trigger\nsleep 1000"));
+    place.exec::<&str>(dir.path(), &[]).expect(3);
+    place.assert_clean();
+}

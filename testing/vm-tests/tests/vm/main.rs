@@ -1,0 +1,44 @@
+//! Tests of the whole program: `cargo test -p vm-tests`, and `-- --ignored` for the long ones.
+
+mod bad_input;
+mod cancel;
+mod contract;
+mod language;
+mod left;
+mod long;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use vm_tests::program::On;
+
+fn main() -> ExitCode {
+    // The contract suite starts shims and agents of its own: this binary is them, too.
+    if let Some(code) = testkit::fake::dispatch() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // A VM has two processors, and is emulated: more of them at a time would only wait for each other.
+    arguments.test_threads.get_or_insert(2);
+    let mut trials = contract::trials();
+    for on in [On::Fake, On::Qemu] {
+        trials.extend(language::trials(on));
+        trials.extend(cancel::trials(on));
+        trials.extend(left::trials(on));
+        trials.extend(long::trials(on));
+    }
+    trials.extend(bad_input::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test on one backend; it fails by panicking, as every assertion does.
+fn on(on: On, name: &str, test: fn(On)) -> Trial {
+    let kind = match on {
+        On::Qemu => "qemu",
+        On::Fake => "fake",
+    };
+    Trial::test(format!("{kind}::{name}"), move || {
+        test(on);
+        Ok(())
+    })
+}
