@@ -1,5 +1,7 @@
 //! The store through its public face: what is put is got, damage is seen, one key is built once.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     fs,
     io::{self, Read},
