@@ -34,6 +34,8 @@ use tokio::{
 };
 use vm::{Error, Exit, Link, Machine, Result};
 
+use crate::of_jail;
+
 /// Name of the agent's socket below a slot's directory.
 pub const AGENT_SOCKET: &str = "agent.sock";
 /// How much of the error output an [`Exit`] carries, in bytes.
@@ -47,6 +49,18 @@ pub struct SlotDir {
 }
 
 impl SlotDir {
+    /// Opens the directory of a slot that is to get a machine.
+    ///
+    /// # Errors
+    /// It has one, or cannot be opened.
+    pub fn claim(path: &Path) -> Result<Self> {
+        let dir = Self::open(path)?;
+        if jail::is_running(path).map_err(of_jail)? {
+            return Err(of_jail(jail::Error::Occupied(path.to_owned())));
+        }
+        Ok(dir)
+    }
+
     /// Opens it.
     ///
     /// # Errors

@@ -1,1 +1,5 @@
-//! Helpers of the tests, with the fake backend
+//! Helpers of the tests, with the fake backend.
+//!
+//! Purpose: what several test harnesses share. Owner: the harnesses; nothing that is released imports it.
+
+pub mod fake;

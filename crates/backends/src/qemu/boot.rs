@@ -34,7 +34,7 @@ pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Sh
     if !cfg!(target_arch = "x86_64") {
         return Err(Error::Unsupported("only x86_64 hosts run x86_64 guests".to_owned()));
     }
-    let dir = SlotDir::open(&slot.dir)?;
+    let dir = SlotDir::claim(&slot.dir)?;
     let mut given = Given::default();
     let sockets = (given.add(dir.listen(AGENT_SOCKET)?), given.add(dir.listen(CONTROL_SOCKET)?));
     let others = slot.ids.is_some();

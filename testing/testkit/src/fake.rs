@@ -1,0 +1,143 @@
+//! The contract of a backend without a VM: the agent in its hosted mode, started through the real shim.
+//!
+//! Purpose: what is above a VM is tested in milliseconds, with the same agent, wire and shim.
+//! Owner: a test harness, which is shim and agent itself: its `main` calls [`dispatch`] first.
+//!
+//! What is different from a VM: the root of the guest is the directory [`ROOT`] below the slot's, commands
+//! are processes of this host, and nothing keeps them from its files. Kernel and initramfs of a [`BootSpec`]
+//! are ignored; its drives are opened, so that a wrong one is an error here too, and not used. An identity of
+//! the slot is not used either: the agent runs as whoever runs the test.
+
+use std::{env, ffi::OsString, fs::File, process::ExitCode, sync::Arc};
+
+use async_trait::async_trait;
+use backends::{
+    of_jail,
+    shimmed::{AGENT_SOCKET, Shimmed, SlotDir},
+};
+use jail::{Inherit, Launch, Level, Log, Program};
+use vm::{Backend, BootSpec, Boundary, Capabilities, DriveMode, Error, Machine, OwnerLoss, Result, Slot};
+
+/// Name of the guest's root below the slot's directory.
+pub const ROOT: &str = "root";
+/// The first argument of a harness that is to be the shim.
+pub const SHIM: &str = "vm-shim";
+/// The first argument of a harness that is to be the agent.
+pub const AGENT: &str = "fake-agent";
+/// The log of the agent's error output.
+const ERRORS: &str = "agent.log";
+/// The harness, for whoever runs it.
+const SELF: &str = "/proc/self/exe";
+/// Number of the agent's listening socket.
+const LISTEN: i32 = 3;
+const LOG_CAP: u64 = 64 << 10;
+
+/// Becomes the shim or the agent where this process was started as one; a harness calls it before anything
+/// else and returns what it gives.
+#[must_use]
+pub fn dispatch() -> Option<ExitCode> {
+    let mut args = env::args_os().skip(1);
+    let first = args.next()?;
+    if first == SHIM {
+        Some(jail::shim::main(args))
+    } else if first == AGENT {
+        Some(agent::hosted::main(args))
+    } else {
+        None
+    }
+}
+
+/// The fake backend of a harness whose `main` calls [`dispatch`].
+#[must_use]
+pub fn backend() -> Arc<dyn Backend> {
+    Arc::new(Fake::new())
+}
+
+/// The fake backend.
+#[derive(Debug)]
+pub struct Fake {
+    capabilities: Capabilities,
+}
+
+impl Fake {
+    /// One for a harness whose `main` calls [`dispatch`].
+    #[must_use]
+    pub fn new() -> Self {
+        let capabilities = Capabilities {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            accelerator: "none".to_owned(),
+            boundary: Boundary::None,
+            lacking: Vec::new(),
+            adopt: true,
+        };
+        Self { capabilities }
+    }
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Backend for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn boot(&self, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>> {
+        check(spec)?;
+        let dir = SlotDir::claim(&slot.dir)?;
+        let root = slot.dir.join(ROOT);
+        std::fs::create_dir_all(&root).map_err(Error::io(format!("make {}", root.display())))?;
+        let socket = dir.listen(AGENT_SOCKET)?;
+        let args =
+            [AGENT.into(), "--hosted".into(), root.into(), "--listen-fd".into(), LISTEN.to_string().into()];
+        let launch = Launch {
+            shim: vec![SELF.into(), SHIM.into()],
+            dir: slot.dir.clone(),
+            ids: None,
+            groups: Vec::new(),
+            level: Level::Available,
+            on_owner_loss: match slot.on_owner_loss {
+                OwnerLoss::Kill => jail::OwnerLoss::Kill,
+                OwnerLoss::Keep { until } => jail::OwnerLoss::Keep { until },
+            },
+            program: Program { path: SELF.into(), args: args.into(), env: environment() },
+            view: None,
+            inherit: vec![Inherit { fd: socket, target: LISTEN }],
+            logs: vec![Log { name: ERRORS.to_owned(), target: 2, cap: LOG_CAP }],
+        };
+        let shim = jail::launch(launch).await.map_err(of_jail)?;
+        Ok(Box::new(Shimmed::new(shim, dir, ERRORS)))
+    }
+
+    async fn adopt(&self, slot: &Slot) -> Result<Box<dyn Machine>> {
+        let dir = SlotDir::open(&slot.dir).map_err(|_| Error::Gone(slot.id))?;
+        let shim = jail::attach(&slot.dir).await.map_err(|error| match error {
+            jail::Error::Gone(_) => Error::Gone(slot.id),
+            other => of_jail(other),
+        })?;
+        Ok(Box::new(Shimmed::new(shim, dir, ERRORS)))
+    }
+}
+
+/// The agent's own environment; commands get theirs from their requests.
+fn environment() -> Vec<(OsString, OsString)> {
+    env::var_os("RUST_BACKTRACE").map(|value| ("RUST_BACKTRACE".into(), value)).into_iter().collect()
+}
+
+/// An image that cannot be opened is an error of every backend.
+fn check(spec: &BootSpec) -> Result<()> {
+    for drive in &spec.drives {
+        let mut options = File::options();
+        options.read(true).write(drive.mode == DriveMode::ReadWrite);
+        options.open(&drive.image).map_err(Error::io(format!("open {}", drive.image.display())))?;
+    }
+    Ok(())
+}
