@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, wait};
 use wire::{
     Code, Event, ExecId, Guest, Mux, StreamId,
     message::{Answer, Copied, Exited, Failure, Reply, ToGuest, ToHost},
@@ -445,7 +445,7 @@ impl Agent {
 
     /// Collects every process that ended; the only place that does.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let Some(number) = self.by_pid.remove(&pid) else { continue };
             let Some(exec) = self.execs.get_mut(&number) else { continue };
             exec.deadline = None;

@@ -20,7 +20,7 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
     mount::{MountFlags, UnmountFlags, mount, unmount},
-    process::{Resource, Rlimit, Signal, WaitOptions, setrlimit, waitpid},
+    process::{Resource, Rlimit, Signal, WaitOptions, setrlimit, wait},
     system::{RebootCommand, finit_module, reboot},
 };
 
@@ -143,7 +143,7 @@ fn power_off() {
     system::kill_everyone();
     let end = Instant::now() + KILLED;
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) => {}
             Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(2)),
             Ok(None) | Err(_) => break,
