@@ -107,6 +107,15 @@ struct Cells {
     max_parallel: Option<usize>,
 }
 
+/// Where a job's `if` is looked at.
+#[derive(Clone, Copy)]
+enum Test {
+    /// In each matrix job, because it looks at the matrix.
+    Cell,
+    /// It was, or cannot be yet.
+    Done,
+}
+
 /// When an expansion is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Look {
@@ -171,6 +180,7 @@ impl Plan {
             && (job.condition.mentions(ContextName::Needs) || job.condition.has_status_function());
         let by_cell = !unknown
             && (job.condition.mentions(ContextName::Matrix) || job.condition.mentions(ContextName::Strategy));
+        let test = if by_cell { Test::Cell } else { Test::Done };
         if !by_cell && !unknown && !condition(job, &contexts)? {
             return Ok(Expansion {
                 jobs: vec![self.skipped(job, needs, &contexts)],
@@ -194,7 +204,7 @@ impl Plan {
             .collect();
             contexts.set(ContextName::Strategy, strategy);
             contexts.set(ContextName::Matrix, cell.to_value());
-            match self.expand_cell(job, &cell, &contexts, by_cell) {
+            match self.expand_cell(job, &cell, &contexts, test) {
                 Ok(mut expanded) => {
                     while jobs.iter().any(|other| other.name == expanded.name) {
                         expanded.name = format!("{} ({})", expanded.name, index + 1);
@@ -250,11 +260,14 @@ impl Plan {
         job: &Job,
         cell: &Cell,
         contexts: &Contexts,
-        check: bool,
+        test: Test,
     ) -> Result<ExpandedJob, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let mut note = |found: Vec<Diagnostic>| faults.extend(found);
-        let runs = if check { condition(job, contexts).map_err(&mut note).unwrap_or(false) } else { true };
+        let runs = match test {
+            Test::Cell => condition(job, contexts).map_err(&mut note).unwrap_or(false),
+            Test::Done => true,
+        };
         let name = match &job.name {
             Some(template) => text(template, contexts).map_err(&mut note).unwrap_or_default(),
             None => matrix::name(&job.id.value, cell),

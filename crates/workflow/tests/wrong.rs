@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use doc::{Diagnostic, Rendering, Source};
+use proptest::test_runner::Config as ProptestConfig;
 use workflow::{Contexts, Plan, Results, RunState, Surroundings, parse, support};
 
 /// Everything that is said before a VM would start.
@@ -90,4 +91,32 @@ fn examples_are_good() {
         }
     }
     assert!(seen > 0, "no examples");
+}
+
+proptest::proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A good workflow with pieces cut out, doubled or moved is read or refused, never a panic.
+    #[test]
+    fn damaged_workflows(
+        which in 0usize..64,
+        cuts in proptest::collection::vec((0.0..1.0f64, 1usize..12, 0.0..1.0f64), 1..4),
+    ) {
+        let files: Vec<_> = files("good").into_iter().chain(files("wrong")).collect();
+        let mut text: Vec<char> = files[which % files.len()].1.chars().collect();
+        for (from, length, to) in cuts {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a part of a small length")]
+            let place = |part: f64, text: &[char]| (part * text.len() as f64) as usize;
+            let start = place(from, &text);
+            let end = (start + length).min(text.len());
+            let piece: Vec<char> = text.drain(start..end).collect();
+            let at = place(to, &text);
+            if length % 3 != 0 {
+                text.splice(at..at, piece);
+            }
+        }
+        let text: String = text.into_iter().collect();
+        workflow::fuzz_targets::workflow(text.as_bytes());
+        workflow::fuzz_targets::template(text.as_bytes());
+    }
 }

@@ -48,8 +48,7 @@ const OTHER_KEYS: [(&str, OtherKey); 7] = [
 
 impl Lower<'_> {
     pub(super) fn job(&mut self, id: &Spanned<String>, node: &Node) -> Option<Job> {
-        let dots = self.dotted_ids;
-        self.id(id, dots);
+        self.id(id, self.job_ids);
         if node.is_null() {
             self.fault(format!("job `{}` is empty", id.value), id.span, "a job needs `runs-on` and `steps`");
             return None;

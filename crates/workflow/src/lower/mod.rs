@@ -50,7 +50,7 @@ pub fn parse(source: &Source) -> Parsed {
         Ok(root) => root,
         Err(error) => return Parsed { workflow: None, diagnostics: error.diagnostics },
     };
-    let mut lower = Lower { source, faults: Vec::new(), dotted_ids: false };
+    let mut lower = Lower { source, faults: Vec::new(), job_ids: Dots::Refused };
     let workflow = lower.workflow(&root);
     let mut diagnostics = lower.faults;
     diagnostics.sort_by_key(|fault| fault.primary.as_ref().map_or(0, |label| label.span.start));
@@ -66,12 +66,19 @@ pub fn parse(source: &Source) -> Parsed {
     Parsed { workflow: workflow.filter(|_| good), diagnostics }
 }
 
+/// Whether an id may have dots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dots {
+    Allowed,
+    Refused,
+}
+
 /// The state of a lowering: where it is, and what it found.
 pub(crate) struct Lower<'a> {
     source: &'a Source,
     faults: Vec<Diagnostic>,
     /// A server's payload has jobs of expanded workflows, `call.inner`.
-    dotted_ids: bool,
+    job_ids: Dots,
 }
 
 const WORKFLOW_KEYS: [&str; 11] = [
@@ -96,7 +103,9 @@ impl<'a> Lower<'a> {
         }
         let map = self.map(root, "a workflow")?;
         self.keys(map, "a workflow", &WORKFLOW_KEYS);
-        self.dotted_ids = map.get("__metadata").is_some();
+        if map.get("__metadata").is_some() {
+            self.job_ids = Dots::Allowed;
+        }
         let start = Span::new(root.span.start, root.span.start);
         for key in ["on", "jobs"] {
             if map.get(key).is_none() {
@@ -298,8 +307,10 @@ impl<'a> Lower<'a> {
     }
 
     /// An id of a job or step.
-    fn id(&mut self, id: &Spanned<String>, dots: bool) {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-') || (dots && c == '.');
+    fn id(&mut self, id: &Spanned<String>, dots: Dots) {
+        let good = |c: char| {
+            c.is_ascii_alphanumeric() || matches!(c, '_' | '-') || (dots == Dots::Allowed && c == '.')
+        };
         let starts = id.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if starts && id.value.chars().all(good) && id.value.len() <= 100 {
             return;

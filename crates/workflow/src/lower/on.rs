@@ -5,7 +5,7 @@
 
 use doc::{Kind, Node, Spanned, Typed, did_you_mean};
 
-use super::Lower;
+use super::{Dots, Lower};
 use crate::{Input, InputKind, Trigger, inputs};
 
 /// All events of GitHub, Gitea and Forgejo.
@@ -126,7 +126,7 @@ impl Lower<'_> {
             required: false,
             default: None,
         };
-        self.id(name, false);
+        self.id(name, Dots::Refused);
         if node.is_null() {
             return Some(input);
         }

@@ -5,7 +5,7 @@
 
 use doc::{Map, Node};
 
-use super::Lower;
+use super::{Dots, Lower};
 use crate::{BadUses, Site, Step, StepAction, Uses};
 
 const STEP_KEYS: [&str; 11] = [
@@ -32,7 +32,7 @@ impl Lower<'_> {
         self.keys(map, "a step", &STEP_KEYS);
         let id = map.get("id").and_then(|node| self.text(node, "`id`"));
         if let Some(id) = &id {
-            self.id(id, false);
+            self.id(id, Dots::Refused);
         }
         let action = self.action(node, map);
         Some(Step {
