@@ -30,12 +30,37 @@ const ALWAYS: [&str; 4] = ["kmod", "unzip", "xz-utils", "zstd"];
 
 /// What the agent needs before it has a root; those that are built into the kernel drop out. `loop` is
 /// for disk images that a job has made, and the root's modules are not loaded by themselves without udev.
-const MODULES: &str =
-    "virtio virtio_ring virtio_mmio virtio_blk virtio_console squashfs erofs overlay ext4 loop";
+const MODULES: &str = "virtio virtio_ring virtio_mmio virtio_blk virtio_console squashfs overlay ext4 loop";
+
+/// What mmdebstrap is told beside names.
+const OPTIONS: [&str; 16] = [
+    "--verbose",
+    "--mode=root",
+    "--variant=minbase",
+    "--architectures=amd64",
+    "--format=tar",
+    "--aptopt=APT::Install-Recommends \"false\"",
+    "--aptopt=Acquire::Retries \"3\"",
+    "--aptopt=Acquire::http::Timeout \"30\"",
+    "--aptopt=Acquire::https::Timeout \"30\"",
+    // The tree is thrown away if the machine goes down, so nothing is gained by syncing it.
+    "--dpkgopt=force-unsafe-io",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/info/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--customize-hook=sh /mnt/in/customize.sh \"$1\"",
+];
 
 /// Lists and indexes of a build are below these sizes by far.
 const TEXT_LIMIT: u64 = 8 << 20;
 const MODULE_LIMIT: u64 = 64 << 20;
+
+/// Digest of how this version makes an image from what a recipe says.
+pub(crate) fn builder() -> Digest {
+    Digest::of([CUSTOMIZE, MODULES, &OPTIONS.join("\n"), &ALWAYS.join(" ")].join("\0"))
+}
 
 /// Builds the image of `recipe` and gives it the recipe's name, in place of an older one. When another
 /// process is building this recipe, its image is waited for and returned.
@@ -202,27 +227,7 @@ async fn bootstrap(
 fn arguments(recipe: &Recipe) -> Vec<OsString> {
     let packages: BTreeSet<&str> = recipe.packages.iter().map(String::as_str).chain(ALWAYS).collect();
     let packages: Vec<&str> = packages.into_iter().collect();
-    let mut arguments: Vec<String> = [
-        "--verbose",
-        "--mode=root",
-        "--variant=minbase",
-        "--architectures=amd64",
-        "--format=tar",
-        "--aptopt=APT::Install-Recommends \"false\"",
-        "--aptopt=Acquire::Retries \"3\"",
-        "--aptopt=Acquire::http::Timeout \"30\"",
-        "--aptopt=Acquire::https::Timeout \"30\"",
-        // The tree is thrown away if the machine goes down, so nothing is gained by syncing it.
-        "--dpkgopt=force-unsafe-io",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/info/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--customize-hook=sh /mnt/in/customize.sh \"$1\"",
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut arguments: Vec<String> = OPTIONS.map(str::to_owned).into();
     arguments.push(format!("--include={}", packages.join(",")));
     arguments.push(recipe.suite.clone());
     arguments.push("-".to_owned());
@@ -245,6 +250,7 @@ fn keep(recipe: &Recipe, store: &Store, made: &Made) -> Result<Image> {
         id: id_of(recipe, &packages),
         created: made.created,
         recipe: recipe.canonical(),
+        builder: builder(),
         suite: recipe.suite.clone(),
         user: recipe.user.clone(),
         kernel_release,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{Digest, PinName, Store};
 
-use crate::{Error, Recipe, Result, recipe::is_image_name};
+use crate::{Error, Recipe, Result, build::builder, recipe::is_image_name};
 
 /// An image that is older gets a warning: its packages have missed security updates.
 pub const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -27,7 +27,7 @@ pub struct Package {
 pub struct Image {
     /// Its name.
     pub name: String,
-    /// Digest of its inputs: the recipe and every resolved version.
+    /// Digest of its inputs: the recipe, every resolved version, and how this version builds.
     pub id: Digest,
     /// When its versions were resolved.
     pub created: Timestamp,
@@ -54,6 +54,7 @@ pub struct Image {
     /// Digest of the recipe.
     pub recipe: Digest,
     pub(crate) modules_digest: Digest,
+    pub(crate) builder: Digest,
 }
 
 /// An image is old.
@@ -86,10 +87,10 @@ impl Image {
             .then(|| AgeWarning { name: self.name.clone(), days })
     }
 
-    /// Whether it was built from this recipe as it is now.
+    /// Whether it was built from this recipe as it is now, in the way that this version builds.
     #[must_use]
     pub fn is_of(&self, recipe: &Recipe) -> bool {
-        self.recipe == recipe.digest()
+        self.recipe == recipe.digest() && self.builder == builder()
     }
 }
 
@@ -102,6 +103,7 @@ pub(crate) struct Manifest {
     pub(crate) id: Digest,
     pub(crate) created: Timestamp,
     pub(crate) recipe: String,
+    pub(crate) builder: Digest,
     pub(crate) suite: String,
     pub(crate) user: String,
     pub(crate) kernel_release: String,
@@ -122,7 +124,7 @@ pub(crate) fn pin_name(name: &str) -> Option<PinName> {
 }
 
 pub(crate) fn id_of(recipe: &Recipe, packages: &[Package]) -> Digest {
-    let mut inputs = recipe.canonical();
+    let mut inputs = format!("builder {}\n{}", builder(), recipe.canonical());
     for Package { name, version, architecture } in packages {
         inputs.push_str(&format!("locked {name} {version} {architecture}\n"));
     }
@@ -167,6 +169,7 @@ pub fn find(name: &str, store: &Store) -> Result<Option<Image>> {
         node: manifest.node,
         recipe: Digest::of(&manifest.recipe),
         modules_digest: manifest.modules,
+        builder: manifest.builder,
         name: manifest.name,
     }))
 }
@@ -247,6 +250,7 @@ mod tests {
             id: id_of(&recipe, std::slice::from_ref(&package)),
             created: Timestamp::now(),
             recipe: recipe.canonical(),
+            builder: builder(),
             suite: "trixie".to_owned(),
             user: "runner".to_owned(),
             kernel_release: "6.12".to_owned(),

@@ -211,7 +211,11 @@ fn outcome(
 ) -> Result<()> {
     let last = log.last();
     let pack_said = tail(said);
-    let full = |text: &str| text.contains("No space left on device") || text.contains("Disk quota exceeded");
+    let full = |text: &str| {
+        ["No space left on device", "Disk quota exceeded", "You don't have enough free space"]
+            .iter()
+            .any(|words| text.contains(words))
+    };
     if full(&pack_said) || (!built.success() && full(&last)) {
         tracing::debug!(?room, "no space left for the build");
         return Err(Error::Full { at: work.to_owned() });

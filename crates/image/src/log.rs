@@ -16,11 +16,13 @@ pub(crate) struct Log<'a> {
     done: u64,
     total: u64,
     last: VecDeque<String>,
+    /// Within one of apt's lists of package names.
+    listing: bool,
 }
 
 impl<'a> Log<'a> {
     pub(crate) fn new(progress: &'a dyn Progress) -> Log<'a> {
-        Log { progress, phase: None, done: 0, total: 0, last: VecDeque::new() }
+        Log { progress, phase: None, done: 0, total: 0, last: VecDeque::new(), listing: false }
     }
 
     /// Takes one line, without its line feed.
@@ -39,7 +41,8 @@ impl<'a> Log<'a> {
         } else if line.starts_with("Get:") || line.starts_with("Setting up ") {
             self.step();
         }
-        if !is_chatter(&line) {
+        self.listing = is_list(&line) || (self.listing && line.starts_with("  "));
+        if !self.listing && !is_chatter(&line) {
             if self.last.len() == KEPT {
                 self.last.pop_front();
             }
@@ -81,6 +84,17 @@ impl<'a> Log<'a> {
 fn newly_installed(line: &str) -> Option<u64> {
     let (_, rest) = line.split_once(" upgraded, ")?;
     rest.split_once(" newly installed")?.0.parse().ok().filter(|count| *count < 1_000_000)
+}
+
+/// Headings of lists that every installation has; that of unmet dependencies is none of them.
+fn is_list(line: &str) -> bool {
+    const HEADINGS: [&str; 4] = [
+        "The following additional packages",
+        "The following NEW packages",
+        "Suggested packages:",
+        "Recommended packages:",
+    ];
+    HEADINGS.iter().any(|heading| line.starts_with(heading))
 }
 
 fn is_chatter(line: &str) -> bool {
@@ -158,6 +172,20 @@ mod tests {
         assert_eq!(last.lines().count(), KEPT);
         assert!(last.lines().all(|line| line.len() <= WIDTH && !line.contains('\u{1b}')));
         assert!(last.contains("line 99 ") && !last.contains("line 80 ") && !last.contains("chatter"));
+    }
+
+    #[test]
+    fn lists_of_packages_are_no_last_lines() {
+        let mut log = Log::new(&crate::Silent);
+        for line in
+            ["Suggested packages:", "  a b", "The following NEW packages will be installed:", "  a c", "x"]
+        {
+            log.line(line.as_bytes());
+        }
+        for line in ["The following packages have unmet dependencies:", "  a : Depends: b"] {
+            log.line(line.as_bytes());
+        }
+        assert_eq!(log.last(), "x\nThe following packages have unmet dependencies:\n  a : Depends: b\n");
     }
 
     #[test]
