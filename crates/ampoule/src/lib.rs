@@ -1,6 +1,6 @@
 //! The `ampoule` program as a library: the command line, and the wiring of the crates below it.
 //!
-//! Purpose: one door, `cli::main`, that the released binary and the test harnesses both go through.
+//! Purpose: one door, [`cli::main`], that the released binary and the test harnesses both go through.
 //! Owner: nobody above; this crate alone knows all others, and is the only importer of `backends`.
 //!
 //! Invariants
@@ -10,8 +10,19 @@
 //! - Every error becomes one of five classes ([`class`]), and the class alone decides the exit code.
 
 pub mod agent_binary;
+pub mod class;
 pub mod cli;
+pub mod doctor;
+pub mod exec;
+pub mod host;
+pub mod image_cmd;
+mod progress;
+pub mod prune;
+mod qemu;
 pub mod registry;
 pub mod sanitise;
+pub mod setup;
+pub mod signals;
 pub mod sink;
+pub mod state_dir;
 pub mod worktree;

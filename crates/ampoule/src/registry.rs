@@ -3,25 +3,47 @@
 //! Purpose: the binary is the only importer of `backends`; a test harness is the same program with one
 //! backend more. Owner: `main` makes one registry and the commands look up in it.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsString, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use vm::Backend;
 
-use crate::{agent_binary, cli::args::AccelArg};
+use crate::cli::args::AccelArg;
 
-/// What a backend may ask for when it is made.
+/// What a backend may need to be made.
 #[derive(Clone, Debug)]
 pub struct BackendRequest {
-    /// Directory of all state.
-    pub state_dir: PathBuf,
     /// How VMs should run code.
     pub accel: AccelArg,
+    /// How the shim is called: a program and its leading arguments.
+    pub shim: Vec<OsString>,
     /// The agent's binary on the host.
     pub agent: PathBuf,
+    /// What will boot, if an image is there.
+    pub boots: Option<Boots>,
 }
 
+/// What will boot.
+#[derive(Clone, Debug)]
+pub struct Boots {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs with the agent.
+    pub initramfs: PathBuf,
+}
+
+/// A backend, and what the user should be told about it.
+pub struct Made {
+    /// It.
+    pub backend: Arc<dyn Backend>,
+    /// Why it is not as good as it could be.
+    pub note: Option<String>,
+}
+
+/// A backend on its way.
+pub type Making<'a> = Pin<Box<dyn Future<Output = Result<Made, vm::Error>> + Send + 'a>>;
+
 /// Makes a backend, or says what the host lacks.
-pub type MakeBackend = Box<dyn Fn(&BackendRequest) -> Result<Arc<dyn Backend>, vm::Error> + Send + Sync>;
+pub type MakeBackend = Box<dyn Fn(BackendRequest) -> Making<'static> + Send + Sync>;
 
 /// Whether a backend boots a root image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +75,7 @@ impl Registry {
     /// What the released program has.
     #[must_use]
     pub fn standard() -> Self {
-        Self::new().with("qemu", Needs::Image, |_| Err(vm::Error::Unsupported(String::new())))
+        Self::new().with("qemu", Needs::Image, |request| Box::pin(crate::qemu::make(request)))
     }
 
     /// One backend more; a later one of the same name replaces it.
@@ -62,7 +84,7 @@ impl Registry {
         mut self,
         name: &'static str,
         needs: Needs,
-        make: impl Fn(&BackendRequest) -> Result<Arc<dyn Backend>, vm::Error> + Send + Sync + 'static,
+        make: impl Fn(BackendRequest) -> Making<'static> + Send + Sync + 'static,
     ) -> Self {
         self.entries.insert(name, Entry { needs, make: Box::new(make) });
         self
@@ -79,9 +101,9 @@ impl Registry {
     }
 
     /// Makes the backend of this name.
-    pub fn make(&self, name: &str, request: &BackendRequest) -> Result<Arc<dyn Backend>, RegistryError> {
+    pub async fn make(&self, name: &str, request: BackendRequest) -> Result<Made, RegistryError> {
         let entry = self.entry(name)?;
-        (entry.make)(request).map_err(RegistryError::Make)
+        (entry.make)(request).await.map_err(RegistryError::Make)
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, RegistryError> {
@@ -104,9 +126,6 @@ pub enum RegistryError {
         known: String,
     },
     /// It could not be made on this host.
-    #[error("the backend cannot be used")]
+    #[error("the VMs' backend cannot be used")]
     Make(#[source] vm::Error),
-    /// The agent's binary was not found.
-    #[error(transparent)]
-    Agent(#[from] agent_binary::NotFound),
 }

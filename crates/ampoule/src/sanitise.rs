@@ -31,10 +31,17 @@ const STRING_MAX: usize = 4096;
 enum State {
     Text,
     Escape,
-    Csi { parameters: String, clean: bool },
+    Csi {
+        parameters: String,
+        clean: bool,
+    },
     /// Inside OSC, DCS, SOS, PM or APC.
-    Str { taken: usize },
-    StrEscape { taken: usize },
+    Str {
+        taken: usize,
+    },
+    StrEscape {
+        taken: usize,
+    },
 }
 
 /// Makes one row fit for a terminal; a `\r` or `\n` inside becomes a row's end, so there may be several.
@@ -180,7 +187,8 @@ mod tests {
         while let Some(at) = rest.find("\u{1b}[") {
             out.push_str(&rest[..at]);
             let body = &rest[at + 2..];
-            let end = body.find(|c: char| !(c.is_ascii_digit() || c == ';' || c == ':')).unwrap_or(body.len());
+            let end =
+                body.find(|c: char| !(c.is_ascii_digit() || c == ';' || c == ':')).unwrap_or(body.len());
             if body[end..].starts_with('m') && end <= SGR_MAX {
                 rest = &body[end + 1..];
             } else {

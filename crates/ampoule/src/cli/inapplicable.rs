@@ -67,7 +67,11 @@ impl Inapplicable {
     /// One notice for each option that was given.
     pub fn notices(&self) -> Vec<Notice> {
         let given = [
-            (self.image.is_some(), "--image", "every label runs on the standard root image; see `ampoule image`"),
+            (
+                self.image.is_some(),
+                "--image",
+                "every label runs on the standard root image; see `ampoule image`",
+            ),
             (self.pull, "--pull", CONTAINER),
             (self.rebuild, "--rebuild", CONTAINER),
             (self.privileged, "--privileged", "a job is root in its own VM wherever it says `sudo`"),
@@ -80,12 +84,20 @@ impl Inapplicable {
             (!self.container_cap_drop.is_empty(), "--container-cap-drop", CONTAINER),
             (self.container_opts.is_some(), "--container-opts", CONTAINER),
             (self.use_gitignore.is_some(), "--use-gitignore", "ignored files never travel into the VM"),
-            (self.no_skip_checkout, "--no-skip-checkout", "a checkout of the own repository takes the working tree"),
+            (
+                self.no_skip_checkout,
+                "--no-skip-checkout",
+                "a checkout of the own repository takes the working tree",
+            ),
             (self.insecure_secrets, "--insecure-secrets", "secrets are always masked"),
             (self.artifact_server_path.is_some(), "--artifact-server-path", "there is no artifact server"),
             (self.artifact_server_addr.is_some(), "--artifact-server-addr", "there is no artifact server"),
             (self.artifact_server_port.is_some(), "--artifact-server-port", "there is no artifact server"),
-            (self.default_actions_url.is_some(), "--default-actions-url", "no action is fetched from an instance"),
+            (
+                self.default_actions_url.is_some(),
+                "--default-actions-url",
+                "no action is fetched from an instance",
+            ),
             (self.detect_event, "--detect-event", "the only event of a workflow is taken without being told"),
             (self.no_recurse, "--no-recurse", "workflows of subdirectories are never taken"),
         ];

@@ -1,5 +1,116 @@
 //! The command line: what is parsed, what it starts, and how it ends.
+//!
+//! ```text
+//!  argv ──"vm-shim"──▶ jail::shim::main          (one thread, before anything of ours)
+//!    └──clap──▶ Command ──▶ End ──▶ exit code
+//! ```
+//! Owner: `main` of the binary, and of every test harness.
+//! Invariants: an error is shown once, with its causes, without control characters; a panic anywhere ends
+//! with exit code 4 and says what to report.
 
 pub mod args;
+mod crash;
 pub mod inapplicable;
 pub mod pair;
+mod shell;
+
+use std::{
+    env,
+    error::Error,
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+use crate::{
+    class::{Class, Classed, End},
+    cli::args::{Cli, Command},
+    doctor, exec, image_cmd, prune,
+    registry::Registry,
+    sanitise::{self, Colours},
+    setup,
+    sink::Look,
+};
+
+/// The program. The first thing that `main` does: the shim must not find a second thread.
+pub fn main(registry: Registry) -> ExitCode {
+    let args: Vec<OsString> = env::args_os().collect();
+    if args.get(1).is_some_and(|word| word == "vm-shim") {
+        return jail::shim::main(args.into_iter().skip(2));
+    }
+    crash::install();
+    crash::guard(|| run(args, &registry)).into()
+}
+
+fn run(args: Vec<OsString>, registry: &Registry) -> End {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let end = if error.use_stderr() { End::User } else { End::Success };
+            // a closed output is nothing that could be told
+            let _ = error.print();
+            return end;
+        }
+    };
+    trace();
+    let look = Look::of(&io::stderr());
+    match cli.command {
+        Command::Exec(args) => told(look, exec::run(&args, registry)),
+        Command::Setup(args) => told(look, setup::run(&args)),
+        Command::Doctor(args) => told(look, doctor::run(&args, registry)),
+        Command::Prune(args) => told(look, prune::run(&args)),
+        Command::Image(args) => told(look, image_cmd::run(&args.command)),
+        Command::Completions { shell } => told(look, shell::completions(shell)),
+        Command::Man { dir } => told(look, shell::man(&dir)),
+    }
+}
+
+/// `$AMPOULE_LOG` shows what goes on inside, on standard error.
+fn trace() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AMPOULE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).finish();
+    // a test harness may have one already
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+fn told<E: Error + Classed>(look: Look, result: Result<End, E>) -> End {
+    match result {
+        Ok(end) => end,
+        Err(error) => {
+            let class = error.class();
+            if class != Class::Cancelled {
+                report(look, &error);
+            }
+            class.into()
+        }
+    }
+}
+
+/// Shows an error and what it came from on standard error.
+pub(crate) fn report(look: Look, error: &dyn Error) {
+    let mut err = io::stderr().lock();
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // some errors repeat their source in their own text
+        if !texts.iter().any(|told| told.contains(&text)) {
+            texts.push(text);
+        }
+        source = cause.source();
+    }
+    for (at, text) in texts.iter().enumerate() {
+        let rows = sanitise::rows(text.trim_end(), Colours::Drop);
+        for (row, text) in rows.iter().enumerate() {
+            // nobody is left to tell if standard error is gone
+            let _ = match (at, row) {
+                (0, 0) => writeln!(err, "{} {text}", look.error()),
+                (_, 0) => writeln!(err, "  {} {text}", look.dim("because:")),
+                _ => writeln!(err, "    {text}"),
+            };
+        }
+    }
+}

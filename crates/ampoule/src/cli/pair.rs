@@ -78,7 +78,9 @@ pub fn check_name(name: &str) -> Result<(), PairError> {
     if name.is_empty() {
         return Err(PairError::NoName);
     }
-    let fits = |(at, c): (usize, char)| c.is_ascii_alphabetic() || c == '_' || at > 0 && (c.is_ascii_digit() || c == '-');
+    let fits = |(at, c): (usize, char)| {
+        c.is_ascii_alphabetic() || c == '_' || at > 0 && (c.is_ascii_digit() || c == '-')
+    };
     if name.char_indices().all(fits) { Ok(()) } else { Err(PairError::BadName) }
 }
 

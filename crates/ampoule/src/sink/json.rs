@@ -19,13 +19,48 @@ pub struct Json<W> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Row<'a> {
-    RunStart { time: Time, workflow: &'a str, event: &'a str, jobs: &'a [String] },
-    JobStart { time: Time, job: &'a str },
-    StepStart { time: Time, job: &'a str, step: usize, name: &'a str },
-    Log { time: Time, job: &'a str, step: Option<usize>, line: &'a str },
-    StepEnd { time: Time, job: &'a str, step: usize, outcome: &'a str, conclusion: &'a str, duration_ms: u64 },
-    JobEnd { time: Time, job: &'a str, result: &'a str, outputs: &'a BTreeMap<String, String>, duration_ms: u64 },
-    RunEnd { time: Time, result: &'a str, duration_ms: u64 },
+    RunStart {
+        time: Time,
+        workflow: &'a str,
+        event: &'a str,
+        jobs: &'a [String],
+    },
+    JobStart {
+        time: Time,
+        job: &'a str,
+    },
+    StepStart {
+        time: Time,
+        job: &'a str,
+        step: usize,
+        name: &'a str,
+    },
+    Log {
+        time: Time,
+        job: &'a str,
+        step: Option<usize>,
+        line: &'a str,
+    },
+    StepEnd {
+        time: Time,
+        job: &'a str,
+        step: usize,
+        outcome: &'a str,
+        conclusion: &'a str,
+        duration_ms: u64,
+    },
+    JobEnd {
+        time: Time,
+        job: &'a str,
+        result: &'a str,
+        outputs: &'a BTreeMap<String, String>,
+        duration_ms: u64,
+    },
+    RunEnd {
+        time: Time,
+        result: &'a str,
+        duration_ms: u64,
+    },
 }
 
 /// RFC 3339 in UTC, to the microsecond: texts of one length sort by time.

@@ -18,7 +18,7 @@ use job::event::{Event, Outcome};
 
 pub use json::Json;
 pub use style::Look;
-pub use terminal::Terminal;
+pub use terminal::{Prefix, Terminal};
 pub use thread::{Out, Writer};
 
 /// One thing that a run says.

@@ -18,7 +18,11 @@ impl Look {
     pub fn of(output: &impl IsTerminal) -> Self {
         let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
         let plain = set("NO_COLOR") || env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self::new(if set("CLICOLOR_FORCE") || output.is_terminal() && !plain { Colours::Keep } else { Colours::Drop })
+        Self::new(if set("CLICOLOR_FORCE") || output.is_terminal() && !plain {
+            Colours::Keep
+        } else {
+            Colours::Drop
+        })
     }
 
     /// A look with or without colours.

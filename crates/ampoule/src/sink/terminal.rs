@@ -59,7 +59,9 @@ impl<W: io::Write + Send> Terminal<W> {
         let job = event.job.as_str();
         let look = self.look;
         match &event.kind {
-            EventKind::JobStart => self.row(job, "", &format!("{} {}", look.bold("▶"), look.bold(clean(job)))),
+            EventKind::JobStart => {
+                self.row(job, "", &format!("{} {}", look.bold("▶"), look.bold(clean(job))))
+            }
             EventKind::StepStart { step, name } => {
                 let name = clean(name);
                 let row = format!("{} {}", look.paint(AnsiColor::Cyan.on_default(), "▸"), look.bold(&name));
@@ -90,7 +92,12 @@ impl<W: io::Write + Send> Terminal<W> {
                 self.jobs.remove(job);
                 self.results.insert(job.to_owned(), (*result, *duration));
                 let text = match result {
-                    Outcome::Skipped => format!("{} {} {}", look.outcome(*result, sign(*result)), clean(job), look.dim("skipped")),
+                    Outcome::Skipped => format!(
+                        "{} {} {}",
+                        look.outcome(*result, sign(*result)),
+                        clean(job),
+                        look.dim("skipped")
+                    ),
                     _ => format!(
                         "{} {} {}",
                         look.outcome(*result, sign(*result)),
@@ -116,7 +123,9 @@ impl<W: io::Write + Send> Terminal<W> {
                 return Ok(());
             }
             Some((Marker::Error, rest)) => (Some(AnsiColor::Red.on_default()), format!("error: {rest}")),
-            Some((Marker::Warning, rest)) => (Some(AnsiColor::Yellow.on_default()), format!("warning: {rest}")),
+            Some((Marker::Warning, rest)) => {
+                (Some(AnsiColor::Yellow.on_default()), format!("warning: {rest}"))
+            }
             Some((Marker::Notice, rest)) => (Some(AnsiColor::Cyan.on_default()), format!("notice: {rest}")),
             Some((Marker::Debug, rest)) => (Some(anstyle::Style::new().dimmed()), format!("debug: {rest}")),
             Some((Marker::Command, rest)) => (Some(AnsiColor::Blue.on_default()), rest.to_owned()),
@@ -137,7 +146,9 @@ impl<W: io::Write + Send> Terminal<W> {
 
     fn row(&mut self, job: &str, indent: &str, text: &str) -> io::Result<()> {
         match self.prefix {
-            Prefix::Job => writeln!(self.out, "{} {indent}{text}", self.look.dim(format_args!("[{}]", clean(job)))),
+            Prefix::Job => {
+                writeln!(self.out, "{} {indent}{text}", self.look.dim(format_args!("[{}]", clean(job))))
+            }
             Prefix::None => writeln!(self.out, "{indent}{text}"),
         }
     }
@@ -227,7 +238,8 @@ mod tests {
     fn shown(look: Look, prefix: Prefix) -> String {
         let mut sink = Terminal::new(Vec::new(), look, prefix);
         let time = Timestamp::UNIX_EPOCH;
-        let mut say = |kind| sink.say(&Say::Job(Event { time, job: "test (3.12)".to_owned(), kind })).unwrap();
+        let mut say =
+            |kind| sink.say(&Say::Job(Event { time, job: "test (3.12)".to_owned(), kind })).unwrap();
         let log = |step, line: &str| EventKind::Log { step, line: line.to_owned() };
         say(EventKind::JobStart);
         say(log(None, "boundary: emulated + jail"));
@@ -240,12 +252,35 @@ mod tests {
         say(log(Some(0), "##[error]it \u{1b}[8mbroke"));
         say(log(Some(0), ""));
         let duration = Duration::from_millis(1250);
-        say(EventKind::StepEnd { step: 0, outcome: Outcome::Failure, conclusion: Outcome::Success, duration });
-        say(EventKind::StepEnd { step: 1, outcome: Outcome::Skipped, conclusion: Outcome::Skipped, duration });
-        say(EventKind::JobEnd { result: Outcome::Success, outputs: BTreeMap::new(), duration: Duration::from_secs(75) });
-        let skipped = EventKind::JobEnd { result: Outcome::Skipped, outputs: BTreeMap::new(), duration: Duration::ZERO };
+        say(EventKind::StepEnd {
+            step: 0,
+            outcome: Outcome::Failure,
+            conclusion: Outcome::Success,
+            duration,
+        });
+        say(EventKind::StepEnd {
+            step: 1,
+            outcome: Outcome::Skipped,
+            conclusion: Outcome::Skipped,
+            duration,
+        });
+        say(EventKind::JobEnd {
+            result: Outcome::Success,
+            outputs: BTreeMap::new(),
+            duration: Duration::from_secs(75),
+        });
+        let skipped = EventKind::JobEnd {
+            result: Outcome::Skipped,
+            outputs: BTreeMap::new(),
+            duration: Duration::ZERO,
+        };
         sink.say(&Say::Job(Event { time, job: "deploy".to_owned(), kind: skipped })).unwrap();
-        sink.say(&Say::RunEnd(RunEnd { time, result: Outcome::Success, duration: Duration::from_secs(4000) })).unwrap();
+        sink.say(&Say::RunEnd(RunEnd {
+            time,
+            result: Outcome::Success,
+            duration: Duration::from_secs(4000),
+        }))
+        .unwrap();
         String::from_utf8(sink.out).unwrap()
     }
 

@@ -55,7 +55,9 @@ fn kept(key: &str, value: &str) -> Option<String> {
     }
     let value = match (section, name) {
         ("remote" | "submodule", "url") => url::sanitised(value)?,
-        ("remote", "fetch" | "tagopt") | ("branch", "remote" | "merge" | "rebase") | ("submodule", "active") => {
+        ("remote", "fetch" | "tagopt")
+        | ("branch", "remote" | "merge" | "rebase")
+        | ("submodule", "active") => {
             // a branch may name its remote by a URL
             if name == "remote" && (value.contains("://") || value.contains('@')) {
                 url::sanitised(value)?
@@ -112,7 +114,10 @@ mod tests {
             assert_eq!(kept(key, "x"), None, "{key}");
         }
         assert_eq!(kept("remote.origin.url", "ext::sh -c id"), None);
-        assert_eq!(kept("remote.a\"b.url", "https://t@h/p").unwrap(), "[remote \"a\\\"b\"]\n\turl = \"https://h/p\"\n");
+        assert_eq!(
+            kept("remote.a\"b.url", "https://t@h/p").unwrap(),
+            "[remote \"a\\\"b\"]\n\turl = \"https://h/p\"\n"
+        );
         assert_eq!(kept("core.autocrlf", "a\nb").unwrap(), "[core]\n\tautocrlf = \"a\\nb\"\n");
     }
 }

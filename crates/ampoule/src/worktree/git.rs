@@ -102,5 +102,6 @@ impl Git {
 /// Whether a variable would move git to another repository or add settings of a caller.
 fn is_foreign(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with("GIT_") && !matches!(&*name, "GIT_CONFIG_GLOBAL" | "GIT_CONFIG_SYSTEM" | "GIT_CONFIG_NOSYSTEM")
+    name.starts_with("GIT_")
+        && !matches!(&*name, "GIT_CONFIG_GLOBAL" | "GIT_CONFIG_SYSTEM" | "GIT_CONFIG_NOSYSTEM")
 }

@@ -26,7 +26,9 @@ impl GitDir {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let dot = root.join(".git");
         let refuse = |reason: &str| Error::GitDir { path: dot.clone(), reason: reason.to_owned() };
-        let kind = fs::symlink_metadata(&dot).map_err(|source| Error::Read { path: dot.clone(), source })?.file_type();
+        let kind = fs::symlink_metadata(&dot)
+            .map_err(|source| Error::Read { path: dot.clone(), source })?
+            .file_type();
         if kind.is_dir() {
             if !is_file(&dot.join("HEAD")) {
                 return Err(refuse("it has no HEAD"));
@@ -37,17 +39,25 @@ impl GitDir {
             return Err(refuse("it is a symbolic link"));
         }
         let text = pointer(&dot).map_err(|source| Error::Read { path: dot.clone(), source })?;
-        let target = text.strip_prefix("gitdir:").ok_or_else(|| refuse("it is neither a directory nor a `gitdir:` file"))?;
+        let target = text
+            .strip_prefix("gitdir:")
+            .ok_or_else(|| refuse("it is neither a directory nor a `gitdir:` file"))?;
         let dir = fs::canonicalize(root.join(target.trim()))
             .map_err(|_| refuse("what it points to does not exist"))?;
         if !is_file(&dir.join("HEAD")) {
             return Err(refuse("what it points to has no HEAD"));
         }
         let common = match pointer(&dir.join("commondir")) {
-            Ok(text) => fs::canonicalize(dir.join(text.trim())).map_err(|_| refuse("its commondir does not exist"))?,
+            Ok(text) => {
+                fs::canonicalize(dir.join(text.trim())).map_err(|_| refuse("its commondir does not exist"))?
+            }
             Err(_) => dir.clone(),
         };
-        let back = if common == dir { submodule_points_to(&dir, root) } else { worktree_points_to(&dir, &common, &dot) };
+        let back = if common == dir {
+            submodule_points_to(&dir, root)
+        } else {
+            worktree_points_to(&dir, &common, &dot)
+        };
         if !back {
             return Err(refuse("what it points to is not a git directory of this tree"));
         }
@@ -140,8 +150,17 @@ mod tests {
             assert!(travels(Path::new(path)), "{path}");
         }
         for path in [
-            "config", "hooks/post-checkout", "logs/HEAD", "FETCH_HEAD", "credentials", "objects/info/alternates",
-            "refs/heads/main.lock", "objects/ab/id_rsa", "modules/x/HEAD", "", "objects/ab/cd/ef",
+            "config",
+            "hooks/post-checkout",
+            "logs/HEAD",
+            "FETCH_HEAD",
+            "credentials",
+            "objects/info/alternates",
+            "refs/heads/main.lock",
+            "objects/ab/id_rsa",
+            "modules/x/HEAD",
+            "",
+            "objects/ab/cd/ef",
         ] {
             assert!(!travels(Path::new(path)), "{path}");
         }

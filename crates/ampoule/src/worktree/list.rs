@@ -68,8 +68,15 @@ fn repository(
     if depth > DEPTH_MAX {
         return Err(Error::TooDeep { path: root.to_owned(), limit: DEPTH_MAX });
     }
-    let listed =
-        git.run(&["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--deduplicate"])?;
+    let listed = git.run(&[
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--full-name",
+        "--deduplicate",
+    ])?;
     let mut parents = Parents { root, known: HashMap::new() };
     for name in listed.split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let name = Path::new(OsStr::from_bytes(name.strip_suffix(b"/").unwrap_or(name)));
@@ -99,13 +106,20 @@ fn git_directory(git: &Git, dir: &GitDir, place: &Path, entries: &mut Entries) -
     }
     let objects = dir.common().join("objects");
     if !kind_of(&objects)?.is_some_and(|kind| kind.is_dir()) {
-        return Err(Error::GitDir { path: dir.common().to_owned(), reason: "its objects are not a directory".to_owned() });
+        return Err(Error::GitDir {
+            path: dir.common().to_owned(),
+            reason: "its objects are not a directory".to_owned(),
+        });
     }
     // what a worktree has of its own wins over what it shares
     for base in [dir.common(), dir.dir()] {
         walk(base, &mut |relative, path, kind| {
             if kind.is_dir() {
-                let top = relative.components().next().map(|c| c.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+                let top = relative
+                    .components()
+                    .next()
+                    .map(|c| c.as_os_str().as_bytes().to_vec())
+                    .unwrap_or_default();
                 return matches!(top.as_slice(), b"objects" | b"refs" | b"reftable" | b"info");
             }
             if kind.is_file() && gitdir::travels(relative) {
@@ -190,7 +204,9 @@ fn is_plain(name: &Path) -> bool {
 fn kind_of(path: &Path) -> Result<Option<fs::FileType>, Error> {
     match fs::symlink_metadata(path) {
         Ok(meta) => Ok(Some(meta.file_type())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(source) => Err(Error::Read { path: path.to_owned(), source }),
     }
 }

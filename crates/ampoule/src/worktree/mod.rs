@@ -96,10 +96,13 @@ pub struct WorkTree {
 impl WorkTree {
     /// Finds the repository that `directory` lies in; without one, the directory itself is the tree.
     pub fn find(directory: &Path) -> Result<Self, Error> {
-        let directory =
-            fs::canonicalize(directory).map_err(|source| Error::Directory { path: directory.to_owned(), source })?;
+        let directory = fs::canonicalize(directory)
+            .map_err(|source| Error::Directory { path: directory.to_owned(), source })?;
         if !directory.is_dir() {
-            return Err(Error::Directory { path: directory, source: io::Error::from(io::ErrorKind::NotADirectory) });
+            return Err(Error::Directory {
+                path: directory,
+                source: io::Error::from(io::ErrorKind::NotADirectory),
+            });
         }
         let Some(root) = directory.ancestors().find(|d| fs::symlink_metadata(d.join(".git")).is_ok()) else {
             return Ok(Self { root: directory, git: None, notices: Vec::new() });
@@ -174,7 +177,9 @@ impl WorkTree {
 
     fn origin(&self) -> Option<String> {
         let (git, _) = self.git.as_ref()?;
-        git.line(&["config", "--no-includes", "--get", "remote.origin.url"]).ok().filter(|url| !url.is_empty())
+        git.line(&["config", "--no-includes", "--get", "remote.origin.url"])
+            .ok()
+            .filter(|url| !url.is_empty())
     }
 
     fn local_name(&self) -> String {

@@ -98,7 +98,14 @@ impl Pack<'_> {
         self.tar.append_link(&mut header, name, target).map_err(Error::Write)
     }
 
-    fn file(&mut self, name: &Path, mode: u32, mtime: i64, len: u64, content: impl io::Read) -> Result<(), Error> {
+    fn file(
+        &mut self,
+        name: &Path,
+        mode: u32,
+        mtime: i64,
+        len: u64,
+        content: impl io::Read,
+    ) -> Result<(), Error> {
         self.parents(name)?;
         let mut header = header(tar::EntryType::Regular, mode & MODE_MASK, mtime, len);
         self.packed.entries += 1;

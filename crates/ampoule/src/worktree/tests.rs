@@ -102,7 +102,11 @@ fn the_tree_is_as_on_disk_without_ignored_files() {
     assert_eq!(found["new file"], "new");
     assert_eq!(found["staged"], "and changed");
     assert_eq!(found["link"], "->/etc/passwd");
-    assert!(!found.contains_key("x.ignored") && !found.contains_key("build/out") && !found.contains_key("sub/deep"));
+    assert!(
+        !found.contains_key("x.ignored")
+            && !found.contains_key("build/out")
+            && !found.contains_key("sub/deep")
+    );
 
     let copy = tempfile::tempdir().unwrap();
     unpacked(&root, copy.path());
@@ -151,14 +155,17 @@ fn a_hostile_repository_runs_nothing_and_reads_nothing_outside() {
     write(&outside, "deep", "private");
     let proof = dir.path().join("proof");
     let run = format!("touch {}", proof.display());
-    for key in ["core.fsmonitor", "core.sshCommand", "core.pager", "core.askPass", "gpg.program", "alias.ls-files"] {
+    for key in
+        ["core.fsmonitor", "core.sshCommand", "core.pager", "core.askPass", "gpg.program", "alias.ls-files"]
+    {
         git(&root, &["config", key, &run]);
     }
     git(&root, &["config", "filter.evil.clean", &run]);
     git(&root, &["config", "filter.evil.process", &run]);
     write(&root, ".gitattributes", "* filter=evil\n");
     write(&root, ".git/hooks/post-index-change", &format!("#!/bin/sh\n{run}\n"));
-    fs::set_permissions(root.join(".git/hooks/post-index-change"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(root.join(".git/hooks/post-index-change"), fs::Permissions::from_mode(0o755))
+        .unwrap();
     // git config itself refuses nothing here: the tree is moved by it
     git(&root, &["config", "core.worktree", outside.to_str().unwrap()]);
     // a directory that is tracked becomes a link out of the tree
@@ -186,7 +193,10 @@ fn a_pointer_to_another_repository_is_refused() {
     let hostile = dir.path().join("hostile");
     write(&hostile, ".git", &format!("gitdir: {}/.git\n", private.display()));
     let error = WorkTree::find(&hostile).unwrap_err();
-    assert!(matches!(&error, Error::GitDir { reason, .. } if reason.contains("not a git directory of this tree")), "{error}");
+    assert!(
+        matches!(&error, Error::GitDir { reason, .. } if reason.contains("not a git directory of this tree")),
+        "{error}"
+    );
 
     fs::remove_file(hostile.join(".git")).unwrap();
     symlink(private.join(".git"), hostile.join(".git")).unwrap();
@@ -207,7 +217,10 @@ fn worktrees_and_submodules_get_a_git_directory_of_their_own() {
     let copy = tempfile::tempdir().unwrap();
     unpacked(&root, copy.path());
     assert_eq!(ask(copy.path(), &["status", "--porcelain"]), "");
-    assert_eq!(ask(&copy.path().join("vendor/lib"), &["rev-parse", "HEAD"]), ask(&lib, &["rev-parse", "HEAD"]));
+    assert_eq!(
+        ask(&copy.path().join("vendor/lib"), &["rev-parse", "HEAD"]),
+        ask(&lib, &["rev-parse", "HEAD"])
+    );
     assert_eq!(fs::read_to_string(copy.path().join("vendor/lib/sub/deep")).unwrap(), "deep");
 
     let copy = tempfile::tempdir().unwrap();

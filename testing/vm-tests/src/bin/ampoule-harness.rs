@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
-use ampoule::registry::{Needs, Registry};
+use ampoule::registry::{Made, Needs, Registry};
 
 fn main() -> ExitCode {
     if let Some(code) = testkit::fake::dispatch() {
         return code;
     }
-    ampoule::cli::main(Registry::standard().with("fake", Needs::Nothing, |_| Ok(testkit::fake::backend())))
+    let registry = Registry::standard().with("fake", Needs::Nothing, |_| {
+        Box::pin(async { Ok(Made { backend: testkit::fake::backend(), note: None }) })
+    });
+    ampoule::cli::main(registry)
 }

@@ -1,0 +1,109 @@
+//! The state directory: whether it can be written, its room, and the image in it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use store::Store;
+
+use super::{Finding, Patient};
+use crate::image_cmd::{self, STANDARD};
+
+/// Below this nothing useful can run: an image and a scratch disk.
+const ROOM_MIN: u64 = 2 << 30;
+/// Below this a build may fill it.
+const ROOM_GOOD: u64 = 8 << 30;
+
+pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
+    vec![directory(&patient.state_dir), room(&patient.state_dir), image(&patient.state_dir)]
+}
+
+fn directory(dir: &Path) -> Finding {
+    const NAME: &str = "state directory";
+    let (nearest, exists) = nearest(dir);
+    let access = rustix::fs::access(&nearest, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    match access {
+        Ok(()) if exists => Finding::ok(NAME, dir.display().to_string()),
+        Ok(()) => Finding::ok(NAME, format!("{} (made when it is needed)", dir.display())),
+        Err(error) => Finding::bad(
+            NAME,
+            format!("{} cannot be written ({})", nearest.display(), io::Error::from(error)),
+        )
+        .mend("choose another one with --state-dir, or $AMPOULE_STATE_DIR"),
+    }
+}
+
+/// The directory itself, or the nearest one above it that exists.
+fn nearest(dir: &Path) -> (PathBuf, bool) {
+    let found = dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    (found.to_owned(), found == dir)
+}
+
+fn room(dir: &Path) -> Finding {
+    const NAME: &str = "disk space";
+    let (nearest, _) = nearest(dir);
+    let free = match rustix::fs::statvfs(&nearest) {
+        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+        Err(error) => {
+            return Finding::note(
+                NAME,
+                format!("{} cannot be asked ({})", nearest.display(), io::Error::from(error)),
+            );
+        }
+    };
+    let seen = format!("{} free for {}", gibibytes(free), dir.display());
+    match free {
+        free if free < ROOM_MIN => {
+            Finding::bad(NAME, seen).mend("ampoule prune").mend("or give it another disk with --state-dir")
+        }
+        free if free < ROOM_GOOD => Finding::note(NAME, seen).mend("ampoule prune"),
+        _ => Finding::ok(NAME, seen),
+    }
+}
+
+fn gibibytes(bytes: u64) -> String {
+    let tenths = bytes / ((1 << 30) / 10);
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+fn image(dir: &Path) -> Finding {
+    const NAME: &str = "root image";
+    let store_dir = image_cmd::store_dir(dir);
+    if !store_dir.is_dir() {
+        return Finding::bad(NAME, "there is none yet").mend("ampoule image build");
+    }
+    let found =
+        Store::open(&store_dir).map_err(image::Error::from).and_then(|store| image_cmd::standard(&store));
+    match found {
+        Ok(Some(image)) => {
+            let seen = image_cmd::describe(&image);
+            match image.age_warning() {
+                Some(warning) => {
+                    Finding::note(NAME, format!("{seen}; {warning}")).mend("ampoule image build")
+                }
+                None => Finding::ok(NAME, seen),
+            }
+        }
+        Ok(None) => {
+            Finding::bad(NAME, format!("there is no image `{STANDARD}` yet")).mend("ampoule image build")
+        }
+        Err(error) => Finding::bad(NAME, error.to_string()).mend("ampoule image build"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn a_directory_that_is_not_there_yet_is_looked_at_from_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/b");
+        assert_eq!(nearest(&state), (dir.path().to_owned(), false));
+        assert_eq!(directory(&state).state, State::Ok);
+        assert_eq!(image(&state).state, State::Bad);
+        assert_eq!(gibibytes(3 << 30), "3.0 GiB");
+    }
+}

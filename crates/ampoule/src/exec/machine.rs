@@ -1,0 +1,176 @@
+//! What jobs run on: a backend, an engine in the state directory, and the image that boots.
+//!
+//! Owner: one per command. Invariant: nothing is built here; an image that is not there is an error that
+//! names the command that makes it.
+
+use std::{ffi::OsString, num::NonZeroU8, path::Path};
+
+use job::{JobImage, Machinery, Size};
+use sandbox::{Engine, EngineConfig, Patience, Root};
+use store::{Hold, Store};
+use vm::Mebibytes;
+
+use super::warn;
+use crate::{
+    agent_binary,
+    class::{Class, Classed},
+    cli::args::{ExecArgs, MachineArgs},
+    image_cmd,
+    registry::{BackendRequest, Boots, Made, Needs, Registry, RegistryError},
+    sink::Look,
+};
+
+/// Virtual processors of a VM.
+const CPUS: NonZeroU8 = NonZeroU8::new(2).unwrap();
+/// Memory of a VM.
+const MEMORY: Mebibytes = Mebibytes(2048);
+/// Logical size of a scratch disk; it is sparse on the host.
+const SCRATCH: u64 = 16 << 30;
+
+/// What jobs run on.
+pub(super) struct Machine {
+    pub(super) engine: Engine,
+    image: JobImage,
+    /// Parts of the jail that this host cannot give.
+    missing: Vec<String>,
+    /// Blobs that boot are not removed while this lives.
+    _hold: Option<Hold>,
+}
+
+impl Machine {
+    /// What a job is run with.
+    pub(super) fn machinery(&self) -> Machinery<'_> {
+        let size = Size { cpus: CPUS, memory: MEMORY, scratch_bytes: SCRATCH };
+        Machinery { engine: &self.engine, image: &self.image, size, missing: &self.missing }
+    }
+}
+
+/// Why VMs cannot be made here.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// There is no such backend, or it cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The agent's binary was not found.
+    #[error(transparent)]
+    Agent(#[from] agent_binary::NotFound),
+    /// There is no root image.
+    #[error("there is no root image yet; make it with `ampoule setup`, or `ampoule image build`")]
+    NoImage,
+    /// An image cannot be used.
+    #[error("the root image cannot be used")]
+    Image(#[from] image::Error),
+    /// The store cannot be used.
+    #[error("the store of images cannot be used")]
+    Store(#[from] store::Error),
+    /// The engine could not be opened.
+    #[error("the state directory cannot be used")]
+    Engine(#[source] sandbox::Error),
+}
+
+impl Classed for MachineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Registry(error) => error.class(),
+            Self::Agent(_) | Self::NoImage => Class::Infrastructure,
+            Self::Image(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Engine(error) => error.class(),
+        }
+    }
+}
+
+/// How the shim is called: this program, by a name that an upgrade under way does not change.
+pub(crate) fn shim() -> Vec<OsString> {
+    vec!["/proc/self/exe".into(), "vm-shim".into()]
+}
+
+/// Opens everything, and removes what dead processes left.
+pub(super) async fn open(
+    args: &ExecArgs,
+    registry: &Registry,
+    state_dir: &Path,
+    look: Look,
+) -> Result<Machine, MachineError> {
+    let agent = agent_binary::find()?;
+    let (image, boots, hold) = match registry.needs(&args.machine.backend)? {
+        Needs::Nothing => (nothing(), None, None),
+        Needs::Image => {
+            let store = Store::open(image_cmd::store_dir(state_dir))?;
+            let hold = store.hold()?;
+            let (image, boots) = bootable(&store, &agent, look)?;
+            (image, Some(boots), Some(hold))
+        }
+    };
+    let request = BackendRequest { accel: args.machine.accel, shim: shim(), agent, boots };
+    let made = registry.make(&args.machine.backend, request).await?;
+    if let Some(note) = &made.note {
+        warn(look, note);
+    }
+    let missing = made.backend.capabilities().lacking.clone();
+    let config = EngineConfig {
+        state_dir: state_dir.to_owned(),
+        backend: made.backend,
+        patience: Patience::default(),
+    };
+    let (engine, swept) = Engine::open(config).await.map_err(MachineError::Engine)?;
+    if !swept.removed.is_empty() {
+        tracing::info!(slots = ?swept.removed, "removed what dead processes left");
+    }
+    for (slot, error) in &swept.failed {
+        warn(look, &format!("what a dead process left in slot {slot} cannot be removed: {error}"));
+    }
+    Ok(Machine { engine, image, missing, _hold: hold })
+}
+
+/// The backend alone, for those who only ask it what it can do. No image is no error then.
+pub(crate) async fn backend(
+    args: &MachineArgs,
+    registry: &Registry,
+    state_dir: &Path,
+) -> Result<Made, MachineError> {
+    let agent = agent_binary::find().unwrap_or_default();
+    let boots = match registry.needs(&args.backend)? {
+        Needs::Image if agent.is_file() && image_cmd::store_dir(state_dir).is_dir() => {
+            let store = Store::open(image_cmd::store_dir(state_dir))?;
+            match image_cmd::standard(&store) {
+                Ok(Some(image)) => Some(Boots {
+                    kernel: image.kernel.clone(),
+                    initramfs: image::initramfs(&image, &agent, &store)?,
+                }),
+                Ok(None) | Err(_) => None,
+            }
+        }
+        Needs::Image | Needs::Nothing => None,
+    };
+    let request = BackendRequest { accel: args.accel, shim: shim(), agent, boots };
+    Ok(registry.make(&args.backend, request).await?)
+}
+
+fn bootable(store: &Store, agent: &Path, look: Look) -> Result<(JobImage, Boots), MachineError> {
+    let image = image_cmd::standard(store)?.ok_or(MachineError::NoImage)?;
+    if let Some(warning) = image.age_warning() {
+        warn(look, &warning.to_string());
+    }
+    let initramfs = image::initramfs(&image, agent, store)?;
+    let boots = Boots { kernel: image.kernel.clone(), initramfs: initramfs.clone() };
+    let image = JobImage {
+        description: image_cmd::describe(&image),
+        os: "debian13".to_owned(),
+        kernel: image.kernel,
+        initramfs,
+        root: Root::Image(image.root),
+    };
+    Ok((image, boots))
+}
+
+/// For backends that boot nothing.
+fn nothing() -> JobImage {
+    JobImage {
+        description: "none".to_owned(),
+        os: "host".to_owned(),
+        kernel: Path::new("/").to_owned(),
+        initramfs: Path::new("/").to_owned(),
+        root: Root::Hosted,
+    }
+}

@@ -1,0 +1,170 @@
+//! From files to what will run: parsed, checked, planned, with an event, and every job that can be looked
+//! at before a VM starts looked at.
+//!
+//! Invariant: after this a workflow has no fault that could have been found without running a job.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use doc::{Diagnostic, Limits, Source};
+use serde_json::{Map, Value as Json};
+use workflow::{
+    ContextName, Contexts, MatrixFilter, Plan, Results, RunState, Surroundings, UnknownJob, Value, Workflow,
+};
+
+use super::{
+    github::{self, Facts},
+    inputs::{self, InputError},
+};
+use crate::cli::args::ExecArgs;
+
+/// A workflow that can run.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its jobs.
+    pub plan: Plan,
+    /// The event.
+    pub event: String,
+    /// The `github` context, without what only a job knows.
+    pub github: Value,
+    /// The `inputs` context.
+    pub inputs: Value,
+    /// `github`, `vars` and `inputs`.
+    pub contexts: Contexts,
+}
+
+/// Why a workflow cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The file cannot be read.
+    #[error("the workflow {} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no good workflow; at least one error.
+    #[error("{}", .0.iter().find(|d| d.is_error()).map(ToString::to_string).unwrap_or_default())]
+    Diagnostics(Vec<Diagnostic>),
+    /// The event does not start it.
+    #[error("{workflow} is not started by {event}; its events are {events}: choose one with `--event`")]
+    NoEvent {
+        /// The file.
+        workflow: String,
+        /// The event.
+        event: String,
+        /// What starts it.
+        events: String,
+    },
+    /// It has no such job.
+    #[error(transparent)]
+    UnknownJob(#[from] UnknownJob),
+    /// The inputs do not fit.
+    #[error("{workflow}: {source}")]
+    Input {
+        /// The file.
+        workflow: String,
+        /// Why.
+        #[source]
+        source: InputError,
+    },
+}
+
+/// Reads and parses a file; messages call it by its path below `root`.
+pub fn parse(root: &Path, path: &Path) -> Result<(Arc<Workflow>, Vec<Diagnostic>), PrepareError> {
+    let limit = Limits::default().bytes as u64;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|source| PrepareError::Read { path: path.to_owned(), source })?;
+    let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
+    let source = Source::from_bytes(name, &bytes).map_err(|found| PrepareError::Diagnostics(vec![*found]))?;
+    let (workflow, warnings) = workflow::parse(&source).into_result().map_err(PrepareError::Diagnostics)?;
+    Ok((Arc::new(workflow), warnings))
+}
+
+/// What all workflows of a command line share.
+#[derive(Clone, Copy)]
+pub struct Common<'a> {
+    /// The command line.
+    pub args: &'a ExecArgs,
+    /// The repository.
+    pub facts: &'a Facts,
+    /// `vars`.
+    pub vars: &'a Value,
+    /// `--eventpath`.
+    pub payload: Option<&'a Map<String, Json>>,
+    /// `--matrix`.
+    pub filters: &'a [MatrixFilter],
+    /// The job's token.
+    pub token: &'a str,
+}
+
+/// Plans a workflow for the event that the command line or the workflow names.
+pub fn prepare(
+    workflow: Arc<Workflow>,
+    common: Common<'_>,
+) -> Result<(Prepared, Vec<Diagnostic>), PrepareError> {
+    let args = common.args;
+    let file = workflow.source.name().to_owned();
+    let event = event_of(&workflow, args.event.as_deref());
+    if workflow.trigger(&event).is_none() {
+        let events: Vec<_> = workflow.on.iter().map(|trigger| trigger.event.value.as_str()).collect();
+        return Err(PrepareError::NoEvent { workflow: file, event, events: events.join(", ") });
+    }
+    let mut plan = Plan::new(Arc::clone(&workflow)).map_err(PrepareError::Diagnostics)?;
+    if let Some(job) = &args.job {
+        plan = plan.select(job)?;
+    }
+    let mut warnings = workflow::support::check(&plan);
+    if warnings.iter().any(Diagnostic::is_error) {
+        return Err(PrepareError::Diagnostics(warnings));
+    }
+    let inputs = inputs::typed(&workflow, &event, &args.inputs)
+        .map_err(|source| PrepareError::Input { workflow: file.clone(), source })?;
+    let mut payload = match common.payload {
+        Some(payload) => payload.clone(),
+        None => github::payload(common.facts, &event),
+    };
+    let inputs = Value::from(inputs);
+    if event == "workflow_dispatch" {
+        payload.insert("inputs".to_owned(), inputs.to_json());
+    }
+    let run = github::Run { workflow: workflow.title(), file: &file, event: &event, token: common.token };
+    let github = Value::from_json(&github::context(common.facts, run, payload));
+    let mut contexts = Contexts::new();
+    contexts.set(ContextName::Github, github.clone());
+    contexts.set(ContextName::Vars, common.vars.clone());
+    contexts.set(ContextName::Inputs, inputs.clone());
+    let prepared = Prepared { plan, event, github, inputs, contexts };
+    let faults = first_look(&prepared, common.filters);
+    if !faults.is_empty() {
+        warnings.extend(faults);
+        return Err(PrepareError::Diagnostics(warnings));
+    }
+    Ok((prepared, warnings))
+}
+
+/// The event of a run.
+pub fn event_of(workflow: &Workflow, given: Option<&str>) -> String {
+    given.unwrap_or_else(|| workflow.default_event()).to_owned()
+}
+
+/// Faults of jobs that need no other: these are known before a VM starts.
+fn first_look(prepared: &Prepared, filters: &[MatrixFilter]) -> Vec<Diagnostic> {
+    let results = Results::new();
+    let around =
+        Surroundings { results: &results, contexts: &prepared.contexts, run: RunState::Running, filters };
+    prepared
+        .plan
+        .ready(&results)
+        .filter_map(|job| prepared.plan.expand(&job.id.value, around).err())
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,273 @@
+//! Runs prepared workflows, one after the other, on one engine.
+//!
+//! Owner: `exec`. The tokio runtime lives as long as [`run_all`]; the engine is closed before it ends.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use job::{Cancel, JobContext, JobSpec, Outcome, Reason, Repository, RunnerFacts, Stopped, Workspace};
+use tokio::sync::{mpsc, watch};
+use workflow::{Conclusion, ExpandedJob, MatrixFilter, Value};
+
+use super::{
+    ExecError,
+    github::Facts,
+    machine::{self, Machine},
+    prepare::Prepared,
+    schedule::{self, Ended, Finished, Work},
+    show,
+    values::Values,
+    working_tree::LocalTree,
+};
+use crate::{
+    class::{Classed, End},
+    cli::args::ExecArgs,
+    registry::Registry,
+    signals::{Signal, Signals, Wish},
+    sink::{Json, Look, Out, Prefix, RunEnd, RunStart, Say, Sink, Terminal, Writer},
+    worktree::WorkTree,
+};
+
+/// Events of one job under way to the sink, at most.
+const EVENTS: usize = 64;
+
+/// What all workflows share.
+pub(super) struct Shared<'a> {
+    pub(super) args: &'a ExecArgs,
+    pub(super) registry: &'a Registry,
+    pub(super) tree: Arc<WorkTree>,
+    pub(super) values: Values,
+    pub(super) vars: &'a Value,
+    pub(super) filters: &'a [MatrixFilter],
+    pub(super) state_dir: PathBuf,
+    pub(super) facts: &'a Facts,
+}
+
+/// Runs them all; the worst end.
+pub(super) fn run_all(prepared: &[Prepared], shared: Shared<'_>, look: Look) -> Result<End, ExecError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(ExecError::Runtime)?;
+    let end = runtime.block_on(async {
+        // before anything is made that would have to be removed
+        let signals = Signals::listen().map_err(ExecError::Runtime)?;
+        let parallel = parallel();
+        let writer = Writer::start(sink(&shared, prepared, parallel)).map_err(ExecError::Runtime)?;
+        let end = supervised(prepared, &shared, &signals, &writer, parallel, look).await;
+        let written = writer.finish().await;
+        match (end, written) {
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(ExecError::Output(error)),
+            (Ok(end), _) => Ok(end),
+        }
+    });
+    // a thread that is stuck in a stopped terminal is left behind
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    end
+}
+
+fn sink(shared: &Shared<'_>, prepared: &[Prepared], parallel: usize) -> Box<dyn Sink> {
+    let out = BufWriter::with_capacity(32 << 10, io::stdout());
+    if shared.args.json {
+        return Box::new(Json::new(out));
+    }
+    let several = prepared.iter().any(|workflow| {
+        workflow.plan.jobs().count() > 1 || workflow.plan.jobs().any(|job| job.strategy.is_some())
+    });
+    let prefix = if several && parallel > 1 { Prefix::Job } else { Prefix::None };
+    Box::new(Terminal::new(out, Look::of(&io::stdout()), prefix))
+}
+
+/// Jobs at once: each has 2 virtual processors.
+fn parallel() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 2))
+}
+
+async fn supervised(
+    prepared: &[Prepared],
+    shared: &Shared<'_>,
+    signals: &Signals,
+    writer: &Writer,
+    parallel: usize,
+    look: Look,
+) -> Result<End, ExecError> {
+    let broken = writer.broken();
+    let out = writer.out();
+    let wish = signals.wish();
+    let work = async {
+        let mut ending = signals.wish();
+        let machine = tokio::select! {
+            machine = machine::open(shared.args, shared.registry, &shared.state_dir, look) => machine?,
+            () = ended(&mut ending) => return Ok(End::Cancelled),
+        };
+        let machine = Arc::new(machine);
+        let mut worst = Ok(End::Success);
+        for workflow in prepared {
+            let run = Run { workflow, shared, machine: &machine, out: &out, parallel };
+            let end = run.run(wish.clone(), look).await;
+            worst = worst.and_then(|worst: End| end.map(|end| worst.max(end)));
+            if worst.is_err() || *wish.borrow() != Wish::Run {
+                break;
+            }
+        }
+        machine.engine.close().await;
+        worst
+    };
+    tokio::pin!(work);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            end = &mut work => return end,
+            () = broken.cancelled(), if !told => {
+                told = true;
+                signals.raise(Signal::OutputGone);
+            }
+        }
+    }
+}
+
+/// Returns when the user wants the end.
+async fn ended(wish: &mut watch::Receiver<Wish>) {
+    if wish.wait_for(|wish| *wish != Wish::Run).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+struct Run<'a> {
+    workflow: &'a Prepared,
+    shared: &'a Shared<'a>,
+    machine: &'a Arc<Machine>,
+    out: &'a Out,
+    parallel: usize,
+}
+
+impl Run<'_> {
+    async fn run(&self, wish: watch::Receiver<Wish>, look: Look) -> Result<End, ExecError> {
+        let begun = Instant::now();
+        let plan = &self.workflow.plan;
+        self.out
+            .send(Say::RunStart(RunStart {
+                time: Timestamp::now(),
+                workflow: plan.workflow().title().to_owned(),
+                event: self.workflow.event.clone(),
+                jobs: plan.jobs().map(|job| job.id.value.clone()).collect(),
+            }))
+            .await;
+        let context = self.context()?;
+        let work = Work {
+            plan,
+            contexts: &self.workflow.contexts,
+            filters: self.shared.filters,
+            parallel: self.parallel,
+        };
+        let start = |job: ExpandedJob, cancel: Cancel| {
+            one_job(job, cancel, context.clone(), Arc::clone(self.machine), self.out.clone(), look)
+        };
+        let finished = schedule::drive(work, self.out.clone(), wish, start).await;
+        let result = outcome(finished.conclusion());
+        self.out
+            .send(Say::RunEnd(RunEnd { time: Timestamp::now(), result, duration: begun.elapsed() }))
+            .await;
+        show(look, &finished.diagnostics);
+        Ok(end(&finished))
+    }
+
+    fn context(&self) -> Result<JobContext, ExecError> {
+        let shared = self.shared;
+        Ok(JobContext {
+            github: self.workflow.github.clone(),
+            vars: shared.vars.clone(),
+            inputs: self.workflow.inputs.clone(),
+            secrets: shared.values.secrets.clone(),
+            masks: Vec::new(),
+            env: shared.values.env.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect(),
+            repository: Repository::parse(&shared.facts.repository)?,
+            tree: Arc::new(LocalTree::new(Arc::clone(&shared.tree))),
+            workspace: Workspace::Tree,
+            runner: RunnerFacts { name: "ampoule".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        })
+    }
+}
+
+/// One job, and its events on their way to the sink.
+async fn one_job(
+    job: ExpandedJob,
+    cancel: Cancel,
+    context: JobContext,
+    machine: Arc<Machine>,
+    out: Out,
+    look: Look,
+) -> Ended {
+    let (events, mut said) = mpsc::channel(EVENTS);
+    let forward = async {
+        while let Some(event) = said.recv().await {
+            out.send(Say::Job(event)).await;
+        }
+    };
+    let run = job::run(JobSpec { job }, context, machine.machinery(), events, cancel);
+    let (outcome, ()) = tokio::join!(run, forward);
+    match outcome {
+        Ok(outcome) => {
+            let conclusion = match (outcome.result, outcome.stopped) {
+                (Outcome::Success, _) => Conclusion::Success,
+                (Outcome::Failure, _) => Conclusion::Failure,
+                (Outcome::Skipped, _) => Conclusion::Skipped,
+                (Outcome::Cancelled, Some(Stopped::TimedOut)) => Conclusion::Cancelled,
+                (
+                    Outcome::Cancelled,
+                    Some(Stopped::Cancelled(Reason::User | Reason::Shutdown | Reason::FailFast)),
+                ) => Conclusion::Cancelled,
+                (Outcome::Cancelled, None) => Conclusion::Cancelled,
+            };
+            Ended { conclusion, outputs: outcome.outputs, fault: None }
+        }
+        Err(error) => {
+            crate::cli::report(look, &error);
+            Ended { conclusion: Conclusion::Failure, outputs: BTreeMap::new(), fault: Some(error.class()) }
+        }
+    }
+}
+
+fn outcome(conclusion: Conclusion) -> Outcome {
+    match conclusion {
+        Conclusion::Success => Outcome::Success,
+        Conclusion::Failure => Outcome::Failure,
+        Conclusion::Cancelled => Outcome::Cancelled,
+        Conclusion::Skipped => Outcome::Skipped,
+    }
+}
+
+/// How a workflow ends the command: a job that was stopped by its time is a failed workflow, not a
+/// cancelled one.
+fn end(finished: &Finished) -> End {
+    let faults = finished.faults.iter().map(|class| End::from(*class)).max();
+    let result = match finished.conclusion() {
+        Conclusion::Success | Conclusion::Skipped => End::Success,
+        Conclusion::Cancelled if finished.cancelled => End::Cancelled,
+        Conclusion::Failure | Conclusion::Cancelled => End::Failed,
+    };
+    faults.unwrap_or(End::Success).max(result)
+}
+
+/// The rows of a dry run: what would be looked at, and that nothing failed.
+pub(super) fn dry_run_json(workflow: &Prepared) -> Result<(), ExecError> {
+    let mut sink = Json::new(io::stdout());
+    let time = Timestamp::now();
+    let start = RunStart {
+        time,
+        workflow: workflow.plan.workflow().title().to_owned(),
+        event: workflow.event.clone(),
+        jobs: workflow.plan.jobs().map(|job| job.id.value.clone()).collect(),
+    };
+    let end = RunEnd { time, result: Outcome::Success, duration: Duration::ZERO };
+    sink.say(&Say::RunStart(start)).and_then(|()| sink.say(&Say::RunEnd(end))).map_err(ExecError::Output)?;
+    sink.flush().map_err(ExecError::Output)
+}

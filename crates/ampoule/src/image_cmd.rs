@@ -1,0 +1,207 @@
+//! `ampoule image`: make, list, remove and inspect root images; and what other commands ask about them.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use image::{Image, Recipe};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    class::{Class, Classed, End},
+    cli::args::{ImageCommand, StateArgs},
+    progress::Build,
+    sanitise::{self, Colours},
+    signals::{Signals, Wish},
+    sink::Look,
+    state_dir::{self, NoStateDir},
+};
+
+/// Name of the image that every label runs on.
+pub const STANDARD: &str = "standard";
+
+/// Why an image command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageCmdError {
+    /// There is no place for state.
+    #[error(transparent)]
+    StateDir(#[from] NoStateDir),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Standard output cannot be written.
+    #[error("standard output cannot be written")]
+    Output(#[source] io::Error),
+    /// The system gives no threads or signals.
+    #[error("the system gives no threads or signals")]
+    Runtime(#[source] io::Error),
+}
+
+impl Classed for ImageCmdError {
+    fn class(&self) -> Class {
+        match self {
+            Self::StateDir(error) => error.class(),
+            Self::Image(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
+            Self::Output(_) | Self::Runtime(_) => Class::Infrastructure,
+        }
+    }
+}
+
+/// Where the images of a state directory are.
+#[must_use]
+pub fn store_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("store")
+}
+
+/// The image that every label runs on, if it was made.
+pub(crate) fn standard(store: &Store) -> Result<Option<Image>, image::Error> {
+    image::find(STANDARD, store)
+}
+
+/// An image in a few words: `standard (0123456789ab, built 2026-11-20)`.
+pub(crate) fn describe(image: &Image) -> String {
+    format!("{} ({}, built {})", image.name, short(image), image.created.strftime("%Y-%m-%d"))
+}
+
+fn short(image: &Image) -> String {
+    image.id.hex().chars().take(12).collect()
+}
+
+/// Does what the command says.
+pub fn run(command: &ImageCommand) -> Result<End, ImageCmdError> {
+    match command {
+        ImageCommand::Build { recipe, mirror, state } => {
+            let mut recipe = match recipe {
+                Some(path) => Recipe::load(path)?,
+                None => Recipe::standard()?,
+            };
+            if mirror.is_some() {
+                recipe.mirror.clone_from(mirror);
+            }
+            let image = build(&open(state)?, &recipe)?;
+            print(&format!("{}\n", describe(&image)))?;
+        }
+        ImageCommand::Ls { state } => print(&listing(&image::ls(&open(state)?)?))?,
+        ImageCommand::Rm { names, state } => {
+            let store = open(state)?;
+            for name in names {
+                image::rm(name, &store)?;
+                print(&format!("removed {}\n", sanitise::line(name, Colours::Drop)))?;
+            }
+        }
+        ImageCommand::Inspect { name, state } => print(&inspection(&image::inspect(name, &open(state)?)?))?,
+    }
+    Ok(End::Success)
+}
+
+/// Makes the standard image if it is not there.
+pub(crate) fn ensure_standard(state: &StateArgs, mirror: Option<&str>) -> Result<(), ImageCmdError> {
+    let store = open(state)?;
+    let look = Look::of(&io::stderr());
+    let said = match standard(&store)? {
+        Some(image) => match image.age_warning() {
+            Some(warning) => format!("{} {warning}", look.warning()),
+            None => format!("{} the image is there: {}", look.bold("setup:"), describe(&image)),
+        },
+        None => {
+            let mut recipe = Recipe::standard()?;
+            if let Some(mirror) = mirror {
+                recipe.mirror = Some(mirror.to_owned());
+            }
+            format!("{} made the image {}", look.bold("setup:"), describe(&build(&store, &recipe)?))
+        }
+    };
+    writeln!(io::stderr().lock(), "{said}").map_err(ImageCmdError::Output)
+}
+
+fn open(state: &StateArgs) -> Result<Store, ImageCmdError> {
+    let dir = state_dir::resolve(state.state_dir.as_deref())?;
+    Ok(Store::open(store_dir(&dir))?)
+}
+
+/// Builds with progress; Ctrl-C ends it and leaves nothing.
+fn build(store: &Store, recipe: &Recipe) -> Result<Image, ImageCmdError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ImageCmdError::Runtime)?;
+    runtime.block_on(async {
+        let signals = Signals::listen().map_err(ImageCmdError::Runtime)?;
+        let mut wish = signals.wish();
+        let cancel = CancellationToken::new();
+        let progress = Build::new(&recipe.name);
+        let building = image::build(recipe, store, &progress, &cancel);
+        tokio::pin!(building);
+        let built = tokio::select! {
+            built = &mut building => built,
+            Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => {
+                cancel.cancel();
+                building.await
+            }
+        };
+        progress.finish();
+        Ok(built?)
+    })
+}
+
+fn listing(images: &[Image]) -> String {
+    if images.is_empty() {
+        return "there are no images; make one with `ampoule image build`\n".to_owned();
+    }
+    let rows: Vec<[String; 5]> = images
+        .iter()
+        .map(|image| {
+            [
+                sanitise::line(&image.name, Colours::Drop),
+                short(image),
+                image.created.strftime("%Y-%m-%d %H:%M").to_string(),
+                format!("{} MiB", image.root_bytes >> 20),
+                sanitise::line(&image.suite, Colours::Drop),
+            ]
+        })
+        .collect();
+    let head = ["NAME", "ID", "CREATED (UTC)", "SIZE", "SUITE"].map(str::to_owned);
+    let all: Vec<&[String; 5]> = std::iter::once(&head).chain(&rows).collect();
+    let width = |at: usize| all.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..head.len()).map(|at| width(at).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in all {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn inspection(image: &Image) -> String {
+    let packages: serde_json::Map<String, serde_json::Value> =
+        image.packages.iter().map(|package| (package.name.clone(), package.version.clone().into())).collect();
+    let value = serde_json::json!({
+        "name": image.name,
+        "id": image.id.to_string(),
+        "created": image.created.to_string(),
+        "suite": image.suite,
+        "user": image.user,
+        "kernel_release": image.kernel_release,
+        "kernel": image.kernel,
+        "modules": image.modules,
+        "root": image.root,
+        "root_digest": image.root_digest.to_string(),
+        "root_bytes": image.root_bytes,
+        "recipe": image.recipe.to_string(),
+        "node": image.node,
+        "packages": packages,
+    });
+    format!("{value:#}\n")
+}
+
+fn print(text: &str) -> Result<(), ImageCmdError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(ImageCmdError::Output)
+}
