@@ -120,6 +120,7 @@ impl Boot {
                 gone = end_of(&mut exited) => return Err(self.lost(gone)),
                 Ok(cut) = &mut opened.cut => match cut {
                     Cut::Protocol(text) => return Err(self.lost(Gone::Protocol(text))),
+                    Cut::Version(theirs) => return Err(Error::Version { theirs, ours: wire::VERSION }),
                     // It may have ended, which is known in a moment, or the other end was not there yet.
                     Cut::Link(_) => sleep(PAUSE).await,
                 },

@@ -71,6 +71,8 @@ pub(crate) struct BegunCopyOut {
 pub(crate) enum Cut {
     /// The guest broke the protocol.
     Protocol(String),
+    /// The agent speaks another version of it, this one.
+    Version(u32),
     /// The link ended or failed.
     Link(String),
 }

@@ -23,6 +23,8 @@ use crate::Gone;
 
 /// From how many queued parts on a new one is joined to the last of the same stream.
 const JOIN_FROM: usize = 64;
+/// From how many on it is joined even past those of other streams, so that single bytes by turns cost no more.
+const JOIN_PAST_FROM: usize = 1024;
 /// A joined part is not longer than this, in bytes.
 const JOIN_UP_TO: usize = 64 << 10;
 
@@ -93,14 +95,18 @@ impl Producer {
         if state.abandoned {
             return false;
         }
-        if state.parts.len() >= JOIN_FROM
-            && let Some(last) = state.parts.back_mut()
-            && last.stream == part.stream
-            && last.bytes.len() + part.bytes.len() <= JOIN_UP_TO
-        {
-            last.bytes.extend_from_slice(&part.bytes);
-        } else {
-            state.parts.push_back(part);
+        let within = match state.parts.len() {
+            ..JOIN_FROM => 0,
+            JOIN_FROM..JOIN_PAST_FROM => 1,
+            // A queue has one or two streams.
+            JOIN_PAST_FROM.. => 2,
+        };
+        let joinable = state.parts.iter_mut().rev().take(within).find(|last| last.stream == part.stream);
+        match joinable {
+            Some(last) if last.bytes.len() + part.bytes.len() <= JOIN_UP_TO => {
+                last.bytes.extend_from_slice(&part.bytes);
+            }
+            _ => state.parts.push_back(part),
         }
         state.wake();
         true
@@ -230,6 +236,31 @@ mod tests {
             credited += taken.bytes;
         }
         assert_eq!(credited, 100_000);
+    }
+
+    #[tokio::test]
+    async fn single_bytes_by_turns_are_joined_too() {
+        let (taken, _credit) = mpsc::unbounded_channel();
+        let (producer, mut consumer) = delivery(2, taken);
+        for n in 0..100_000_usize {
+            assert!(
+                producer.push(part(if n % 2 == 0 { A } else { B }, &[u8::try_from(n / 2 % 256).unwrap()]))
+            );
+        }
+        producer.finish_one();
+        producer.finish_one();
+        let (mut parts, mut at) = (0, [0, 0]);
+        while let Some(part) = take(&mut consumer).await {
+            let part = part.unwrap();
+            parts += 1;
+            let at = &mut at[usize::from(part.stream == B)];
+            for byte in part.bytes {
+                assert_eq!(usize::from(byte), *at % 256, "each stream stays in order");
+                *at += 1;
+            }
+        }
+        assert_eq!(at, [50_000, 50_000]);
+        assert!(parts <= JOIN_PAST_FROM + 4, "{parts} parts");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! Invariant: after [`Engine::close`] nothing of this engine runs and no slot of it is in the journal, except
 //! for what could not be removed.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use tokio::{sync::oneshot, task::spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,7 +20,6 @@ pub struct Engine {
 }
 
 pub(crate) struct Inner {
-    pub(crate) state_dir: PathBuf,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) patience: Patience,
     pub(crate) journal: Journal,
@@ -32,8 +31,9 @@ pub(crate) struct Inner {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { state_dir, backend, owners, .. } = &*self.inner;
-        write!(f, "Engine({} in {}, {} VMs)", backend.name(), state_dir.display(), owners.len())
+        let Inner { backend, journal, owners, .. } = &*self.inner;
+        let state_dir = journal.state_dir().display();
+        write!(f, "Engine({} in {state_dir}, {} VMs)", backend.name(), owners.len())
     }
 }
 
@@ -47,11 +47,10 @@ impl Engine {
         let opened = spawn_blocking(move || {
             let journal = Journal::open(&state_dir, patience.teardown)?;
             let swept = journal.sweep()?;
-            Ok((state_dir, journal, swept))
+            Ok((journal, swept))
         });
-        let (state_dir, journal, swept) = opened.await.unwrap_or(Err(Error::Lost))?;
+        let (journal, swept) = opened.await.unwrap_or(Err(Error::Lost))?;
         let inner = Inner {
-            state_dir,
             backend,
             patience,
             journal,

@@ -10,7 +10,9 @@
 //! what is mapped.
 
 use std::{
+    ffi::OsStr,
     fs, io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -66,7 +68,7 @@ impl Identities {
             if is_taken(&path)? {
                 continue;
             }
-            fs::write(&path, slot.as_os_str().as_encoded_bytes()).map_err(Error::state("write", &path))?;
+            fs::write(&path, slot.as_os_str().as_bytes()).map_err(Error::state("write", &path))?;
             return Ok(Identity { ids: Ids { uid: id, gid: id }, _lock: lock });
         }
         Err(Error::NoIdentity { first: self.first, tried: self.count, dir: self.dir.clone() })
@@ -83,8 +85,8 @@ pub(crate) fn lock_failed(error: jail::Error, path: &Path) -> Error {
 
 /// Whether the slot that claimed the id last is still there. Its lock is held by us.
 fn is_taken(path: &Path) -> Result<bool> {
-    let text = fs::read_to_string(path).map_err(Error::state("read", path))?;
-    match fs::symlink_metadata(&text) {
+    let text = fs::read(path).map_err(Error::state("read", path))?;
+    match fs::symlink_metadata(OsStr::from_bytes(&text)) {
         Ok(_) => Ok(true),
         Err(error) if text.is_empty() || error.kind() == io::ErrorKind::NotFound => Ok(false),
         // Not ours to see: a slot in a directory that is mounted elsewhere, perhaps.

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use jail::lock::Lock;
+use jail::lock::{Lock, is_held};
 use serde::{Deserialize, Serialize};
 use vm::{Ids, OwnerLoss, Slot, SlotId};
 
@@ -41,6 +41,8 @@ const NEW: &str = ".new-";
 const DEAD: &str = ".dead-";
 /// A `.new-` directory without a lock file is younger than this or its maker is dead.
 const CREATION_WINDOW: Duration = Duration::from_secs(60);
+/// How often a slot is begun before its loss is an error.
+const CREATIONS: u32 = 5;
 /// A record is a few hundred bytes.
 const MAX_RECORD: u64 = 64 << 10;
 
@@ -81,17 +83,31 @@ impl Journal {
         Ok(Self { slots, identities: Identities::of_this_process()?, teardown })
     }
 
+    /// The state directory, absolute and without links.
+    pub(crate) fn state_dir(&self) -> &Path {
+        self.slots.parent().unwrap_or(&self.slots)
+    }
+
     /// Makes a slot. Blocks.
     pub(crate) fn create(&self, backend: &str, on_owner_loss: OwnerLoss) -> Result<Held> {
-        let id = SlotId::new();
-        let made = self.slots.join(format!("{NEW}{id}"));
-        let dir = self.slots.join(id.to_string());
-        let result = self.create_at(id, &made, &dir, backend, on_owner_loss);
-        if result.is_err() {
-            // Half a slot of ours; what cannot be removed now is swept later.
-            let _ = fs::remove_dir_all(&made);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let id = SlotId::new();
+            let made = self.slots.join(format!("{NEW}{id}"));
+            let dir = self.slots.join(id.to_string());
+            match self.create_at(id, &made, &dir, backend, on_owner_loss) {
+                // A sweep came between the making of its lock file and the locking.
+                Err(Error::State { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries < CREATIONS => {}
+                Err(error) => {
+                    // Half a slot of ours; what cannot be removed now is swept later.
+                    let _ = fs::remove_dir_all(&made);
+                    return Err(error);
+                }
+                Ok(held) => return Ok(held),
+            }
         }
-        result
     }
 
     fn create_at(
@@ -134,6 +150,11 @@ impl Journal {
     fn sweep_one(&self, name: &str) -> Result<Sweep> {
         let dir = self.slots.join(name);
         if name.strip_prefix(DEAD).is_some_and(is_id) {
+            let lock_path = dir.join(LOCK);
+            if is_held(&lock_path).map_err(|error| lock_failed(error, &lock_path))? {
+                // Its owner is removing it.
+                return Ok(Sweep::Spared);
+            }
             remove_tree(&dir)?;
             return Ok(Sweep::Removed);
         }
@@ -243,7 +264,8 @@ fn waits_for_an_owner(dir: &Path) -> Result<bool> {
 fn remove_tree(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Somebody else was at it too.
+        Err(_) if matches!(exists(dir), Ok(false)) => Ok(()),
         Err(error) => Err(Error::state("remove", dir)(error)),
     }
 }

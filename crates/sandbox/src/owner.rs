@@ -110,7 +110,7 @@ async fn attempt(
         let (engine, spec) = (Arc::clone(engine), spec.clone());
         spawn_blocking(move || {
             let held = engine.journal.create(engine.backend.name(), spec.on_owner_loss)?;
-            let disks = boot::disks(&engine.state_dir, held.slot(), &spec);
+            let disks = boot::disks(engine.journal.state_dir(), held.slot(), &spec);
             Ok((held, disks))
         })
     };
@@ -199,6 +199,9 @@ impl Serving {
                 }
                 broken = &mut *cut => return match broken {
                     Ok(Cut::Protocol(text)) => Gone::Protocol(text),
+                    Ok(Cut::Version(theirs)) => {
+                        Gone::Protocol(format!("it now speaks version {theirs}"))
+                    }
                     Ok(Cut::Link(text)) => {
                         tokio::select! {
                             () = destroy.cancelled() => Gone::Destroyed,

@@ -23,7 +23,7 @@ use tokio::{
 };
 use vm::Link;
 use wire::{
-    Code, Direction, Event, ExecId, Host, Mux, OpenError, StreamId,
+    Code, Direction, Event, ExecId, Host, Mux, OpenError, ProtocolError, StreamId,
     message::{Account, Body, CopyIn, CopyOut, Exec, Hello, Reply, Request, ToGuest, ToHost},
 };
 
@@ -180,7 +180,10 @@ impl Task {
         while let Some(event) = self.mux.poll_event() {
             self.event(event)?;
         }
-        outcome.map_err(|error| Cut::Protocol(printable(&error.to_string(), MAX_TEXT)))
+        outcome.map_err(|error| match error {
+            ProtocolError::Version { theirs } => Cut::Version(theirs),
+            other => Cut::Protocol(printable(&other.to_string(), MAX_TEXT)),
+        })
     }
 
     fn event(&mut self, event: Event<ToHost>) -> Result<(), Cut> {

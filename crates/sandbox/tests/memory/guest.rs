@@ -38,6 +38,8 @@ pub(crate) enum Manner {
     LateDriver,
     /// Sends these bytes instead of Hello.
     Rude(&'static [u8]),
+    /// Speaks version 0 of the protocol.
+    Old,
     /// Ends in place of saying Hello.
     Stillborn,
     /// Answers no ping.
@@ -197,6 +199,14 @@ impl Agent {
                 std::future::pending().await
             }
             Manner::Stillborn => self.die(),
+            Manner::Old => {
+                let hello = br#"{"version":0,"epoch":0,"agent":"0","streams":[]}"#;
+                let mut frame = vec![0; 16];
+                frame[0] = u8::try_from(hello.len()).unwrap();
+                frame.extend_from_slice(hello);
+                let _ = self.to.write_all(&frame).await;
+                std::future::pending().await
+            }
             _ => {}
         }
         self.mux.attach();

@@ -125,6 +125,8 @@ async fn what_goes_wrong_before_the_guest_is_ready_is_told_with_its_console() {
     let (error, _) = stillbirth(&[Manner::Stillborn]).await;
     assert!(matches!(error, Error::Boot { why: Gone::Exited(_), .. }), "{error}");
     assert!(error.to_string().contains("exit code 7: the guest died; its console"), "{error}");
+    let (error, _) = stillbirth(&[Manner::Old]).await;
+    assert!(matches!(error, Error::Version { theirs: 0, ours: 1 }), "{error}");
     let (error, _) = stillbirth(&[Manner::Unwilling]).await;
     assert!(matches!(error, Error::Prepare { .. }), "{error}");
     assert!(error.to_string().contains("no disk[2J here"), "{error}");
