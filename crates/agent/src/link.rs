@@ -71,7 +71,11 @@ impl Link {
             let name = fs::read_to_string(port.path().join("name")).unwrap_or_default();
             if name.trim_end() == PORT {
                 let path = Path::new("/dev").join(port.file_name());
-                let port = open_port(&path)?;
+                let port = match open_port(&path) {
+                    // It has a name before it can be opened.
+                    Err(Errno::NXIO | Errno::NOENT | Errno::BUSY) => return Ok(None),
+                    other => other?,
+                };
                 poller.add(&port, Token::LINK, Interest::Edges)?;
                 return Ok(Some(Self::Port { path, port, open: false }));
             }
@@ -188,8 +192,8 @@ impl Link {
     }
 }
 
-fn open_port(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+fn open_port(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// A port without a host is hung up.

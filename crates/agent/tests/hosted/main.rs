@@ -197,10 +197,10 @@ fn many_short_commands_at_once_all_report_once() {
 
 fn sample_tree(host: &Host) -> std::path::PathBuf {
     let tree = host.dir.path().join("tree");
-    fs::create_dir_all(tree.join("a/b")).unwrap();
-    fs::write(tree.join("a/big"), vec![9; 1_000_000]).unwrap();
-    fs::write(tree.join("a/b/small"), "text").unwrap();
-    std::os::unix::fs::symlink("big", tree.join("a/link")).unwrap();
+    fs::create_dir_all(tree.join("a/b")).expect("directories");
+    fs::write(tree.join("a/big"), vec![9; 1_000_000]).expect("a file");
+    fs::write(tree.join("a/b/small"), "text").expect("a file");
+    std::os::unix::fs::symlink("big", tree.join("a/link")).expect("a link");
     tree
 }
 
