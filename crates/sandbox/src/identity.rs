@@ -46,15 +46,15 @@ pub(crate) struct Identity {
 }
 
 impl Identities {
-    /// Those that this process may give: `None` as a plain user.
+    /// Those that this process may give: `None` as a plain user, who has none but his own.
     pub(crate) fn of_this_process() -> Result<Option<Self>> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
         let map = |path: &'static str| fs::read_to_string(path).map_err(Error::state("read", path));
         let (uids, gids) = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
-        let (first, count) = range(&uids, &gids).unwrap_or((FIRST, 0));
-        Ok(Some(Self { dir: DIR.into(), first, count }))
+        // A root of a user namespace with hardly any ids is a plain user in all but name.
+        Ok(range(&uids, &gids).map(|(first, count)| Self { dir: DIR.into(), first, count }))
     }
 
     /// Claims a free one for the slot that has or will have the directory `slot`.
