@@ -39,9 +39,9 @@ impl Client {
         let link = machine.link().await.expect("a link");
         let mut client = Self { mux: Mux::host(), link, next: 0 };
         client.mux.attach();
-        let hello = match client.event().await.expect("the agent says Hello") {
-            Event::Hello(hello) => hello,
-            other => panic!("{other:?} before Hello"),
+        let hello = match client.event().await {
+            Some(Event::Hello(hello)) => hello,
+            other => panic!("{other:?} before Hello; {:?}", machine.exited().borrow()),
         };
         client.mux.start(epoch).expect("a start");
         (client, hello)

@@ -85,6 +85,29 @@ impl Stage {
     }
 }
 
+impl Drop for Stage {
+    /// A test that fails shows the logs of its machines.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            show_logs(self.place.path());
+        }
+    }
+}
+
+fn show_logs(dir: &Path) {
+    use std::io::Write;
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            show_logs(&path);
+        } else if path.extension().is_some_and(|extension| extension == "log") {
+            let text = jail::log_tail(dir, &entry.file_name().to_string_lossy(), 2000);
+            let _ = writeln!(std::io::stderr(), "--- {}\n{text}", path.display());
+        }
+    }
+}
+
 fn make_slot(place: &Path, subject: &Subject, on_owner_loss: OwnerLoss) -> Slot {
     use std::os::unix::fs::DirBuilderExt;
     let id = SlotId::new();
