@@ -19,7 +19,7 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 /// Blocks the signals in this thread, and those that it starts later, and reports them on a descriptor.
-/// Children start with no signal blocked: std sees to that.
+/// Children inherit the mask, also over exec: [`unblock_signals`] is for them.
 pub(crate) fn signals(wanted: &[Signal]) -> io::Result<OwnedFd> {
     // SAFETY: a zeroed sigset_t is a valid value to be initialised.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -41,6 +41,17 @@ pub(crate) fn signals(wanted: &[Signal]) -> io::Result<OwnedFd> {
     }
     // SAFETY: signalfd just gave it to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets all signals through again: for a child between fork and exec. Makes system calls only.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    // SAFETY: a zeroed sigset_t is a valid value to be initialised.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` is a sigset_t of ours.
+    unsafe { libc::sigemptyset(&raw mut none) };
+    // SAFETY: `none` is initialised, and the old mask is not asked for.
+    let outcome = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(outcome)) }
 }
 
 /// The next signal that is reported, by number.

@@ -140,7 +140,10 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         canceller.cancel(Reason::User, How::Graceful { deadline });
         canceller.cancel(Reason::Shutdown, How::Graceful { deadline: deadline + Duration::from_secs(60) });
-        assert_eq!(cancel.any().await, Cancellation { reason: Reason::User, how: How::Graceful { deadline } });
+        assert_eq!(
+            cancel.any().await,
+            Cancellation { reason: Reason::User, how: How::Graceful { deadline } }
+        );
         let waiting = tokio::spawn({
             let cancel = cancel.clone();
             async move { cancel.now().await }

@@ -38,7 +38,12 @@ impl Steps<'_> {
     }
 
     /// Runs a checkout step.
-    pub(crate) async fn checkout(&mut self, guest: &Guest, step: usize, wanted: &Checkout) -> Result<(), Fault> {
+    pub(crate) async fn checkout(
+        &mut self,
+        guest: &Guest,
+        step: usize,
+        wanted: &Checkout,
+    ) -> Result<(), Fault> {
         let Checkout { path, wanted, clean } = wanted;
         let dest = if path.is_empty() { guest.workspace().to_owned() } else { guest.path(path) };
         let text = if path.is_empty() && self.tree == TreeState::Fresh && wanted.reference.is_none() {

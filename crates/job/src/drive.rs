@@ -14,7 +14,13 @@
 //! Invariants: the output is taken to its end in every case, so that nothing is lost that was printed; that
 //! a command was stopped counts more than how it then exited.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sandbox::{Control, Error as SandboxError, Exited, Running};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -104,17 +110,30 @@ pub(crate) async fn drive(
 ) -> Result<Ended, Fault> {
     let control = running.control();
     let stop = OnceLock::new();
+    // Whether all that came is with the log's reader. While it is not, silence is not the guest's.
+    let told = AtomicBool::new(true);
     let printed = async {
         let mut rows = Vec::new();
-        let flood = loop {
-            let Some(chunk) = running.output.next().await.map_err(SandboxError::Gone)? else { break None };
-            if let Err(flood) = output.chunk(&mut log.masker, chunk.stream, chunk.time, &chunk.bytes, &mut rows) {
-                break Some(flood);
+        loop {
+            let chunk = match running.output.next().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(gone) => {
+                    // Its last words may not have reached the end of their row.
+                    let now = log.now();
+                    if output.finish(&mut log.masker, now, &mut rows).is_ok() {
+                        log.rows(step, &mut rows).await;
+                    }
+                    return Err(SandboxError::Gone(gone).into());
+                }
+            };
+            let taken = output.chunk(&mut log.masker, chunk.stream, chunk.time, &chunk.bytes, &mut rows);
+            if let Err(flood) = taken {
+                return Err(flooded(&control, log, step, &mut rows, flood).await);
             }
+            told.store(false, Ordering::Relaxed);
             log.rows(step, &mut rows).await;
-        };
-        if let Some(flood) = flood {
-            return Err(flooded(&control, log, step, &mut rows, flood).await);
+            told.store(true, Ordering::Relaxed);
         }
         let exited = running.exit().await?;
         if let Err(flood) = output.finish(&mut log.masker, exited.time, &mut rows) {
@@ -134,6 +153,9 @@ pub(crate) async fn drive(
         }
         let _ = control.kill().await;
         sleep(PATIENCE_KILL).await;
+        while !told.load(Ordering::Relaxed) {
+            sleep(PATIENCE_KILL).await;
+        }
     };
     tokio::select! {
         biased;
@@ -143,7 +165,13 @@ pub(crate) async fn drive(
 }
 
 /// Says what was printed before, kills the command and drops the rest, which nobody could mask.
-async fn flooded(control: &Control, log: &mut Log, step: usize, rows: &mut Vec<Row>, flood: TooManyMasks) -> Fault {
+async fn flooded(
+    control: &Control,
+    log: &mut Log,
+    step: usize,
+    rows: &mut Vec<Row>,
+    flood: TooManyMasks,
+) -> Fault {
     let _ = control.kill().await;
     log.rows(step, rows).await;
     Fault::step(format!("{flood}; the rest of this step's output is not shown"))

@@ -4,10 +4,7 @@
 //! Owner: the step that ended. Pure.
 //! Invariant: a file that cannot be read changes nothing and is a fault; the others count all the same.
 
-use workflow::{
-    envfile,
-    mask::Masker,
-};
+use workflow::{envfile, mask::Masker};
 
 use crate::{
     environ::Environ,

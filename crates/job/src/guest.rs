@@ -56,9 +56,7 @@ impl From<SandboxError> for Fault {
             }
             SandboxError::Guest { message, .. } => Self::Step(message),
             SandboxError::Request(_) | SandboxError::TooMuchOutput { .. } => Self::Step(error.to_string()),
-            SandboxError::CopySource(source) => {
-                Self::Job(Error::Tree(TreeError::Read(Box::new(source))))
-            }
+            SandboxError::CopySource(source) => Self::Job(Error::Tree(TreeError::Read(Box::new(source)))),
             other => Self::Job(Error::Vm(other)),
         }
     }
@@ -110,7 +108,10 @@ impl Guest {
     pub(crate) async fn ask(&self, argv: &[&str], stdin: Vec<u8>, limit: usize) -> Result<Vec<u8>, Fault> {
         let request = ExecRequest {
             argv: argv.iter().map(|&arg| arg.to_owned()).collect(),
-            env: vec![("PATH".to_owned(), crate::environ::PATH.to_owned()), ("LC_ALL".to_owned(), "C".to_owned())],
+            env: vec![
+                ("PATH".to_owned(), crate::environ::PATH.to_owned()),
+                ("LC_ALL".to_owned(), "C".to_owned()),
+            ],
             cwd: self.workspace.clone(),
             user: USER,
             stdin: if stdin.is_empty() { Stdin::Null } else { Stdin::Bytes(stdin) },

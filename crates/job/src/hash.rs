@@ -76,7 +76,8 @@ impl Patterns {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (verdict, glob) = line.strip_prefix('!').map_or((Verdict::In, line), |rest| (Verdict::Out, rest));
+            let (verdict, glob) =
+                line.strip_prefix('!').map_or((Verdict::In, line), |rest| (Verdict::Out, rest));
             let glob = glob.strip_prefix(workspace).unwrap_or(glob);
             let glob = glob.trim_start_matches("./").trim_start_matches('/');
             // A directory stands for what is in it.

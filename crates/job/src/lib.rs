@@ -37,12 +37,10 @@ mod spec;
 mod steps;
 mod tree;
 
-pub use cancel::{Cancel, Canceller, Cancellation, How, Reason};
+pub use cancel::{Cancel, Cancellation, Canceller, How, Reason};
 pub use error::Error;
 pub use event::{Event, EventKind, Outcome};
-pub use spec::{
-    JobContext, JobImage, JobOutcome, JobSpec, Machinery, RunnerFacts, Size, Stopped, Workspace,
-};
+pub use spec::{JobContext, JobImage, JobOutcome, JobSpec, Machinery, RunnerFacts, Size, Stopped, Workspace};
 pub use tree::{Archive, BadRepository, Repository, TreeError, Wanted, WorkingTree};
 
 /// Runs a job in a VM of its own. Returns when nothing of that VM is left.

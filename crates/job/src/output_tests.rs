@@ -92,7 +92,9 @@ fn masks_count_from_their_row_on() {
 #[test]
 fn groups_and_annotations_have_one_form() {
     assert_eq!(
-        shown("::group::Build\nx\n::endgroup::\n##[group]B\n::error file=a.c,line=2::bad%0Aworse\n::notice::hi"),
+        shown(
+            "::group::Build\nx\n::endgroup::\n##[group]B\n::error file=a.c,line=2::bad%0Aworse\n::notice::hi"
+        ),
         ["##[group]Build", "x", "##[endgroup]", "##[group]B", "##[error]a.c:2: bad", "worse", "##[notice]hi"]
     );
     assert_eq!(shown("::debug::x\n"), [""; 0]);
@@ -103,7 +105,8 @@ fn groups_and_annotations_have_one_form() {
 #[test]
 fn outputs_by_command_are_taken_with_one_warning() {
     let mut output = plain();
-    let rows = run(&mut output, &mut Masker::default(), &["::set-output name=a::1\n::set-output name=b::2%0A3\n"]);
+    let rows =
+        run(&mut output, &mut Masker::default(), &["::set-output name=a::1\n::set-output name=b::2%0A3\n"]);
     assert_eq!(output.effects.outputs, [("a".into(), "1".into()), ("b".into(), "2\n3".into())]);
     assert_eq!(rows.len(), 1);
     assert!(rows[0].starts_with("##[warning]`set-output` is deprecated"));
@@ -127,9 +130,8 @@ fn too_many_masks_end_the_output() {
     let mut output = plain();
     let mut masker = Masker::default();
     let mut rows = Vec::new();
-    let flood: String = (0..=mask::MAX_VALUES / 3)
-        .map(|i| format!("::add-mask::long{i}%0Along{i}b\n"))
-        .collect();
+    let flood: String =
+        (0..=mask::MAX_VALUES / 3).map(|i| format!("::add-mask::long{i}%0Along{i}b\n")).collect();
     let result = output.chunk(&mut masker, Stream::Stdout, at(0), flood.as_bytes(), &mut rows);
     assert_eq!(result, Err(TooManyMasks));
 }

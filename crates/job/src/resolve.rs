@@ -90,9 +90,17 @@ mod tests {
 
     #[test]
     fn a_checkout_of_any_host_and_version_is_ours() {
-        for uses in ["actions/checkout@v4", "https://code.forgejo.org/actions/checkout@11bd719", "Actions/Checkout@main"] {
-            let Action::Checkout(checkout) = resolved(uses, &[("Repository", "Me/It"), ("fetch-depth", "0")]).unwrap();
-            assert_eq!(checkout, Checkout { path: String::new(), wanted: Wanted::default(), clean: Clean::Yes });
+        for uses in [
+            "actions/checkout@v4",
+            "https://code.forgejo.org/actions/checkout@11bd719",
+            "Actions/Checkout@main",
+        ] {
+            let Action::Checkout(checkout) =
+                resolved(uses, &[("Repository", "Me/It"), ("fetch-depth", "0")]).unwrap();
+            assert_eq!(
+                checkout,
+                Checkout { path: String::new(), wanted: Wanted::default(), clean: Clean::Yes }
+            );
         }
         let with = [("path", "./a//b/"), ("ref", "v1"), ("clean", "false")];
         let Action::Checkout(checkout) = resolved("actions/checkout@v4", &with).unwrap();
@@ -113,6 +121,8 @@ mod tests {
             let error = resolved("actions/checkout@v4", &[with]).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
-        assert!(resolved("actions/cache@v4", &[]).unwrap_err().contains("`actions/cache@v4` does not work yet"));
+        assert!(
+            resolved("actions/cache@v4", &[]).unwrap_err().contains("`actions/cache@v4` does not work yet")
+        );
     }
 }

@@ -70,7 +70,8 @@ pub(crate) async fn run(
     let (result, outputs) = match result {
         Ok(outputs) => (Ok(()), outputs),
         Err(error) => {
-            steps.log.say(None, &format!("##[error]{}", whole(&error))).await;
+            let step = steps.current.map(|(index, _)| index);
+            steps.log.say(step, &format!("##[error]{}", whole(&error))).await;
             (Err(error), BTreeMap::new())
         }
     };
@@ -220,7 +221,9 @@ async fn introduce(steps: &mut Steps<'_>, machine: &Machinery<'_>) {
         format!("boundary: {}", can.boundary.label()),
         format!("size: {} CPUs, {} of memory", machine.size.cpus, machine.size.memory),
     ];
-    rows.extend(machine.missing.iter().map(|part| format!("##[warning]this host cannot give the jail: {part}")));
+    rows.extend(
+        machine.missing.iter().map(|part| format!("##[warning]this host cannot give the jail: {part}")),
+    );
     for row in rows {
         steps.log.say(None, &row).await;
     }
@@ -248,8 +251,7 @@ async fn lease(steps: &mut Steps<'_>, machine: &Machinery<'_>) -> Result<Option<
         on_owner_loss: OwnerLoss::Kill,
     };
     let token = CancellationToken::new();
-    let limits =
-        Limits { cancel: Some(steps.cancel), job: Some(steps.deadline), ..Limits::default() };
+    let limits = Limits { cancel: Some(steps.cancel), job: Some(steps.deadline), ..Limits::default() };
     let leasing = machine.engine.lease(spec, &token);
     tokio::pin!(leasing);
     let stop = tokio::select! {

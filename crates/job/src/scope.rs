@@ -8,7 +8,9 @@
 //!      └────── cancel, time-out ──┴──▶ cancelled        (never back)
 //! ```
 
-use workflow::{ContextName, Contexts, Eval, EvalError, ExpandedJob, Object, Status, Template, Value, Variable};
+use workflow::{
+    ContextName, Contexts, Eval, EvalError, ExpandedJob, Object, Status, Template, Value, Variable,
+};
 
 use crate::{
     JobContext, Outcome,
@@ -79,8 +81,7 @@ impl Scope {
             .set(ContextName::Matrix, job.matrix.clone())
             .set(ContextName::Strategy, job.strategy.clone())
             .set(ContextName::Runner, environ.runner_context());
-        let mut scope =
-            Self { contexts, github, steps: Object::new(), progress: Progress::Success, environ };
+        let mut scope = Self { contexts, github, steps: Object::new(), progress: Progress::Success, environ };
         scope.enter("", &Vars::default(), |_| {});
         scope.advance(Progress::Success);
         scope

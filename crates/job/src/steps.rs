@@ -191,7 +191,13 @@ impl Steps<'_> {
         }
     }
 
-    pub(crate) async fn end(&mut self, step: usize, outcome: Outcome, conclusion: Outcome, duration: Duration) {
+    pub(crate) async fn end(
+        &mut self,
+        step: usize,
+        outcome: Outcome,
+        conclusion: Outcome,
+        duration: Duration,
+    ) {
         self.log.event(EventKind::StepEnd { step, outcome, conclusion, duration }).await;
     }
 
@@ -227,7 +233,8 @@ impl Steps<'_> {
                     let value = self.scope.settle(guest, |contexts| input.value.eval(contexts)).await?;
                     inputs.push(resolve::input(&input.name.value, &value));
                 }
-                let Action::Checkout(checkout) = resolve::resolve(&uses.value, &inputs, &self.context.repository)?;
+                let Action::Checkout(checkout) =
+                    resolve::resolve(&uses.value, &inputs, &self.context.repository)?;
                 let text = format!("{} is satisfied by the host", uses.value);
                 self.log.say(Some(index), &text).await;
                 self.checkout(guest, index, &checkout).await?;
@@ -239,7 +246,10 @@ impl Steps<'_> {
     async fn timeout(&mut self, guest: &Guest, template: &Template) -> Result<Duration, Fault> {
         let value = self.scope.settle(guest, |contexts| template.eval(contexts)).await?;
         minutes_of(&value).filter(|time| *time < Duration::from_secs(366 * 86_400)).ok_or_else(|| {
-            Fault::step(format!("`timeout-minutes` is no number of minutes greater than 0: `{}`", template.raw()))
+            Fault::step(format!(
+                "`timeout-minutes` is no number of minutes greater than 0: `{}`",
+                template.raw()
+            ))
         })
     }
 

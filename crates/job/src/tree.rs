@@ -57,7 +57,11 @@ impl Repository {
     /// Another number of parts, or a part that no directory can have as its name.
     pub fn parse(text: &str) -> Result<Self, BadRepository> {
         let good = |part: &str| {
-            !part.is_empty() && part.len() <= 255 && part != "." && part != ".." && !part.contains(char::is_control)
+            !part.is_empty()
+                && part.len() <= 255
+                && part != "."
+                && part != ".."
+                && !part.contains(char::is_control)
         };
         match text.split('/').collect::<Vec<_>>().as_slice() {
             [owner, name] if good(owner) && good(name) => Ok(Self { text: text.to_owned() }),
