@@ -16,8 +16,6 @@ pub struct BackendRequest {
     pub accel: AccelArg,
     /// How the shim is called: a program and its leading arguments.
     pub shim: Vec<OsString>,
-    /// The agent's binary on the host.
-    pub agent: PathBuf,
     /// What will boot, if an image is there.
     pub boots: Option<Boots>,
 }

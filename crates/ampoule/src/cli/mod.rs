@@ -13,6 +13,8 @@ mod crash;
 pub mod inapplicable;
 pub mod pair;
 mod shell;
+#[cfg(test)]
+mod tests;
 
 use std::{
     env,
@@ -22,7 +24,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{Parser, error::ContextKind};
 
 use crate::{
     class::{Class, Classed, End},
@@ -50,7 +52,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> End {
         Err(error) => {
             let end = if error.use_stderr() { End::User } else { End::Success };
             // a closed output is nothing that could be told
-            let _ = error.print();
+            let _ = if secret(&error) { writeln!(io::stderr(), "{}", usage(&error)) } else { error.print() };
             return end;
         }
     };
@@ -65,6 +67,21 @@ fn run(args: Vec<OsString>, registry: &Registry) -> End {
         Command::Completions { shell } => told(look, shell::completions(shell)),
         Command::Man { dir } => told(look, shell::man(&dir)),
     }
+}
+
+/// Whether an error would repeat a secret's value.
+fn secret(error: &clap::Error) -> bool {
+    error.get(ContextKind::InvalidArg).is_some_and(|arg| arg.to_string().contains("--secret "))
+        && error.get(ContextKind::InvalidValue).is_some()
+}
+
+/// The error without the value that it is about, if that may be secret.
+fn usage(error: &clap::Error) -> String {
+    if !secret(error) {
+        return error.to_string();
+    }
+    let why = error.source().map(ToString::to_string).unwrap_or_default();
+    format!("error: invalid value for '--secret <K[=V]>': {why}\n\nFor more information, try '--help'.")
 }
 
 /// `$AMPOULE_LOG` shows what goes on inside, on standard error.

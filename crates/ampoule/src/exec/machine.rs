@@ -92,17 +92,17 @@ pub(super) async fn open(
     state_dir: &Path,
     look: Look,
 ) -> Result<Machine, MachineError> {
-    let agent = agent_binary::find()?;
     let (image, boots, hold) = match registry.needs(&args.machine.backend)? {
         Needs::Nothing => (nothing(), None, None),
         Needs::Image => {
+            let agent = agent_binary::find()?;
             let store = Store::open(image_cmd::store_dir(state_dir))?;
             let hold = store.hold()?;
             let (image, boots) = bootable(&store, &agent, look)?;
             (image, Some(boots), Some(hold))
         }
     };
-    let request = BackendRequest { accel: args.machine.accel, shim: shim(), agent, boots };
+    let request = BackendRequest { accel: args.machine.accel, shim: shim(), boots };
     let made = registry.make(&args.machine.backend, request).await?;
     if let Some(note) = &made.note {
         warn(look, note);
@@ -143,7 +143,7 @@ pub(crate) async fn backend(
         }
         Needs::Image | Needs::Nothing => None,
     };
-    let request = BackendRequest { accel: args.accel, shim: shim(), agent, boots };
+    let request = BackendRequest { accel: args.accel, shim: shim(), boots };
     Ok(registry.make(&args.backend, request).await?)
 }
 

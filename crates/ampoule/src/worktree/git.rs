@@ -33,6 +33,8 @@ const MESSAGE_MAX: usize = 2000;
 #[derive(Clone, Debug)]
 pub struct Git {
     root: PathBuf,
+    /// Where commands run: they list what is below it, relative to it.
+    at: PathBuf,
     git_dir: PathBuf,
 }
 
@@ -41,7 +43,13 @@ impl Git {
     /// `core.worktree` can choose others.
     #[must_use]
     pub fn new(root: &Path, git_dir: &GitDir) -> Self {
-        Self { root: root.to_owned(), git_dir: git_dir.dir().to_owned() }
+        Self { root: root.to_owned(), at: root.to_owned(), git_dir: git_dir.dir().to_owned() }
+    }
+
+    /// The same, run in a directory of the tree.
+    #[must_use]
+    pub fn at(self, directory: &Path) -> Self {
+        Self { at: directory.to_owned(), ..self }
     }
 
     /// Standard output of a command that has to succeed.
@@ -86,7 +94,7 @@ impl Git {
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("GIT_ALLOW_PROTOCOL", "none")
             .env("LC_ALL", "C.UTF-8")
-            .current_dir(&self.root);
+            .current_dir(&self.at);
         for setting in SAFE {
             command.arg("-c").arg(setting);
         }
@@ -94,7 +102,7 @@ impl Git {
         git_dir.push(&self.git_dir);
         let mut tree = OsString::from("--work-tree=");
         tree.push(&self.root);
-        command.arg("--no-pager").arg("--literal-pathspecs").arg(git_dir).arg(tree);
+        command.arg("--no-pager").arg(git_dir).arg(tree);
         command
     }
 }

@@ -32,32 +32,35 @@ const DEPTH_MAX: usize = 16;
 /// Alternates of alternates, at most; git has 5.
 const ALTERNATES_MAX: usize = 5;
 
-/// The entries of the tree at `root`.
-pub(super) fn entries(root: &Path, git: Option<(&Git, &GitDir)>) -> Result<Entries, Error> {
+/// The entries of a tree without git: everything but `.git`.
+pub(super) fn directory(root: &Path) -> Result<Entries, Error> {
     let mut entries = Entries::new();
-    match git {
-        Some((git, dir)) => repository(root, Path::new(""), git, dir, 0, &mut entries)?,
-        None => directory(root, &mut entries)?,
-    }
-    Ok(entries)
-}
-
-/// A tree without git: everything but `.git`.
-fn directory(root: &Path, entries: &mut Entries) -> Result<(), Error> {
     walk(root, &mut |relative, path, kind| {
         if relative.iter().any(|part| part == ".git") {
             return false;
         }
-        if kind.is_dir() {
-            entries.insert(relative.to_owned(), Source::Directory);
-        } else {
-            entries.insert(relative.to_owned(), Source::Disk(path.to_owned()));
-        }
+        let source = if kind.is_dir() { Source::Directory } else { Source::Disk(path.to_owned()) };
+        entries.insert(relative.to_owned(), source);
         true
-    })
+    })?;
+    Ok(entries)
 }
 
-fn repository(
+/// The entries of a repository, its `.git` included.
+pub(super) fn repository(root: &Path, git: &Git, dir: &GitDir) -> Result<Entries, Error> {
+    let mut entries = Entries::new();
+    whole(root, Path::new(""), git, dir, 0, &mut entries)?;
+    Ok(entries)
+}
+
+/// The entries of a directory of a repository.
+pub(super) fn part(root: &Path, git: &Git) -> Result<Entries, Error> {
+    let mut entries = Entries::new();
+    files(root, Path::new(""), git, 0, &mut entries)?;
+    Ok(entries)
+}
+
+fn whole(
     root: &Path,
     prefix: &Path,
     git: &Git,
@@ -65,18 +68,17 @@ fn repository(
     depth: usize,
     entries: &mut Entries,
 ) -> Result<(), Error> {
+    files(root, prefix, git, depth, entries)?;
+    git_directory(git, dir, &prefix.join(".git"), entries)
+}
+
+/// What git lists where it runs, which is `root`.
+fn files(root: &Path, prefix: &Path, git: &Git, depth: usize, entries: &mut Entries) -> Result<(), Error> {
     if depth > DEPTH_MAX {
         return Err(Error::TooDeep { path: root.to_owned(), limit: DEPTH_MAX });
     }
-    let listed = git.run(&[
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "--full-name",
-        "--deduplicate",
-    ])?;
+    let listed =
+        git.run(&["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"])?;
     let mut parents = Parents { root, known: HashMap::new() };
     for name in listed.split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let name = Path::new(OsStr::from_bytes(name.strip_suffix(b"/").unwrap_or(name)));
@@ -94,10 +96,10 @@ fn repository(
         entries.insert(place.clone(), Source::Directory);
         if kind_of(&path.join(".git"))?.is_some() {
             let inner = GitDir::open(&path)?;
-            repository(&path, &place, &Git::new(&path, &inner), &inner, depth + 1, entries)?;
+            whole(&path, &place, &Git::new(&path, &inner), &inner, depth + 1, entries)?;
         }
     }
-    git_directory(git, dir, &prefix.join(".git"), entries)
+    Ok(())
 }
 
 fn git_directory(git: &Git, dir: &GitDir, place: &Path, entries: &mut Entries) -> Result<(), Error> {

@@ -26,6 +26,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::exec::find::DIRECTORIES;
+
 pub use git::Git;
 pub use gitdir::GitDir;
 
@@ -88,13 +90,25 @@ pub enum Error {
 #[derive(Debug)]
 pub struct WorkTree {
     root: PathBuf,
-    git: Option<(Git, GitDir)>,
+    known: Known,
     /// What the user should know about how the tree is taken.
     notices: Vec<String>,
 }
 
+/// What git knows of a tree.
+#[derive(Debug)]
+enum Known {
+    /// It is a repository.
+    Whole(Git, GitDir),
+    /// It is a directory of a repository: git says which files are ignored, and `.git` stays where it is.
+    Part(Git),
+    /// Nothing.
+    Not,
+}
+
 impl WorkTree {
-    /// Finds the repository that `directory` lies in; without one, the directory itself is the tree.
+    /// Finds the repository that `directory` lies in; without one, the directory itself is the tree. So it
+    /// is too when it has workflows of its own: an example, or a project kept within a repository.
     pub fn find(directory: &Path) -> Result<Self, Error> {
         let directory = fs::canonicalize(directory)
             .map_err(|source| Error::Directory { path: directory.to_owned(), source })?;
@@ -104,22 +118,30 @@ impl WorkTree {
                 source: io::Error::from(io::ErrorKind::NotADirectory),
             });
         }
-        let Some(root) = directory.ancestors().find(|d| fs::symlink_metadata(d.join(".git")).is_ok()) else {
-            return Ok(Self { root: directory, git: None, notices: Vec::new() });
+        let own = DIRECTORIES.into_iter().any(|name| exists(&directory.join(name)));
+        let Some(root) = directory.ancestors().find(|dir| exists(&dir.join(".git"))).map(Path::to_owned)
+        else {
+            return Ok(Self { root: directory, known: Known::Not, notices: Vec::new() });
         };
-        let root = root.to_owned();
         let git_dir = GitDir::open(&root)?;
         let git = Git::new(&root, &git_dir);
         match git.run(&["rev-parse", "--git-dir"]) {
-            Ok(_) => Ok(Self { root, git: Some((git, git_dir)), notices: Vec::new() }),
-            Err(Error::Start(source)) if source.kind() == io::ErrorKind::NotFound => Ok(Self {
-                notices: vec![format!(
+            Ok(_) if own && directory != root => {
+                let git = git.at(&directory);
+                // of a directory that is ignored as a whole nothing would be left
+                let ignored = git.run(&["check-ignore", "--quiet", "."]).is_ok();
+                let known = if ignored { Known::Not } else { Known::Part(git) };
+                Ok(Self { root: directory, known, notices: Vec::new() })
+            }
+            Ok(_) => Ok(Self { root, known: Known::Whole(git, git_dir), notices: Vec::new() }),
+            Err(Error::Start(source)) if source.kind() == io::ErrorKind::NotFound => {
+                let root = if own { directory } else { root };
+                let notices = vec![format!(
                     "git is not installed: {} is taken as it is, ignored files included and without its .git",
                     root.display()
-                )],
-                root,
-                git: None,
-            }),
+                )];
+                Ok(Self { root, known: Known::Not, notices })
+            }
             Err(error) => Err(error),
         }
     }
@@ -130,10 +152,17 @@ impl WorkTree {
         &self.root
     }
 
-    /// Whether git knows the tree.
+    /// Whether the tree is a repository.
     #[must_use]
     pub fn has_git(&self) -> bool {
-        self.git.is_some()
+        self.git().is_some()
+    }
+
+    fn git(&self) -> Option<&Git> {
+        match &self.known {
+            Known::Whole(git, _) => Some(git),
+            Known::Part(_) | Known::Not => None,
+        }
     }
 
     /// What the user should be told.
@@ -157,7 +186,7 @@ impl WorkTree {
     /// The commit that is checked out, if there is one.
     #[must_use]
     pub fn head_sha(&self) -> Option<String> {
-        let (git, _) = self.git.as_ref()?;
+        let git = self.git()?;
         let sha = git.line(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).ok()?;
         sha.bytes().all(|b| b.is_ascii_hexdigit()).then_some(sha).filter(|sha| !sha.is_empty())
     }
@@ -165,18 +194,22 @@ impl WorkTree {
     /// The full name of the branch that is checked out (`refs/heads/…`), unless HEAD is detached.
     #[must_use]
     pub fn head_ref(&self) -> Option<String> {
-        let (git, _) = self.git.as_ref()?;
+        let git = self.git()?;
         git.line(&["symbolic-ref", "--quiet", "HEAD"]).ok().filter(|name| name.starts_with("refs/"))
     }
 
     /// Writes the tree as a tar stream; entries are relative to the root, in the order of their names.
     pub fn write_tar(&self, out: &mut dyn io::Write) -> Result<Packed, Error> {
-        let entries = list::entries(&self.root, self.git.as_ref().map(|(git, dir)| (git, dir)))?;
+        let entries = match &self.known {
+            Known::Whole(git, dir) => list::repository(&self.root, git, dir)?,
+            Known::Part(git) => list::part(&self.root, git)?,
+            Known::Not => list::directory(&self.root)?,
+        };
         pack::write(&entries, out)
     }
 
     fn origin(&self) -> Option<String> {
-        let (git, _) = self.git.as_ref()?;
+        let git = self.git()?;
         git.line(&["config", "--no-includes", "--get", "remote.origin.url"])
             .ok()
             .filter(|url| !url.is_empty())
@@ -186,6 +219,10 @@ impl WorkTree {
         let name = self.root.file_name().map(OsString::from).unwrap_or_default();
         format!("local/{}", url::path_segment(&name.to_string_lossy()))
     }
+}
+
+fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// What was written.

@@ -260,6 +260,29 @@ fn an_unborn_branch_and_a_directory_without_git_work() {
 }
 
 #[test]
+fn a_directory_with_workflows_of_its_own_is_the_tree_also_within_a_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = repository(dir.path(), "repo");
+    write(&root, "example/.forgejo/workflows/a.yml", "on: push\n");
+    write(&root, "example/src/b", "b\n");
+    let tree = WorkTree::find(&root.join("example")).unwrap();
+    assert_eq!(tree.root(), root.join("example").canonicalize().unwrap());
+    assert_eq!(tree.repository(), "local/example");
+    assert!(!tree.has_git());
+    assert_eq!(WorkTree::find(&root.join("example/src")).unwrap().root(), root.canonicalize().unwrap());
+
+    write(&root, "example/x.ignored", "");
+    let found = taken(&root.join("example"));
+    assert!(
+        found.contains_key("src/b")
+            && !found.keys().any(|name| name.contains("ignored") || name.contains(".git"))
+    );
+    // a project in a place that the repository ignores is a project all the same
+    write(&root, "build/project/.forgejo/workflows/a.yml", "on: push\n");
+    assert!(taken(&root.join("build/project")).contains_key(".forgejo/workflows/a.yml"));
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(WorkTree::find(&dir.path().join("no")), Err(Error::Directory { .. })));
