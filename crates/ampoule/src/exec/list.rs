@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use doc::Diagnostic;
 use workflow::{
-    Conclusion, JobResult, MatrixFilter, Plan, Results, RunState, StepAction, Surroundings, Verdict, Workflow,
+    Conclusion, ContextName, JobResult, MatrixFilter, Plan, Results, RunState, StepAction, Surroundings,
+    Verdict, Workflow,
 };
 
 use super::prepare::Prepared;
@@ -87,13 +88,16 @@ pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<Stri
             if needs.is_empty() { String::new() } else { format!(", after {}", clean(&needs.join(", "))) };
         match plan.expand(&job.id.value, around) {
             Ok(expansion) => {
+                // an `if` that reads what came before is not known yet, whatever it says of nothing
+                let open = !needs.is_empty() && job.condition.mentions(ContextName::Needs);
                 for expanded in &expansion.jobs {
-                    let skipped = match expanded.verdict {
+                    let runs = match expanded.verdict {
+                        _ if open => ", if what it needs says so",
                         Verdict::Run => "",
                         Verdict::Skip => ", skipped: its `if` is false",
                     };
-                    lines.push(format!("  job {}{after}{skipped}", clean(&expanded.name)));
-                    if expanded.verdict == Verdict::Run {
+                    lines.push(format!("  job {}{after}{runs}", clean(&expanded.name)));
+                    if open || expanded.verdict == Verdict::Run {
                         lines.extend(steps(job));
                     }
                 }
@@ -125,4 +129,70 @@ fn steps(job: &workflow::Job) -> impl Iterator<Item = String> + '_ {
 
 fn clean(text: &str) -> String {
     sanitise::line(&text.replace(['\n', '\r', '\t'], " "), Colours::Drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use clap::Parser;
+    use doc::Source;
+    use workflow::Value;
+
+    use super::*;
+    use crate::{
+        cli::args::{Cli, Command},
+        exec::{
+            github::Facts,
+            prepare::{self, Common},
+        },
+    };
+
+    const TEXT: &str = "name: CI
+on: [push, workflow_dispatch]
+jobs:
+  build:
+    runs-on: debian
+    steps:
+      - uses: actions/checkout@v4
+      - {name: \"Make \\e[2J\", run: make}
+  test:
+    needs: build
+    runs-on: debian
+    strategy: {matrix: {python: ['3.11', '3.12']}}
+    steps: [{run: pytest}]
+  release:
+    needs: [build, test]
+    if: needs.build.outputs.version != ''
+    runs-on: debian
+    steps: [{uses: actions/checkout@v4, name: Fetch}]
+  never:
+    if: github.event_name == 'schedule'
+    runs-on: debian
+    steps: [{run: echo}]
+";
+
+    #[test]
+    fn what_there_is_and_what_would_run() {
+        let workflow = workflow::parse(&Source::new("ci.yml", TEXT)).into_result().unwrap().0;
+        let Command::Exec(args) = Cli::parse_from(["ampoule", "exec"]).command else { panic!("exec") };
+        let facts = Facts {
+            repository: "a/b".to_owned(),
+            server_url: "https://h".to_owned(),
+            sha: "0".repeat(40),
+            head: "refs/heads/main".to_owned(),
+            actor: "me".to_owned(),
+        };
+        let vars = Value::from_json(&serde_json::json!({}));
+        let common =
+            Common { args: &args, facts: &facts, vars: &vars, payload: None, filters: &[], token: "" };
+        let (prepared, warnings) = prepare::prepare(Arc::new(workflow), common).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let mut table = Table::default();
+        table.add(&prepared.plan);
+        let text =
+            format!("{}\n\n{}\n", table.lines().join("\n"), dry_run(&prepared, &[]).unwrap().join("\n"));
+        insta::assert_snapshot!(text);
+        assert!(prepare::parse(Path::new("/"), Path::new("/no/such.yml")).is_err());
+    }
 }
