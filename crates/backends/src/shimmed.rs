@@ -18,6 +18,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -40,6 +41,10 @@ use crate::of_jail;
 pub const AGENT_SOCKET: &str = "agent.sock";
 /// How much of the error output an [`Exit`] carries, in bytes.
 const ERRORS_SHOWN: usize = 2000;
+
+/// Time between the end of a link and the next one, in which the guest can see the end. A guest that was not
+/// scheduled in it takes the two for one and says no Hello: whoever opened the link then opens it again.
+const REOPENING: Duration = Duration::from_millis(20);
 
 /// A slot's directory, open: its path may be longer than a socket's address can be.
 #[derive(Debug)]
@@ -108,7 +113,8 @@ impl SlotDir {
 #[derive(Debug)]
 pub struct Shimmed {
     dir: SlotDir,
-    link: Weak<UnixStream>,
+    /// The last link that was opened.
+    link: Option<Weak<UnixStream>>,
     exit: watch::Receiver<Option<Exit>>,
     watcher: AbortHandle,
 }
@@ -124,7 +130,7 @@ impl Shimmed {
             let ended = ending(shim, &path, errors).await;
             sender.send_replace(Some(ended));
         });
-        Self { dir, link: Weak::new(), exit, watcher: watcher.abort_handle() }
+        Self { dir, link: None, exit, watcher: watcher.abort_handle() }
     }
 }
 
@@ -149,9 +155,12 @@ async fn ending(mut shim: Shim, dir: &Path, errors: &str) -> Exit {
 #[async_trait]
 impl Machine for Shimmed {
     async fn link(&mut self) -> Result<Link> {
-        if let Some(before) = self.link.upgrade() {
-            // Whoever holds it reads the end; QEMU then takes the next one.
-            let _ = rustix::net::shutdown(&*before, Shutdown::Both);
+        if let Some(before) = self.link.take() {
+            if let Some(before) = before.upgrade() {
+                // Whoever holds it reads the end; QEMU then takes the next one.
+                let _ = rustix::net::shutdown(&*before, Shutdown::Both);
+            }
+            tokio::time::sleep(REOPENING).await;
         }
         if self.exit.borrow().is_some() {
             return Err(Error::Ended {
@@ -160,7 +169,7 @@ impl Machine for Shimmed {
             });
         }
         let stream = Arc::new(self.dir.connect(AGENT_SOCKET).await?);
-        self.link = Arc::downgrade(&stream);
+        self.link = Some(Arc::downgrade(&stream));
         Ok(Box::new(AgentStream(stream)))
     }
 

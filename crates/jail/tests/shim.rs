@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     match args.next() {
         Some(arg) if arg == "vm-shim" => jail::shim::main(args),
         Some(arg) if arg == "owner" => owner(args),
+        Some(arg) if arg == "without-namespaces" => without_namespaces(),
         _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
     }
 }
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
 type Test = (&'static str, fn() -> Result<(), Failed>);
 
 fn trials() -> Vec<Trial> {
-    let tests: [Test; 16] = [
+    let tests: [Test; 17] = [
         ("the_exit_of_the_program_is_on_disk", exit_is_on_disk),
         ("a_signal_is_told_from_an_exit_code", signal_is_recorded),
         ("namespaces_are_its_own", namespaces),
@@ -61,6 +62,7 @@ fn trials() -> Vec<Trial> {
         ("an_interrupt_of_the_owners_terminal_does_not_reach_it", interrupt),
         ("what_cannot_be_started_is_told_and_leaves_nothing", failures),
         ("endless_output_is_capped", endless_output),
+        ("what_the_host_cannot_give_is_named_or_refused", a_poor_host),
     ];
     let root = getuid().is_root();
     let mut trials: Vec<Trial> = tests.into_iter().map(|(name, test)| Trial::test(name, test)).collect();
@@ -512,4 +514,54 @@ fn endless_output() -> Result<(), Failed> {
     assert!(text.ends_with("\n299999\n300000\n"), "{}", &text[text.len() - 50..]);
     assert!(fs::metadata(place.path().join("out"))?.len() <= 64 << 10);
     Ok(())
+}
+
+/// A host that gives a plain user no namespaces: made from a user namespace that allows no other one in it.
+fn a_poor_host() -> Result<(), Failed> {
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
+                  exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" without-namespaces";
+    // By descriptor: from in there neither this process nor the way to its file can be looked at.
+    let exe = rustix::io::fcntl_dupfd_cloexec(File::open("/proc/self/exe")?, 100)?;
+    rustix::io::fcntl_setfd(&exe, rustix::io::FdFlags::empty())?;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "sh", "-c", script])
+        .arg(format!("/proc/self/fd/{}", exe.as_raw_fd()));
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout == b"as expected\n", "{said}");
+    Ok(())
+}
+
+fn without_namespaces() -> ExitCode {
+    let all = [
+        Part::UserNamespace,
+        Part::PidNamespace,
+        Part::MountNamespace,
+        Part::Proc,
+        Part::Root,
+        Part::NetworkNamespace,
+        Part::IpcNamespace,
+        Part::UtsNamespace,
+    ];
+    block_on(async {
+        let place = Place::new();
+        let mut strict = spec(place.path(), "sleep 1000");
+        strict.level = Level::Strict;
+        let error = launch(strict).await.unwrap_err().to_string();
+        assert!(error.contains("process id namespace"), "{error}");
+        assert!(!is_running(place.path()).unwrap());
+
+        // The tree goes with its owner all the same.
+        let mut spec = spec(place.path(), &long_running(place.path()));
+        spec.view = Some(View::default());
+        let mut shim = launch(spec).await.unwrap();
+        let missing: BTreeSet<Part> = shim.missing().iter().copied().collect();
+        assert_eq!(missing, BTreeSet::from(all));
+        until("three processes", || processes_of(place.path()).len() == 3);
+        assert_eq!(shim.end().await.unwrap().ending, Ending::Asked);
+        assert_all_gone(place.path());
+    });
+    println!("as expected");
+    ExitCode::SUCCESS
 }

@@ -89,8 +89,8 @@ pub trait Backend: Send + Sync {
 /// One running VM, held by exactly one owner. Every method may be called again after an error.
 #[async_trait]
 pub trait Machine: Send {
-    /// Opens the one stream to the agent. Opening it again closes the one before; the agent answers every
-    /// opening with a Hello.
+    /// Opens the one stream to the agent. Opening it again closes the one before; the agent answers an
+    /// opening with a Hello. Where none comes it is opened again: a busy guest can miss one.
     async fn link(&mut self) -> Result<Link>;
 
     /// `None` while it runs.

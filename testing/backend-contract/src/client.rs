@@ -1,8 +1,11 @@
 //! A host's end of the wire, no more than the suite needs.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 use vm::{Link, Machine};
 use wire::{
     Direction, Event, ExecId, Host, Mux, StreamId,
@@ -21,6 +24,9 @@ pub(crate) struct Client {
     next: u64,
 }
 
+/// How long a Hello is waited for before the link is opened again.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// What a command printed on one stream, and how it ended.
 pub(crate) struct Ran {
     pub(crate) output: Vec<u8>,
@@ -34,17 +40,23 @@ impl Client {
         client
     }
 
-    /// The same, with what the agent said first.
+    /// The same, with what the agent said first. As the contract has it: who hears no Hello opens again.
     pub(crate) async fn greet(machine: &mut dyn Machine, epoch: u32) -> (Self, Hello) {
-        let link = machine.link().await.expect("a link");
-        let mut client = Self { mux: Mux::host(), link, next: 0 };
-        client.mux.attach();
-        let hello = match client.event().await {
-            Some(Event::Hello(hello)) => hello,
-            other => panic!("{other:?} before Hello; {:?}", machine.exited().borrow()),
-        };
-        client.mux.start(epoch).expect("a start");
-        (client, hello)
+        loop {
+            let link = machine.link().await.expect("a link");
+            let mut client = Self { mux: Mux::host(), link, next: 0 };
+            client.mux.attach();
+            match timeout(SILENCE, client.event()).await {
+                Ok(Some(Event::Hello(hello))) => {
+                    client.mux.start(epoch).expect("a start");
+                    return (client, hello);
+                }
+                Ok(Some(other)) => panic!("{other:?} before Hello"),
+                Ok(None) | Err(_) => {}
+            }
+            let exit = machine.exited().borrow().clone();
+            assert!(exit.is_none(), "the machine ended before Hello: {exit:?}");
+        }
     }
 
     /// The next event; `None` at the end of the link.
