@@ -176,3 +176,27 @@ async fn flooded(
     log.rows(step, rows).await;
     Fault::step(format!("{flood}; the rest of this step's output is not shown"))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Canceller, How};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_limit_counts_and_the_end_of_all_counts_most() {
+        let now = Instant::now();
+        let later = |seconds| Some(now + Duration::from_secs(seconds));
+        let (canceller, cancel) = Canceller::new();
+        let limits = Limits { cancel: Some(&cancel), job: later(2), step: later(1), ending: None };
+        assert_eq!(limits.reached().await, Stop::StepTime);
+        let limits = Limits { cancel: Some(&cancel), job: later(2), step: later(3), ending: None };
+        assert_eq!(limits.reached().await, Stop::JobTime);
+        canceller.cancel(Reason::FailFast, How::Graceful { deadline: now });
+        assert_eq!(limits.reached().await, Stop::Cancelled(Reason::FailFast));
+        let limits = Limits { step: later(3), ending: later(3), ..Limits::default() };
+        assert_eq!(limits.reached().await, Stop::EndingTime);
+        let unlimited = Limits::default();
+        assert!(tokio::time::timeout(Duration::from_secs(1000), unlimited.reached()).await.is_err());
+    }
+}

@@ -58,9 +58,11 @@ async fn graceful() {
     assert_eq!(said.rows(Some(0)), ["ready", "interrupted", "##[error]cancelled"]);
     assert_eq!(said.rows(Some(2)), ["clean up cancelled"]);
     assert_eq!(said.rows(Some(3)), ["cancelled"]);
-    use Outcome::{Cancelled, Skipped, Success};
     let outcomes: Vec<_> = said.ends().into_iter().map(|(outcome, _)| outcome).collect();
-    assert_eq!(outcomes, [Cancelled, Skipped, Success, Success, Skipped]);
+    assert_eq!(
+        outcomes,
+        [Outcome::Cancelled, Outcome::Skipped, Outcome::Success, Outcome::Success, Outcome::Skipped]
+    );
     assert_eq!(said.outcome.unwrap().stopped, Some(Stopped::Cancelled(Reason::User)));
 }
 
@@ -159,6 +161,6 @@ async fn dropped() {
         _ = running => panic!("it cannot have ended"),
         _ = seen.recv() => {}
     }
-    // What is left of it is found by the test of the engine; here it is enough that another job runs.
+    // What is left of it would be found at the end of this binary; here it is enough that another job runs.
     assert_eq!(run(steps("- run: echo fine")).await.result(), Outcome::Success);
 }

@@ -36,7 +36,7 @@ where
 pub(crate) struct World {
     runtime: Runtime,
     pub(crate) engine: Engine,
-    pub(crate) state: PathBuf,
+    state: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -58,6 +58,14 @@ pub(crate) fn world() -> &'static World {
         let (engine, _) = runtime.block_on(Engine::open(config)).unwrap();
         World { runtime, engine, state, _dir: dir }
     })
+}
+
+/// Ends the engine; the slots that are left after that.
+pub(crate) fn close() -> Vec<PathBuf> {
+    let world = world();
+    world.runtime.block_on(world.engine.close());
+    let slots = std::fs::read_dir(world.state.join("slots")).unwrap();
+    slots.map(|slot| slot.unwrap().path()).collect()
 }
 
 /// A tree of two files.
@@ -220,22 +228,39 @@ pub(crate) async fn run(spec: JobSpec) -> Said {
     run_with(spec, context(), Canceller::new().1, |_| {}).await
 }
 
-/// Runs a job and shows each event as it comes.
-pub(crate) async fn run_with(
-    spec: JobSpec,
-    context: JobContext,
-    cancel: Cancel,
-    mut see: impl FnMut(&Event),
-) -> Said {
-    let image = JobImage {
+/// What boots: nothing, for the fake needs nothing.
+pub(crate) fn image() -> JobImage {
+    JobImage {
         description: "none".to_owned(),
         os: "test".to_owned(),
         kernel: PathBuf::new(),
         initramfs: PathBuf::new(),
         root: Root::Hosted,
-    };
+    }
+}
+
+/// Runs a job and shows each event as it comes.
+pub(crate) async fn run_with(
+    spec: JobSpec,
+    context: JobContext,
+    cancel: Cancel,
+    see: impl FnMut(&Event),
+) -> Said {
+    let said = run_on(&image(), spec, context, cancel, see).await;
+    said.check();
+    said
+}
+
+/// Runs a job with an image; checks nothing.
+pub(crate) async fn run_on(
+    image: &JobImage,
+    spec: JobSpec,
+    context: JobContext,
+    cancel: Cancel,
+    mut see: impl FnMut(&Event),
+) -> Said {
     let size = Size { cpus: NonZeroU8::MIN, memory: vm::Mebibytes(64), scratch_bytes: 0 };
-    let machine = Machinery { engine: &world().engine, image: &image, size, missing: &[] };
+    let machine = Machinery { engine: &world().engine, image, size, missing: &[] };
     let (sender, mut receiver) = mpsc::channel(16);
     let mut events = Vec::new();
     let read = async {
@@ -245,7 +270,5 @@ pub(crate) async fn run_with(
         }
     };
     let (outcome, ()) = tokio::join!(job::run(spec, context, machine, sender, cancel), read);
-    let said = Said { events, outcome };
-    said.check();
-    said
+    Said { events, outcome }
 }

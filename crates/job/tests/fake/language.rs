@@ -1,14 +1,17 @@
 //! Steps, files, contexts, results.
 
-use job::{Outcome, Workspace};
+use job::{Canceller, Error, JobImage, Outcome, Workspace};
 use libtest_mimic::Trial;
+use sandbox::Root;
 
-use crate::harness::{context, run, run_with, spec, steps, trial};
+use crate::harness::{context, image, run, run_on, run_with, spec, steps, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("hello", hello),
         trial("a_skipped_job_has_only_its_end", skipped_job),
+        trial("a_vm_that_cannot_be_made_is_told", no_vm),
+        trial("secrets_that_cannot_be_masked_end_the_job", unmaskable),
         trial("files_of_a_step_reach_the_next", files),
         trial("a_file_that_cannot_be_read_fails_the_step", bad_file),
         trial("the_inner_environment_wins", environment),
@@ -38,21 +41,28 @@ async fn hello() {
 
 async fn skipped_job() {
     let text = "on: push\njobs:\n  it:\n    runs-on: any\n    if: false\n    steps: [{run: exit 1}]\n";
-    let (sender, mut events) = tokio::sync::mpsc::channel(4);
-    let image = job::JobImage {
-        description: String::new(),
-        os: String::new(),
-        kernel: "/none".into(),
-        initramfs: "/none".into(),
-        root: sandbox::Root::Hosted,
-    };
-    let size = job::Size { cpus: std::num::NonZeroU8::MIN, memory: vm::Mebibytes(1), scratch_bytes: 0 };
-    let machine =
-        job::Machinery { engine: &crate::harness::world().engine, image: &image, size, missing: &[] };
-    let outcome = job::run(spec(text), context(), machine, sender, job::Canceller::new().1).await.unwrap();
-    assert_eq!(outcome.result, Outcome::Skipped);
-    assert!(matches!(events.recv().await.unwrap().kind, job::EventKind::JobEnd { .. }));
-    assert!(events.recv().await.is_none());
+    let nothing = JobImage { root: Root::Image("/none".into()), ..image() };
+    let said = run_on(&nothing, spec(text), context(), Canceller::new().1, |_| {}).await;
+    assert_eq!(said.result(), Outcome::Skipped, "no VM is made for it");
+    assert_eq!(said.events.len(), 1, "{}", said.all());
+}
+
+async fn no_vm() {
+    let nothing = JobImage { root: Root::Image("/none".into()), ..image() };
+    let said = run_on(&nothing, steps("- run: echo never"), context(), Canceller::new().1, |_| {}).await;
+    assert!(matches!(said.outcome, Err(Error::Lease(_))), "{:?}", said.outcome);
+    let rows = said.rows(None).join("\n");
+    assert!(rows.contains("##[error]no VM could be made for the job: ") && rows.contains("/none"), "{rows}");
+    assert_eq!(said.ends(), [(Outcome::Skipped, Outcome::Skipped)]);
+}
+
+async fn unmaskable() {
+    let mut context = context();
+    let many: Vec<String> = (0..10_000).map(|number| format!("value-{number}")).collect();
+    context.masks = vec![many.join("\n").into()];
+    let said = run_on(&image(), steps("- run: echo never"), context, Canceller::new().1, |_| {}).await;
+    assert!(matches!(said.outcome, Err(Error::Secrets(_))), "{:?}", said.outcome);
+    assert_eq!(said.events.len(), 2, "{}", said.all());
 }
 
 async fn files() {
@@ -282,7 +292,7 @@ async fn empty_workspace() {
     let mut context = context();
     context.workspace = Workspace::Empty;
     let spec = steps("- run: ls | wc -l\n- uses: actions/checkout@v4\n- run: cat README");
-    let said = run_with(spec, context, job::Canceller::new().1, |_| {}).await;
+    let said = run_with(spec, context, Canceller::new().1, |_| {}).await;
     assert_eq!(said.result(), Outcome::Success, "{}", said.all());
     assert_eq!(said.rows(Some(0)), ["0"]);
     assert_eq!(said.rows(Some(2)), ["read me"]);

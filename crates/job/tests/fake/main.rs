@@ -4,6 +4,8 @@
 //! Owner: one engine for all tests of this binary; each test leases its own. The binary is shim and agent
 //! itself, so it has its own `main`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cancel;
 mod harness;
 mod language;
@@ -20,5 +22,8 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let trials: Vec<Trial> =
         [language::trials(), output::trials(), cancel::trials()].into_iter().flatten().collect();
-    libtest_mimic::run(&args, trials).exit_code()
+    let conclusion = libtest_mimic::run(&args, trials);
+    let left = harness::close();
+    assert!(left.is_empty(), "left by the tests: {left:?}");
+    conclusion.exit_code()
 }
