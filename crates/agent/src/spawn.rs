@@ -105,7 +105,7 @@ pub(crate) fn spawn(request: Spawn<'_>) -> Result<Pid, Failure> {
             rustix::io::write(cgroup.as_fd(), b"0").map_err(Stage::Group.mark())?;
         }
         rustix::process::setsid().map_err(Stage::Group.mark())?;
-        crate::system::unblock_signals()?;
+        crate::system::reset_signals()?;
         if let Some((uid, gid, groups)) = &identity {
             thread::set_thread_groups(groups).map_err(Stage::User.mark())?;
             thread::set_thread_res_gid(*gid, *gid, *gid).map_err(Stage::User.mark())?;

@@ -19,7 +19,7 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 /// Blocks the signals in this thread, and those that it starts later, and reports them on a descriptor.
-/// Children inherit the mask, also over exec: [`unblock_signals`] is for them.
+/// Children inherit the mask, also over exec: [`reset_signals`] is for them.
 pub(crate) fn signals(wanted: &[Signal]) -> io::Result<OwnedFd> {
     // SAFETY: a zeroed sigset_t is a valid value to be initialised.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -43,8 +43,15 @@ pub(crate) fn signals(wanted: &[Signal]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Lets all signals through again: for a child between fork and exec. Makes system calls only.
-pub(crate) fn unblock_signals() -> io::Result<()> {
+/// Gives all signals their default effect and lets them through again: for a child between fork and exec.
+/// Whoever started a hosted agent may have ignored some, and a shell cannot trap those. Makes system calls
+/// only.
+pub(crate) fn reset_signals() -> io::Result<()> {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default effect refers to no memory of ours. KILL, STOP and the two of the C library
+        // cannot be set and need not be.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     // SAFETY: a zeroed sigset_t is a valid value to be initialised.
     let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `none` is a sigset_t of ours.

@@ -299,12 +299,13 @@ impl Scheduler<'_> {
             How::Now => self.out.give_up(),
             // a terminal that is stopped must not hold the end back for ever
             How::Graceful { deadline } => {
-                let out = self.out.clone();
+                let surrender = self.out.surrender();
                 let expired = async move {
                     tokio::time::sleep_until(deadline).await;
-                    out.give_up();
+                    surrender.cancel();
                 };
-                // ends with the runtime; it holds nothing but the way to give up
+                // ends with the runtime; it holds nothing but the way to give up, or the output's end would
+                // wait for it
                 drop(tokio::spawn(expired));
             }
         }

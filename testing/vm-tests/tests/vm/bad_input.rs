@@ -67,10 +67,14 @@ jobs:
     container: alpine
     steps:
       - uses: actions/setup-go@v5
-      - runn: 'true'
 ",
         &[],
-        &["test.yml:5:", "test.yml:7:", "test.yml:8:", "container", "actions/setup-go", "`run`"],
+        &["test.yml:5:", "test.yml:7:", "container", "actions/setup-go"],
+    );
+    refused(
+        "on: push\njobs:\n  a:\n    runs-on: debian\n    steps:\n      - runn: 'true'\n",
+        &[],
+        &["test.yml:6:9", "unknown key", "`run`"],
     );
     refused(
         "on: push\njobs:\n  a:\n    runs-on: windows-latest\n    steps: [{run: 'true'}]\n",
@@ -87,14 +91,14 @@ fn unknown_job() {
 fn full_state_directory() {
     let place = Place::new(On::Fake);
     let dir = project(&script("head -c 3000000 /dev/zero > big"));
-    let exec = place.command(&["exec", "--json", "-C"]);
+    let exec = place.command(&["exec", "--json"]);
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
     }
     command.args(["--mount", "sh", "-c"]);
     command.arg("mount -t tmpfs -o size=256k full \"$AMPOULE_STATE_DIR\" && exec \"$@\"").arg("sh");
-    command.arg(exec.get_program()).args(exec.get_args()).arg(dir.path());
+    command.arg(exec.get_program()).args(exec.get_args()).arg("-C").arg(dir.path());
     command.env("AMPOULE_STATE_DIR", place.path());
     let out = command.output().expect("unshare runs");
     let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));

@@ -54,14 +54,16 @@ async fn qemu() -> Subject {
 fn spec(dir: &Path) -> BootSpec {
     let state = ampoule::state_dir::resolve(None).expect("the machine's state directory");
     let store = Store::open(ampoule::image_cmd::store_dir(&state)).expect("a store");
-    let image = image::find("standard", &store).expect("a readable image").expect("an image: run `ampoule setup`");
+    let image =
+        image::find("standard", &store).expect("a readable image").expect("an image: run `ampoule setup`");
     let agent = ampoule::agent_binary::find().expect("the agent");
     let initramfs = image::initramfs(&image, &agent, &store).expect("an initramfs");
     let scratch = dir.join(format!("{}.img", SlotId::new()));
     std::fs::File::create(&scratch).and_then(|file| file.set_len(SCRATCH_BYTES)).expect("a scratch disk");
     // A plain user's PATH has no /sbin.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let made = Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&scratch).env("PATH", path).status();
+    let made =
+        Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&scratch).env("PATH", path).status();
     assert!(made.expect("mke2fs runs").success(), "no file system was made");
     BootSpec {
         kernel: image.kernel,
