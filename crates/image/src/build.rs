@@ -18,7 +18,7 @@ use crate::{
     cpio::Archive,
     enclosure::{self, ENCLOSURE, Job, Room},
     error::Doing as _,
-    host::{missing, room_in_memory},
+    host::{missing, room_in_memory, search_path},
     log::Log,
     node,
 };
@@ -77,11 +77,13 @@ pub async fn build(
     if std::env::consts::ARCH != "x86_64" {
         return Err(Error::Architecture(std::env::consts::ARCH));
     }
-    let began = Timestamp::now();
+    let now_there = || find(&recipe.name, store).ok().flatten();
+    let before = now_there().map(|image| image.created);
     let _lock = lock(recipe, store, progress, cancel).await?;
-    if let Some(image) = find(&recipe.name, store).ok().flatten()
+    // Another process may have built it while this one waited.
+    if let Some(image) = now_there()
         && image.is_of(recipe)
-        && image.created >= began
+        && Some(image.created) != before
     {
         return Ok(image);
     }
@@ -207,8 +209,8 @@ async fn bootstrap(
         work,
         room,
         mmdebstrap: arguments(recipe),
+        path: search_path(),
         env: vec![
-            ("PATH", crate::host::search_path()),
             ("LC_ALL", "C.UTF-8".to_owned()),
             ("SOURCE_DATE_EPOCH", epoch.to_string()),
             ("AMPOULE_KERNEL", recipe.kernel.clone()),

@@ -59,6 +59,8 @@ pub(crate) struct Job<'a> {
     pub(crate) work: &'a Path,
     pub(crate) room: Room,
     pub(crate) mmdebstrap: Vec<OsString>,
+    /// Where the programs are.
+    pub(crate) path: String,
     pub(crate) env: Vec<(&'static str, String)>,
     /// The file that is made.
     pub(crate) root: &'a Path,
@@ -121,6 +123,7 @@ pub(crate) async fn run(job: Job<'_>, log: &mut Log<'_>, cancel: &CancellationTo
         .arg(job.room.argument())
         .args(&job.mmdebstrap)
         .envs(job.env.iter().map(|(name, value)| (*name, value)))
+        .env("PATH", &job.path)
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(tar)
@@ -156,7 +159,7 @@ fn pack(job: &Job<'_>, tree: io::PipeReader) -> Result<Child> {
         // The archive has no entry for the root itself; without these it would be open to everybody.
         .args(["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"])
         .envs(job.env.iter().map(|(name, value)| (*name, value)))
-        .env("PATH", search_path())
+        .env("PATH", &job.path)
         .stdin(tree)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -258,29 +261,4 @@ async fn end(build: &mut Child, pack: &mut Child) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_apt_get_a_hint() {
-        let of = |text| hint(text).unwrap_or_default();
-        assert!(of("W: GPG error: … NO_PUBKEY 6ED0E7B82643E131").contains("debian-archive-keyring"));
-        assert!(of("E: Unable to locate package nope").contains("does not have"));
-        assert!(of("Temporary failure resolving 'mirror'").contains("mirror"));
-        assert_eq!(hint("E: something else"), None);
-    }
-
-    #[test]
-    fn a_full_disk_is_told_apart() {
-        use std::os::unix::process::ExitStatusExt as _;
-        let mut log = Log::new(&crate::Silent);
-        log.line(b"dpkg: error: No space left on device");
-        let failed = ExitStatus::from_raw(256);
-        let fine = ExitStatus::from_raw(0);
-        let work = Path::new("/w");
-        let outcome = |built, said: &[u8]| outcome(Room::Disk, built, fine, said, &log, work);
-        assert!(matches!(outcome(failed, b""), Err(Error::Full { .. })));
-        assert!(matches!(outcome(fine, b""), Ok(())));
-        assert!(matches!(outcome(fine, b"Write failed: No space left on device"), Err(Error::Full { .. })));
-    }
-}
+mod tests;

@@ -24,7 +24,6 @@ const EVERYONE: &[Requirement] = &[
     Requirement { needs: "mount", package: "mount", why: "encloses the build" },
     Requirement { needs: "python3", package: "python3", why: "runs pip" },
     Requirement { needs: PIP, package: "python3-pip", why: "fetches node by its checksum" },
-    Requirement { needs: "mke2fs", package: "e2fsprogs", why: "makes scratch disks" },
     Requirement {
         needs: "/usr/share/keyrings/debian-archive-keyring.gpg",
         package: "debian-archive-keyring",
@@ -57,6 +56,7 @@ fn is_there(needs: &str) -> bool {
     if needs == PIP {
         return std::process::Command::new("python3")
             .args(["-m", "pip", "--version"])
+            .env("PATH", search_path())
             .output()
             .is_ok_and(|output| output.status.success());
     }

@@ -33,7 +33,7 @@ mod progress;
 mod recipe;
 
 pub use build::{build, sweep};
-pub use catalog::{Image, MAX_AGE, Package, find, inspect, ls, rm};
+pub use catalog::{AgeWarning, Image, MAX_AGE, Package, find, inspect, ls, rm};
 pub use error::{Error, Result};
 pub use host::{Requirement, missing, requirements};
 pub use initramfs::initramfs;

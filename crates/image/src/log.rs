@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::{Phase, Progress};
 
 /// Lines kept for an error.
-const KEPT: usize = 25;
+const KEPT: usize = 20;
 /// Bytes of a line that are looked at and kept.
 const WIDTH: usize = 400;
 
@@ -98,7 +98,9 @@ fn is_list(line: &str) -> bool {
 }
 
 fn is_chatter(line: &str) -> bool {
-    const STARTS: [&str; 9] = [
+    // dpkg installs the essential packages before their dependencies and says so each time.
+    const PARTS: [&str; 2] = [" pre-depends on ", "but has never been configured"];
+    const STARTS: [&str; 14] = [
         "Get:",
         "Selecting previously",
         "Preparing to unpack",
@@ -107,9 +109,14 @@ fn is_chatter(line: &str) -> bool {
         "Reading ",
         "Building dep",
         "I: removing tempdir",
-        "update-alternatives: using",
+        "update-alternatives:",
+        "dpkg: warning: ignoring pre-dep",
+        "dpkg: regarding ",
+        "Processing triggers ",
+        "Adding 'diversion",
+        "Chrooting into ",
     ];
-    STARTS.iter().any(|start| line.starts_with(start))
+    STARTS.iter().any(|start| line.starts_with(start)) || PARTS.iter().any(|part| line.contains(part))
 }
 
 #[cfg(test)]
