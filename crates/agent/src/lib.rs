@@ -23,6 +23,7 @@ pub mod init;
 mod link;
 mod poller;
 mod prepare;
+mod processors;
 mod requests;
 mod spawn;
 mod system;

@@ -37,7 +37,7 @@ use crate::{
     agent::Ground,
     failure::{failure, io_failure},
     hosted::Hosted,
-    system, users,
+    processors, system, users,
 };
 
 /// How long a disk may take to appear.
@@ -116,7 +116,9 @@ fn machine(wanted: &Prepare, root: &str, root_fs: RootFs, scratch: &str) -> Resu
     inner_mounts()?;
     names(wanted)?;
     directories(&scratch, &wanted.directories)?;
-    system::loopback_up().map_err(|error| io_failure("the loopback interface", error))
+    system::loopback_up().map_err(|error| io_failure("the loopback interface", error))?;
+    processors::bring_up();
+    Ok(())
 }
 
 fn set_clock(now_ns: u64) -> Result<(), Failure> {

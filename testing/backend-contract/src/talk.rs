@@ -1,5 +1,6 @@
 //! What the link of a machine does.
 
+use vm::Boundary;
 use wire::message::Body;
 
 use crate::{
@@ -41,6 +42,10 @@ async fn command(stage: Stage) {
         (1..=100_000).map(|number| format!("{number}\n")).chain(["end\n".to_owned()]).collect();
     assert!(ran.output == expected.as_bytes(), "{} bytes of {}", ran.output.len(), expected.len());
     assert_eq!((ran.exited.code, ran.exited.signal), (Some(7), None));
+    if stage.subject.backend.capabilities().boundary != Boundary::None {
+        let ran = client.run(&stage.subject, "nproc").await;
+        assert_eq!(String::from_utf8_lossy(&ran.output).trim(), stage.spec().cpus.to_string());
+    }
     let ran = client.run(&stage.subject, "kill -KILL $$").await;
     assert_eq!((ran.exited.code, ran.exited.signal), (None, Some(9)));
     drop(machine);
