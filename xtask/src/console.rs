@@ -34,7 +34,7 @@ struct Shown {
 pub(crate) fn task() -> Result<()> {
     let ampoule = up::build()?;
     let tally = all(&ampoule)?;
-    println!("{} commands of the documents: ok", tally.passed);
+    println!("{} commands of the documents ok, {} not", tally.passed, tally.failed);
     if tally.failed > 0 { bail!("{} commands print something else", tally.failed) } else { Ok(()) }
 }
 

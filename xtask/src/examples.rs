@@ -38,7 +38,7 @@ const EXAMPLES: &[Expected] = &[
 pub(crate) fn task() -> Result<()> {
     let ampoule = up::build()?;
     let tally = all(&ampoule)?;
-    println!("{} examples: ok", tally.passed);
+    println!("{} examples ok, {} not", tally.passed, tally.failed);
     if tally.failed > 0 { bail!("{} examples do not do what they should", tally.failed) } else { Ok(()) }
 }
 
