@@ -194,6 +194,8 @@ enum Step {
     Send(u64),
     Consume(usize),
     Message,
+    /// One half of a stream ends.
+    Finish(u8),
     /// The link breaks after that many more bytes in each direction.
     Cut(usize, usize),
 }
@@ -205,6 +207,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..200_000_u64).prop_map(Step::Send),
         3 => (0..300_000_usize).prop_map(Step::Consume),
         1 => Just(Step::Message),
+        1 => (0..4_u8).prop_map(Step::Finish),
         1 => (some.clone(), some).prop_map(|(a, b)| Step::Cut(a, b)),
     ]
 }
@@ -241,6 +244,10 @@ proptest! {
                         pair.guest.mux.send_message(&ToHost::Note(Note { text })).unwrap();
                     }
                 }
+                Step::Finish(0) => pair.host.mux.finish(IN),
+                Step::Finish(1) => pair.host.mux.finish(BOTH),
+                Step::Finish(2) => pair.guest.mux.finish(OUT),
+                Step::Finish(_) => pair.guest.mux.finish(BOTH),
                 Step::Cut(to_host, to_guest) => {
                     pair.step(to_host, to_guest);
                     pair.connect();
@@ -401,6 +408,50 @@ fn a_request_that_was_lost_comes_again_and_its_streams_wait_for_it() {
     pair.settle();
     assert_eq!(pair.guest.received[&IN], 1000);
     assert!(pair.host.resets.is_empty() && pair.guest.resets.is_empty());
+}
+
+#[test]
+fn an_end_that_has_come_does_not_come_again() {
+    let mut pair = Pair::new();
+    pair.settle();
+    pair.open();
+    pair.settle();
+    pair.guest.send(OUT, 1000);
+    pair.guest.mux.finish(OUT);
+    // It is there, but not consumed, when the link breaks.
+    pair.step(usize::MAX, usize::MAX);
+    assert_eq!(pair.host.fins.get(&OUT), Some(&1));
+    pair.connect();
+    for _ in 0..4 {
+        pair.step(usize::MAX, usize::MAX);
+    }
+    pair.settle();
+    assert_eq!(pair.host.fins.get(&OUT), Some(&1));
+    assert!(!pair.host.mux.is_open(OUT) && !pair.guest.mux.is_open(OUT));
+}
+
+/// A host may have got the front of a frame's bytes only, though this one never says so.
+#[test]
+fn sending_goes_on_in_the_middle_of_a_piece() {
+    let mut pair = Pair::new();
+    pair.settle();
+    pair.open();
+    pair.settle();
+    pair.guest.send(OUT, 1000);
+    pair.pump();
+    pair.guest.mux.attach();
+    let mut bytes = Vec::new();
+    while pair.guest.mux.transmit(&mut bytes) {}
+    let control = pair.host.mux.epoch();
+    let start = format!(
+        r#"{{"version":1,"epoch":{control},"resume":[{{"id":0,"received":0}},{{"id":3,"received":300}}]}}"#
+    );
+    pair.guest.mux.receive(&frame(1, 0, control, start.as_bytes())).unwrap();
+    bytes.clear();
+    while pair.guest.mux.transmit(&mut bytes) {}
+    let rest: Vec<u8> = (300..1000).map(|offset| pattern(OUT, offset)).collect();
+    let wanted = frame(2, 3, control, &data(300, &rest));
+    assert!(bytes.windows(wanted.len()).any(|window| window == wanted));
 }
 
 #[test]
