@@ -63,8 +63,7 @@ pub(crate) fn targets() -> Result<Vec<String>> {
 pub(crate) fn fuzz(names: &[String], seconds: u32) -> Result<()> {
     let target_dir = target_dir()?.join("fuzz");
     // with a named target the flags stay away from build scripts and macros
-    let mut build =
-        cargo(&["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bins"]);
+    let mut build = cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--bins"]);
     run(build
         .args(["--target", HOST_TARGET])
         .env("RUSTFLAGS", RUSTFLAGS)
