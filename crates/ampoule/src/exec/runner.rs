@@ -23,6 +23,7 @@ use super::{
     schedule::{self, Ended, Finished, Work},
     show,
     values::Values,
+    warn,
     working_tree::LocalTree,
 };
 use crate::{
@@ -122,6 +123,7 @@ async fn supervised(
         worst
     };
     tokio::pin!(work);
+    let mut seen = signals.wish();
     let mut told = false;
     loop {
         tokio::select! {
@@ -130,6 +132,14 @@ async fn supervised(
                 told = true;
                 signals.raise(Signal::OutputGone);
             }
+            Ok(()) = seen.changed() => match *seen.borrow_and_update() {
+                Wish::Run => {}
+                Wish::End(signal) => warn(look, &format!(
+                    "{}: the running steps are stopped, and `always()` steps get 5 minutes; once more ends all at once",
+                    signal.reason()
+                )),
+                Wish::EndNow(signal) => warn(look, &format!("{} again: the VMs are destroyed", signal.reason())),
+            },
         }
     }
 }

@@ -71,6 +71,7 @@ impl Bench {
                 async move { ended.await.unwrap() }
             };
             let finished = drive(work, writer.out(), listener, start).await;
+            // it ends although the grace of a cancelled run is not over
             writer.finish().await.unwrap();
             finished
         });
