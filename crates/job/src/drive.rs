@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Invariants: the output is taken to its end in every case, so that nothing is lost that was printed; that
-//! a command was stopped counts more than how it then exited.
+//! a command was stopped counts more than how it then exited. What a stopped one leaves running is killed;
+//! what one leaves that ended by itself is meant for later steps.
 
 use std::{
     sync::{
@@ -157,11 +158,16 @@ pub(crate) async fn drive(
             sleep(PATIENCE_KILL).await;
         }
     };
-    tokio::select! {
+    let exited = tokio::select! {
         biased;
-        exited = printed => Ok(Ended { exited: exited?, stop: stop.get().copied() }),
-        () = stopped => Err(Fault::Job(Error::Unkillable)),
+        exited = printed => exited?,
+        () = stopped => return Err(Fault::Job(Error::Unkillable)),
+    };
+    let stop = stop.get().copied();
+    if stop.is_some() {
+        control.kill().await?;
     }
+    Ok(Ended { exited, stop })
 }
 
 /// Says what was printed before, kills the command and drops the rest, which nobody could mask.

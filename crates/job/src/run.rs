@@ -18,7 +18,8 @@ use vm::OwnerLoss;
 use workflow::{ExpandedJob, Object, StepAction, Value, Verdict, mask::Masker};
 
 use crate::{
-    Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Stopped, Workspace,
+    Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Reason, Stopped,
+    Workspace,
     checkout::TreeState,
     drive::{Limits, Stop},
     environ::{Environ, Facts, Vars},
@@ -400,9 +401,10 @@ async fn close(steps: &mut Steps<'_>, failed: bool) {
     }
     steps.next = steps.steps.len();
     let why = match steps.stopped {
-        Some(Stopped::Cancelled(reason)) => format!(": {}", reason.text()),
-        Some(Stopped::TimedOut) => ": its time is over".to_owned(),
-        None => String::new(),
+        Some(Stopped::Cancelled(Reason::User)) | None => "",
+        Some(Stopped::Cancelled(Reason::Shutdown)) => ", because the runner is asked to end",
+        Some(Stopped::Cancelled(Reason::FailFast)) => ", because another job of the matrix failed",
+        Some(Stopped::TimedOut) => ", because its time is over",
     };
     let result = if failed { Outcome::Failure } else { steps.scope.progress().outcome() };
     steps.log.say(None, &format!("the job ended: {}{why}", scope::name(result))).await;

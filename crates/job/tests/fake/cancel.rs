@@ -12,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_cancel_interrupts_the_step_and_lets_always_steps_run", graceful),
         trial("a_step_that_ignores_signals_is_killed", stubborn),
+        trial("what_a_stopped_step_left_is_killed", leftovers),
         trial("now_ends_at_once", now),
         trial("a_deadline_ends_always_steps", deadline),
         trial("a_cancel_before_the_vm_is_ready_runs_nothing", early),
@@ -73,6 +74,12 @@ async fn stubborn() {
     let mut rows = said.rows(Some(0));
     rows.retain(|row| *row != "Terminated"); // bash's own word about its `sleep`
     assert_eq!(rows, ["ready", "got INT", "got TERM", "##[error]cancelled"]);
+}
+
+async fn leftovers() {
+    let text = "- run: |\n    sleep 1000 &\n    echo $! > pid\n    trap 'exit 0' INT\n    echo ready\n    while true; do sleep 0.05; done\n- if: always()\n  run: if kill -0 \"$(cat pid)\"; then echo alive; else echo gone; fi";
+    let said = cancelled_at(text, "ready", far()).await;
+    assert_eq!(said.rows(Some(1)).last(), Some(&"gone"), "{}", said.all());
 }
 
 async fn now() {
