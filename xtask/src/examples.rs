@@ -31,6 +31,7 @@ const EXAMPLES: &[Expected] = &[
     },
     Expected { dir: "node-script", exit: 0, says: &["longest line: 6 words", "six words: ok"] },
     Expected { dir: "pipeline", exit: 0, says: &["ships version 1.4.0 of 2 files"] },
+    Expected { dir: "faulty", exit: 2, says: &["did you mean `github`?"] },
     Expected { dir: "failing", exit: 1, says: &["this step fails", "this step runs all the same"] },
 ];
 
@@ -72,14 +73,15 @@ fn one(ampoule: &Ampoule, example: &Expected) -> Result<()> {
     println!("$ {}", shown(&command));
     let output = command.stdin(Stdio::null()).output().context("starting ampoule")?;
     let log = String::from_utf8_lossy(&output.stdout);
-    let lacking: Vec<&str> = example.says.iter().copied().filter(|text| !log.contains(text)).collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let said = |text: &str| log.contains(text) || errors.contains(text);
+    let lacking: Vec<&str> = example.says.iter().copied().filter(|text| !said(text)).collect();
     if output.status.code() == Some(example.exit) && lacking.is_empty() {
         return Ok(());
     }
     bail!(
-        "ended with {}, expected exit code {}; not in its log: {lacking:?}\n{log}\n{}",
+        "ended with {}, expected exit code {}; not in its log: {lacking:?}\n{log}\n{errors}",
         output.status,
         example.exit,
-        String::from_utf8_lossy(&output.stderr)
     )
 }
