@@ -25,15 +25,16 @@ const IMPORTS: &[(&str, Option<&[&str]>)] = &[
     ("vm", Some(&[])),
     ("jail", Some(&[])),
     ("backends", Some(&["vm", "jail"])),
-    ("sandbox", Some(&["vm", "wire", "store", "jail", "tree"])),
+    ("sandbox", Some(&["vm", "wire", "jail", "tree"])),
     // `doc` reads recipe files, as it reads every file that a person writes.
     ("image", Some(&["store", "doc"])),
-    // `wire` and `tree`: a job names signals and hands over working trees.
-    ("job", Some(&["workflow", "sandbox", "image", "store", "wire", "tree"])),
+    // `vm` and `doc`: their plain data (sizes, policies, diagnostics) is part of what `sandbox` and `workflow` say.
+    ("job", Some(&["workflow", "sandbox", "vm", "doc"])),
     ("agent", Some(&["wire", "tree"])),
     ("ampoule", None),
     ("testkit", None),
-    ("backend-contract", Some(&["vm", "wire"])),
+    // `jail` tells whether anything of a slot still runs.
+    ("backend-contract", Some(&["vm", "wire", "jail"])),
     ("vm-tests", None),
     ("xtask", Some(&[])),
 ];

@@ -1,3 +1,5 @@
+//! What comes out of a step, row by row.
+
 use super::*;
 
 fn at(second: i64) -> Timestamp {

@@ -1,3 +1,5 @@
+//! Masking: every split, nested and overlapping values.
+
 use proptest::prelude::*;
 
 use super::*;
