@@ -14,7 +14,10 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{cargo, command, root, run, target_dir};
+use crate::{
+    host,
+    run::{cargo, command, root, run, target_dir},
+};
 
 /// The coverage flags that `cargo fuzz` passes, without a sanitizer; assertions on.
 const RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -61,6 +64,7 @@ pub(crate) fn targets() -> Result<Vec<String>> {
 
 /// Builds the targets and runs each of these for so many seconds.
 pub(crate) fn fuzz(names: &[String], seconds: u32) -> Result<()> {
+    host::cxx()?;
     let target_dir = target_dir()?.join("fuzz");
     // with a named target the flags stay away from build scripts and macros
     let mut build = cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--bins"]);

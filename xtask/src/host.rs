@@ -55,6 +55,19 @@ pub(crate) fn checkers() -> Result<()> {
     rustup(&args)
 }
 
+/// Makes a C++ compiler available, for libFuzzer's run-time.
+pub(crate) fn cxx() -> Result<()> {
+    if output("c++", &["--version"]).is_ok() {
+        return Ok(());
+    }
+    if output("id", &["-u"])?.trim() != "0" {
+        bail!("fuzzing needs a C++ compiler: sudo apt-get install g++");
+    }
+    run(&mut command("apt-get", &["update"]))?;
+    run(command("apt-get", &["install", "--yes", "--no-install-recommends", "g++"])
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
 fn rustup(args: &[&str]) -> Result<()> {
     if output("rustup", &["--version"]).is_err() {
         bail!("this Rust was not installed by rustup; install what `rustup {}` would", args.join(" "));

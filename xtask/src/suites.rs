@@ -71,18 +71,13 @@ fn quick(report: &mut Report) -> Option<Ampoule> {
     });
     let mut ampoule = None;
     report.stage("build", Weight::Gate, || plain(up::build_dev().map(|built| ampoule = Some(built))));
-    report.stage("unit tests", Weight::Check, || {
-        run_counted(&mut cargo(&[
-            "test",
-            "--locked",
-            "--workspace",
-            "--exclude",
-            "vm-tests",
-            "--no-fail-fast",
-        ]))
-    });
     let ampoule = ampoule?;
+    // some unit tests call programs that it installs
     report.stage("setup", Weight::Gate, || plain(run(&mut ampoule.command(&["setup", "--yes"]))));
+    report.stage("unit tests", Weight::Check, || {
+        let args = ["test", "--locked", "--workspace", "--exclude", "vm-tests", "--no-fail-fast"];
+        run_counted(&mut cargo(&args))
+    });
     report.stage("tests in VMs", Weight::Check, || run_counted(&mut vm_tests(&ampoule, &[])));
     report.stage("examples", Weight::Check, || examples::all(&ampoule));
     report.stage("documents", Weight::Check, || console::all(&ampoule));
@@ -107,7 +102,8 @@ fn vm_tests(ampoule: &Ampoule, args: &[&str]) -> std::process::Command {
     tests
 }
 
-/// Licences, advisories, sources and doubles of everything we depend on.
+/// Licences, sources and doubles of everything we depend on. Advisories need the network of their database:
+/// `cargo deny check` looks at them too.
 fn deny() -> Result<()> {
     if host::output("cargo", &["deny", "--version"]).is_err() {
         run(&mut cargo(&["install", "--quiet", "--locked", "cargo-deny"]))?;
