@@ -54,7 +54,8 @@ pub struct Image {
     /// Digest of the recipe.
     pub recipe: Digest,
     pub(crate) modules_digest: Digest,
-    pub(crate) builder: Digest,
+    builder: Digest,
+    contents: Digest,
 }
 
 /// An image is old.
@@ -87,10 +88,11 @@ impl Image {
             .then(|| AgeWarning { name: self.name.clone(), days })
     }
 
-    /// Whether it was built from this recipe as it is now, in the way that this version builds.
+    /// Whether it was built from this recipe as it is now, in the way that this version builds. Where its
+    /// packages came from makes no difference: whatever the mirror, Debian signed them.
     #[must_use]
     pub fn is_of(&self, recipe: &Recipe) -> bool {
-        self.recipe == recipe.digest() && self.builder == builder()
+        self.contents == contents(&recipe.canonical()) && self.builder == builder()
     }
 }
 
@@ -121,6 +123,12 @@ const PREFIX: &str = "image-";
 
 pub(crate) fn pin_name(name: &str) -> Option<PinName> {
     if is_image_name(name) { format!("{PREFIX}{name}").parse().ok() } else { None }
+}
+
+/// Digest of a canonical recipe without its mirrors.
+fn contents(canonical: &str) -> Digest {
+    let is_mirror = |line: &&str| line.starts_with("mirror ") || line.starts_with("security-mirror ");
+    Digest::of(canonical.lines().filter(|line| !is_mirror(line)).collect::<Vec<_>>().join("\n"))
 }
 
 pub(crate) fn id_of(recipe: &Recipe, packages: &[Package]) -> Digest {
@@ -170,6 +178,7 @@ pub fn find(name: &str, store: &Store) -> Result<Option<Image>> {
         recipe: Digest::of(&manifest.recipe),
         modules_digest: manifest.modules,
         builder: manifest.builder,
+        contents: contents(&manifest.recipe),
         name: manifest.name,
     }))
 }
@@ -309,6 +318,8 @@ mod tests {
         let one = manifest("a", "root", &store);
         assert!(save(&one, &store).unwrap().is_of(&recipe));
         assert!(!save(&one, &store).unwrap().is_of(&Recipe::standard().unwrap()));
+        let mirrored = Recipe { mirror: Some("http://m".to_owned()), ..recipe.clone() };
+        assert!(save(&one, &store).unwrap().is_of(&mirrored) && mirrored.digest() != recipe.digest());
         let mut packages = one.packages;
         packages[0].version = "5.3".to_owned();
         assert_ne!(id_of(&recipe, &packages), one.id);

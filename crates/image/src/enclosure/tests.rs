@@ -118,11 +118,15 @@ async fn a_cancelled_build_is_gone_when_the_call_returns() {
     for room in ROOMS {
         let stage = Stage::new(HOLDS_ON);
         let cancel = CancellationToken::new();
-        let (ended, ()) = tokio::join!(stage.run(room, &cancel), async {
-            until_up(&stage).await;
-            assert!(stage.lock().try_lock().is_err(), "the build does not hold its lock");
-            cancel.cancel();
-        });
+        let running = stage.run(room, &cancel);
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => panic!("{ended:?}"),
+            () = until_up(&stage) => {}
+        }
+        assert!(stage.lock().try_lock().is_err(), "the build does not hold its lock");
+        cancel.cancel();
+        let ended = running.await;
         assert!(matches!(ended, Err(Error::Cancelled)));
         assert!(stage.lock().try_lock().is_ok(), "a process of the build lives");
     }
