@@ -71,7 +71,7 @@ pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Sh
             args: argv::build(&shape, &fds).into_iter().map(Into::into).collect(),
             env: Vec::new(),
         },
-        view: Some(places::view(&qemu.program)),
+        view: Some(places::view(&qemu.program, devices_of(qemu.accel))),
         inherit: given.fds,
         logs: vec![
             Log { name: CONSOLE.to_owned(), target: console, cap: LOG_CAP },
@@ -135,12 +135,22 @@ fn ended(path: &Path, record: Option<jail::ExitRecord>, during: &'static str) ->
     }
 }
 
-/// The group that may use KVM, for a QEMU that has no group of ours.
-fn kvm_group(accelerator: Accelerator) -> Vec<u32> {
+fn devices_of(accelerator: Accelerator) -> &'static [&'static str] {
     match accelerator {
-        Accelerator::Kvm => fs::metadata(KVM).map(|found| vec![found.gid()]).unwrap_or_default(),
-        Accelerator::Tcg { .. } => Vec::new(),
+        Accelerator::Kvm => &[KVM],
+        Accelerator::Tcg { .. } => &[],
     }
+}
+
+/// The group that may use KVM, for a QEMU that has no group of ours; never root's.
+fn kvm_group(accelerator: Accelerator) -> Vec<u32> {
+    const GROUP_MAY_USE: u32 = 0o060;
+    let group = match accelerator {
+        Accelerator::Kvm => fs::metadata(KVM).ok(),
+        Accelerator::Tcg { .. } => None,
+    };
+    let group = group.filter(|found| found.gid() != 0 && found.mode() & GROUP_MAY_USE == GROUP_MAY_USE);
+    group.map(|found| found.gid()).into_iter().collect()
 }
 
 /// The descriptors that QEMU gets, numbered in the order in which they were made.

@@ -74,7 +74,7 @@ pub(super) async fn survey(program: &Path, shim: &[OsString], level: Level) -> R
         level,
         on_owner_loss: OwnerLoss::Kill,
         program: Program { path: program.to_owned(), args: vec!["--version".into()], env: Vec::new() },
-        view: Some(places::view(program)),
+        view: Some(places::view(program, &[])),
         inherit: Vec::new(),
         logs: vec![
             Log { name: OUTPUT.to_owned(), target: 1, cap: 4096 },

@@ -100,8 +100,9 @@ fn remove(path: &Path) {
     }
 }
 
-/// What QEMU needs of the host's file system: itself, its libraries and firmware, a few devices.
-pub(super) fn view(program: &Path) -> View {
+/// What QEMU needs of the host's file system: itself, its libraries and firmware, a few devices, and what the
+/// accelerator needs.
+pub(super) fn view(program: &Path, accelerator: &[&str]) -> View {
     let mut read_only: Vec<PathBuf> = [
         "/usr",
         "/bin",
@@ -126,8 +127,8 @@ pub(super) fn view(program: &Path) -> View {
             read_only.push(prefix.to_owned());
         }
     }
-    let devices =
-        ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/kvm"].map(PathBuf::from).to_vec();
+    let devices = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"].iter().chain(accelerator);
+    let devices = devices.map(PathBuf::from).collect();
     View { read_only, devices }
 }
 
@@ -164,8 +165,8 @@ mod tests {
 
     #[test]
     fn a_qemu_elsewhere_brings_its_prefix_along() {
-        assert!(view(Path::new("/opt/qemu/bin/qemu")).read_only.contains(&PathBuf::from("/opt/qemu")));
-        assert!(!view(Path::new("/usr/bin/env")).read_only.contains(&PathBuf::from("/")));
-        assert!(!view(Path::new("/qemu")).read_only.contains(&PathBuf::from("/")));
+        assert!(view(Path::new("/opt/qemu/bin/qemu"), &[]).read_only.contains(&PathBuf::from("/opt/qemu")));
+        assert!(!view(Path::new("/usr/bin/env"), &[]).read_only.contains(&PathBuf::from("/")));
+        assert!(!view(Path::new("/qemu"), &[]).read_only.contains(&PathBuf::from("/")));
     }
 }

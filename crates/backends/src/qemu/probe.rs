@@ -16,9 +16,10 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::getuid;
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncReadExt, time::timeout};
-use vm::{BootSpec, Machine, Mebibytes, OwnerLoss, Slot, SlotId};
+use vm::{BootSpec, Ids, Machine, Mebibytes, OwnerLoss, Slot, SlotId};
 
 use super::{Qemu, boot, places};
 
@@ -73,7 +74,7 @@ struct Entry {
     verdict: Verdict,
 }
 
-/// What a probe's result depends on.
+/// What a probe's result depends on. No times of the file: a store may touch what it hands out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Key {
     host_boot: String,
@@ -81,10 +82,11 @@ struct Key {
     kernel: PathBuf,
     size: u64,
     inode: u64,
-    changed: i64,
 }
 
 const DEVICE: &str = "/dev/kvm";
+/// Whom a probe of root runs as.
+const NOBODY: Ids = Ids { uid: 65_534, gid: 65_534 };
 const MEMORY: &str = "kvm.json";
 /// Entries that are kept.
 const MOST: usize = 32;
@@ -121,7 +123,6 @@ fn key(qemu: &Qemu, probe: &Kvm) -> Option<Key> {
         qemu: qemu.capabilities.version.clone(),
         size: found.len(),
         inode: found.ino(),
-        changed: found.ctime(),
         kernel,
     })
 }
@@ -150,8 +151,8 @@ async fn try_boot(qemu: &Qemu, probe: &Kvm) -> Verdict {
     let slot = Slot {
         id: SlotId::new(),
         dir: dir.path().to_owned(),
-        // The kernel and the agent of ours, and no user's code.
-        ids: None,
+        // As little as the VMs that follow may do.
+        ids: getuid().is_root().then_some(NOBODY),
         on_owner_loss: OwnerLoss::Kill,
     };
     let spec = BootSpec {
@@ -191,7 +192,6 @@ mod tests {
             kernel: PathBuf::from("/k"),
             size: 1,
             inode,
-            changed: 0,
         };
         Entry { key, verdict: Verdict::Works }
     }

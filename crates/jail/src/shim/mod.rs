@@ -175,6 +175,8 @@ fn start() -> Result<ExitCode, Failure> {
     if threads.count() != 1 {
         return Err(Failure::Threads);
     }
+    // It is started as /proc/self/exe, which says little in a list of processes; where that fails it stays so.
+    let _ = rustix::thread::set_name(c"vm-shim");
     program::close_inherited()?;
     let channel = program::take_stdin()?;
     let (config, fds) = receive(&channel)?;
