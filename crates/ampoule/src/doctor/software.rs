@@ -96,9 +96,9 @@ pub(super) fn subordinate_ids() -> Finding {
     };
     match (has("/etc/subuid"), has("/etc/subgid")) {
         (true, true) => Finding::ok(NAME, "/etc/subuid and /etc/subgid name this user"),
-        _ => Finding::bad(
+        _ => Finding::note(
             NAME,
-            "/etc/subuid or /etc/subgid does not name this user: root images cannot be made",
+            "/etc/subuid or /etc/subgid does not name this user: it can use root images, and make none",
         )
         .mend("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$USER\""),
     }
