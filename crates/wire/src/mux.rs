@@ -62,7 +62,8 @@ impl Code {
     pub const CANCELLED: Self = Self(0);
     /// It was never accepted.
     pub const REFUSED: Self = Self(1);
-    /// The other side does not have it any more: a new epoch, or it was over there.
+    /// The other side does not have it any more, as a new link showed: a new epoch, or a reset that was
+    /// lost.
     pub const GONE: Self = Self(2);
     /// Its reader or writer failed.
     pub const FAILED: Self = Self(3);
@@ -146,6 +147,14 @@ impl Stream {
 
     fn done(&self) -> bool {
         self.sender.as_ref().is_none_or(Sender::done) && self.receiver.as_ref().is_none_or(Receiver::done)
+    }
+
+    /// What it means that the other side does not have it any more: over, if there was nothing left to do
+    /// but to hear of the last acknowledgement, which got lost with its link.
+    fn gone<M>(&self, stream: StreamId) -> Event<M> {
+        let over = self.sender.as_ref().is_none_or(Sender::all_sent)
+            && self.receiver.as_ref().is_none_or(Receiver::ended);
+        if over { Event::Closed { stream } } else { Event::Reset { stream, code: Code::GONE } }
     }
 }
 
@@ -500,8 +509,10 @@ impl<R: Role> Mux<R> {
                     return Err(misplaced);
                 }
                 let code = Code(frame.code()?);
+                let event =
+                    if code == Code::GONE { stream.gone(id) } else { Event::Reset { stream: id, code } };
                 self.streams.remove(&id);
-                self.events.push_back(Event::Reset { stream: id, code });
+                self.events.push_back(event);
             }
             Kind::Hello | Kind::Start => {}
         }

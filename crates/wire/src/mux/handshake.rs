@@ -83,8 +83,9 @@ impl Mux<Guest> {
             if let Some(&received) = listed.get(&id) {
                 stream.resume(received);
             } else if !(id.is_guests() && stream.unanswered()) {
+                let event = stream.gone(id);
                 self.streams.remove(&id);
-                self.events.push_back(Event::Reset { stream: id, code: Code::GONE });
+                self.events.push_back(event);
             }
         }
         for &id in listed.keys() {

@@ -86,6 +86,11 @@ impl Sender {
         self.sent
     }
 
+    /// Whether all was sent at least once, the end too.
+    pub(super) fn all_sent(&self) -> bool {
+        self.finished && self.sent == self.end + 1
+    }
+
     /// Whether all was sent and acknowledged, the end too.
     pub(super) fn done(&self) -> bool {
         self.finished && self.acked == self.end + 1
@@ -181,6 +186,11 @@ impl Receiver {
     /// What `received` says in a handshake.
     pub(super) fn received(&self) -> u64 {
         self.received + u64::from(self.fin)
+    }
+
+    /// Whether all was received, the end too.
+    pub(super) fn ended(&self) -> bool {
+        self.fin
     }
 
     /// Whether all was received, consumed and acknowledged, the end too.
