@@ -125,6 +125,7 @@ fn guest_dies(on: On) {
     let dir = project(&script(&format!("echo ready\n{die}")));
     let ended = place.exec::<&str>(dir.path(), &[]);
     ended.expect(3);
+    assert!(ended.rows().contains(&"ready".to_owned()), "{:#?}", ended.rows());
     assert!(!ended.stderr.is_empty());
     place.assert_clean();
 }
@@ -132,6 +133,9 @@ fn guest_dies(on: On) {
 fn kernel_panics(on: On) {
     let place = Place::new(on);
     let dir = project(&script("echo ready\necho c > /proc/sysrq-trigger\nsleep 1000"));
-    place.exec::<&str>(dir.path(), &[]).expect(3);
+    let ended = place.exec::<&str>(dir.path(), &[]);
+    ended.expect(3);
+    assert!(ended.rows().contains(&"ready".to_owned()), "{:#?}", ended.rows());
+    assert!(ended.stderr.contains("panic"), "{}", ended.stderr);
     place.assert_clean();
 }
