@@ -111,12 +111,6 @@ impl Out {
         self.given_up.cancel();
     }
 
-    /// Cancelled when it is given up; cancelling it gives it up. Unlike a clone it does not keep the thread.
-    #[must_use]
-    pub fn given_up(&self) -> CancellationToken {
-        self.given_up.clone()
-    }
-
     /// What [`Out::give_up`] cancels: the way to give up for whoever must not keep the queue open.
     #[must_use]
     pub fn surrender(&self) -> CancellationToken {
