@@ -193,9 +193,10 @@ impl Receiver {
         self.fin
     }
 
-    /// Whether all was received, consumed and acknowledged, the end too.
+    /// Whether all was received, consumed and acknowledged, the end too; not while an acknowledgement that
+    /// a link may have lost is to be said again.
     pub(super) fn done(&self) -> bool {
-        self.fin && self.acked == self.received + 1
+        self.fin && !self.ack_due && self.acked == self.received + 1
     }
 
     pub(super) fn data(&mut self, stream: StreamId, offset: u64, len: usize) -> Result<(), ProtocolError> {

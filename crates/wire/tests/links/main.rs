@@ -446,6 +446,24 @@ fn an_end_that_has_come_does_not_come_again() {
     assert!(!pair.host.mux.is_open(OUT) && !pair.guest.mux.is_open(OUT));
 }
 
+/// Both ends have acknowledged the other's end, and both acknowledgements were lost.
+#[test]
+fn lost_acknowledgements_of_ends_are_said_again_before_a_stream_is_over() {
+    let mut pair = Pair::new();
+    pair.settle();
+    pair.open();
+    pair.settle();
+    pair.host.mux.finish(BOTH);
+    pair.guest.mux.finish(BOTH);
+    pair.step(usize::MAX, usize::MAX);
+    assert_eq!((pair.host.fins.get(&BOTH), pair.guest.fins.get(&BOTH)), (Some(&1), Some(&1)));
+    pair.pump();
+    assert!(!pair.host.under_way.is_empty() && !pair.guest.under_way.is_empty());
+    pair.connect();
+    pair.settle();
+    assert!(!pair.host.mux.is_open(BOTH) && !pair.guest.mux.is_open(BOTH));
+}
+
 /// A host may have got the front of a frame's bytes only, though this one never says so.
 #[test]
 fn sending_goes_on_in_the_middle_of_a_piece() {
