@@ -105,18 +105,22 @@ pub fn run(command: &ImageCommand) -> Result<End, ImageCmdError> {
 pub(crate) fn ensure_standard(state: &StateArgs, mirror: Option<&str>) -> Result<(), ImageCmdError> {
     let store = open(state)?;
     let look = Look::of(&io::stderr());
-    let said = match standard(&store)? {
+    let mut recipe = Recipe::standard()?;
+    if let Some(mirror) = mirror {
+        recipe.mirror = Some(mirror.to_owned());
+    }
+    // one that another version made is as good as none
+    let there = match standard(&store) {
+        Ok(image) => image.filter(|image| image.is_of(&recipe)),
+        Err(image::Error::Manifest { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let said = match there {
         Some(image) => match image.age_warning() {
             Some(warning) => format!("{} {warning}", look.warning()),
             None => format!("{} the image is there: {}", look.bold("setup:"), describe(&image)),
         },
-        None => {
-            let mut recipe = Recipe::standard()?;
-            if let Some(mirror) = mirror {
-                recipe.mirror = Some(mirror.to_owned());
-            }
-            format!("{} made the image {}", look.bold("setup:"), describe(&build(&store, &recipe)?))
-        }
+        None => format!("{} made the image {}", look.bold("setup:"), describe(&build(&store, &recipe)?)),
     };
     writeln!(io::stderr().lock(), "{said}").map_err(ImageCmdError::Output)
 }

@@ -256,7 +256,7 @@ fn keep(recipe: &Recipe, store: &Store, made: &Made) -> Result<Image> {
         suite: recipe.suite.clone(),
         user: recipe.user.clone(),
         kernel_release,
-        kernel: adopt(store, &made.out.join("vmlinuz"))?,
+        kernel: adopt(store, &made.out.join("kernel"))?,
         modules: store.put(&modules[..])?,
         root: adopt(store, &made.root)?,
         root_bytes,

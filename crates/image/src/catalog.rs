@@ -37,7 +37,7 @@ pub struct Image {
     pub user: String,
     /// As `uname -r` says.
     pub kernel_release: String,
-    /// The kernel.
+    /// The kernel: an ELF `vmlinux` where the package's could be unpacked, else the bzImage itself.
     pub kernel: PathBuf,
     /// A cpio of the modules that the agent loads, and their order.
     pub modules: PathBuf,

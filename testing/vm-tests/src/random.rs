@@ -13,7 +13,7 @@ impl Random {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             now.map_or(0, |since| since.as_secs() ^ u64::from(since.subsec_nanos()))
         });
-        eprintln!("{test}: AMPOULE_TEST_SEED={seed}");
+        crate::say(&format!("{test}: AMPOULE_TEST_SEED={seed}"));
         Self(seed)
     }
 

@@ -93,6 +93,6 @@ fn million(on: On) {
     run.end().expect(0);
     assert_eq!(next, LINES + 1);
     assert!(peak > 0 && peak < MEMORY, "peak memory {peak} bytes");
-    eprintln!("{LINES} lines, host memory at most {} MiB", peak >> 20);
+    vm_tests::say(&format!("{LINES} lines, host memory at most {} MiB", peak >> 20));
     place.assert_clean();
 }
