@@ -31,7 +31,6 @@ const EXAMPLES: &[Expected] = &[
     },
     Expected { dir: "node-script", exit: 0, says: &["longest line: 6 words", "six words: ok"] },
     Expected { dir: "pipeline", exit: 0, says: &["ships version 1.4.0 of 2 files"] },
-    Expected { dir: "faulty", exit: 2, says: &["did you mean `github`?"] },
     Expected { dir: "failing", exit: 1, says: &["this step fails", "this step runs all the same"] },
 ];
 
