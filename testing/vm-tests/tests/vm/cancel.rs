@@ -122,7 +122,7 @@ fn guest_dies(on: On) {
         On::Qemu => "echo o > /proc/sysrq-trigger; sleep 1000",
         On::Fake => "kill -9 $PPID; sleep 1000",
     };
-    let dir = project(&script(&format!("echo ready\n{die}")));
+    let dir = project(&script(&format!("echo ready\nsleep 1\n{die}")));
     let ended = place.exec::<&str>(dir.path(), &[]);
     ended.expect(3);
     assert!(ended.rows().contains(&"ready".to_owned()), "{:#?}", ended.rows());
@@ -132,10 +132,10 @@ fn guest_dies(on: On) {
 
 fn kernel_panics(on: On) {
     let place = Place::new(on);
-    let dir = project(&script("echo ready\necho c > /proc/sysrq-trigger\nsleep 1000"));
+    let dir = project(&script("echo ready\nsleep 1\necho c > /proc/sysrq-trigger\nsleep 1000"));
     let ended = place.exec::<&str>(dir.path(), &[]);
     ended.expect(3);
     assert!(ended.rows().contains(&"ready".to_owned()), "{:#?}", ended.rows());
-    assert!(ended.stderr.contains("panic"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the VM ended"), "{}", ended.stderr);
     place.assert_clean();
 }
