@@ -35,7 +35,7 @@ use tokio::{
 };
 use vm::{Error, Exit, Link, Machine, Result};
 
-use crate::of_jail;
+use crate::{of_jail, qemu::CONSOLE};
 
 /// Name of the agent's socket below a slot's directory.
 pub const AGENT_SOCKET: &str = "agent.sock";
@@ -109,6 +109,9 @@ impl SlotDir {
     }
 }
 
+/// How far from its end a console is searched for a panic, in bytes; the kernel's account of one is shorter.
+const PANIC_SOUGHT: usize = 16 << 10;
+
 /// A machine behind a shim, and the ownership of it.
 #[derive(Debug)]
 pub struct Shimmed {
@@ -144,7 +147,11 @@ impl Drop for Shimmed {
 /// Waits for the end and gives an account of it.
 async fn ending(mut shim: Shim, dir: &Path, errors: &str) -> Exit {
     let record = shim.exited().await;
-    let stderr = jail::log_tail(dir, errors, ERRORS_SHOWN);
+    let mut stderr = jail::log_tail(dir, errors, ERRORS_SHOWN);
+    // Only that it did: the console's own words may hold what a job wrote there, and nobody masks them here.
+    if jail::log_tail(dir, CONSOLE, PANIC_SOUGHT).contains("Kernel panic - not syncing") {
+        stderr.push_str("the guest's kernel panicked\n");
+    }
     match record {
         Ok(record) => Exit { code: record.code, signal: record.signal, stderr },
         // It ended, and how is not known.

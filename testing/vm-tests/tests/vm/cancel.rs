@@ -136,6 +136,6 @@ fn kernel_panics(on: On) {
     let ended = place.exec::<&str>(dir.path(), &[]);
     ended.expect(3);
     assert!(ended.rows().contains(&"ready".to_owned()), "{:#?}", ended.rows());
-    assert!(ended.stderr.contains("the VM ended"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("kernel panicked"), "{}", ended.stderr);
     place.assert_clean();
 }
