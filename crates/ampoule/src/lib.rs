@@ -20,9 +20,10 @@ mod progress;
 pub mod prune;
 mod qemu;
 pub mod registry;
-pub mod sanitise;
 pub mod setup;
 pub mod signals;
 pub mod sink;
 pub mod state_dir;
 pub mod worktree;
+
+pub use job::sanitise;

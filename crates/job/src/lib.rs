@@ -32,6 +32,7 @@ mod output;
 mod resolve;
 mod rows;
 mod run;
+pub mod sanitise;
 mod scope;
 mod spec;
 mod steps;

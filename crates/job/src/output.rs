@@ -13,7 +13,7 @@
 //! - A row holds no line feed and at most [`MAX_ROW`] bytes.
 //! - What is held is bounded: a row that is not at its end, and what may be the beginning of a secret.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use jiff::Timestamp;
 use sandbox::Stream;
@@ -22,7 +22,10 @@ use workflow::{
     mask::{self, Masker, TooManyMasks},
 };
 
-use crate::rows::{Assembler, Piece};
+use crate::{
+    rows::{Assembler, Piece},
+    sanitise::{self, Colours},
+};
 
 /// Most bytes of a row of the log; a longer one goes on in the next.
 pub(crate) const MAX_ROW: usize = 64 << 10;
@@ -262,6 +265,7 @@ struct Channel {
 
 impl Channel {
     fn text(&mut self, masker: &Masker, text: &str, time: Timestamp, rows: &mut Vec<Row>) {
+        let text = &*as_seen(masker, text);
         self.times.extend(text.bytes().filter(|&byte| byte == b'\n').map(|_| time));
         self.mask.push(masker, text, &mut self.masked);
         self.cut(time, rows);
@@ -297,6 +301,36 @@ impl Channel {
         }
         self.masked.clear();
     }
+}
+
+/// The text as a reader sees it: without control sequences but colours, and without colours too where those
+/// would hide a secret from the mask.
+fn as_seen<'a>(masker: &Masker, text: &'a str) -> Cow<'a, str> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')) {
+        return Cow::Borrowed(text);
+    }
+    let plain = cleaned(text, Colours::Drop);
+    if plain == text {
+        return Cow::Borrowed(text);
+    }
+    if !masker.finds(text) {
+        return Cow::Owned(if masker.finds(&plain) { plain } else { cleaned(text, Colours::Keep) });
+    }
+    // a value that has control characters itself is found only before they are dropped
+    let masked = masker.mask(text);
+    let plain = cleaned(&masked, Colours::Drop);
+    Cow::Owned(if masker.finds(&plain) { plain } else { cleaned(&masked, Colours::Keep) })
+}
+
+/// Each row by itself; what ends a row stays.
+fn cleaned(text: &str, colours: Colours) -> String {
+    let mut out = String::with_capacity(text.len());
+    for part in text.split_inclusive(['\r', '\n']) {
+        let row = part.trim_end_matches(['\r', '\n']);
+        out.push_str(&sanitise::line(row, colours));
+        out.push_str(&part[row.len()..]);
+    }
+    out
 }
 
 #[cfg(test)]

@@ -137,3 +137,21 @@ fn too_many_masks_end_the_output() {
     let result = output.chunk(&mut masker, Stream::Stdout, at(0), flood.as_bytes(), &mut rows);
     assert_eq!(result, Err(TooManyMasks));
 }
+
+#[test]
+fn a_secret_is_masked_also_where_only_control_sequences_break_it() {
+    let mut masker = Masker::new(["s3cretvalue", "with\u{7}bell"]).unwrap();
+    for broken in [
+        "s3c\u{1b}[01;31mret\u{1b}[mvalue",
+        "s3cret\u{1b}]0;title\u{7}value",
+        "s3cret\u{8}value",
+        "s3cret\u{202e}value",
+        "with\u{7}bell",
+    ] {
+        let rows = run(&mut plain(), &mut masker, &[&format!("tok={broken}!\n")]);
+        assert_eq!(rows, ["tok=***!"], "{broken:?}");
+    }
+    let rows = run(&mut plain(), &mut masker, &["\u{1b}[32mok\u{1b}[0m \u{1b}[2Jdone\n"]);
+    assert_eq!(rows.len(), 1);
+    assert!(rows[0].starts_with("\u{1b}[32mok\u{1b}[0m done"), "colours stay, the rest goes: {rows:?}");
+}

@@ -1,5 +1,8 @@
 //! Text of guests and of users' files, made fit for a terminal.
 //!
+//! Owner: the job, which cleans what a step prints *before* it masks it, because a sequence inside a secret
+//! would hide the secret from the mask and vanish on the screen; and every sink, which trusts no text.
+//!
 //! Invariants, whatever the input is:
 //! - the output holds no control character but tab and, where colours are kept, whole SGR sequences
 //!   (`ESC [ digits ; : m`) of bounded length;
