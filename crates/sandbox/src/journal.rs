@@ -309,6 +309,14 @@ mod tests {
         assert!(names(&journal).is_empty());
     }
 
+    /// A process that another test starts holds our descriptors, and with them a lock that we dropped, from its
+    /// fork to its exec. A sweep then spares the slot, as it should.
+    fn until_free(lock: &Path) {
+        while jail::lock::is_held(lock).unwrap() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn a_sweep_takes_what_dead_owners_left_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
@@ -326,6 +334,8 @@ mod tests {
         fs::create_dir(journal.slots.join("not ours")).unwrap();
         fs::write(journal.slots.join("nor this"), "").unwrap();
 
+        until_free(&journal.slots.join(dead.to_string()).join(LOCK));
+        until_free(&half.join(LOCK));
         let mut swept = journal.sweep().unwrap();
         assert!(swept.failed.is_empty(), "{swept:?}");
         swept.removed.sort();
@@ -355,10 +365,13 @@ mod tests {
         let waits = keep(Duration::from_secs(3600));
         let shim = Lock::take(&waits.join("shim.lock")).unwrap();
         let ended = keep(Duration::from_secs(3600));
+        until_free(&waits.join(LOCK));
+        until_free(&ended.join(LOCK));
         let swept = journal.sweep().unwrap();
         assert_eq!(swept.removed, [ended.file_name().unwrap().to_str().unwrap()]);
         assert!(waits.exists());
         drop(shim);
+        until_free(&waits.join("shim.lock"));
         assert_eq!(journal.sweep().unwrap().removed.len(), 1);
     }
 
@@ -369,6 +382,7 @@ mod tests {
         let slot = journal.create("fake", KILL).unwrap().slot().dir.clone();
         // A shim that cannot be killed: nobody knows its process.
         let _shim = Lock::take(&slot.join("shim.lock")).unwrap();
+        until_free(&slot.join(LOCK));
         let swept = journal.sweep().unwrap();
         assert!(matches!(swept.failed.as_slice(), [(_, Error::Teardown { .. })]), "{swept:?}");
         assert!(slot.join(RECORD).exists());
