@@ -312,7 +312,7 @@ mod tests {
     /// A process that another test starts holds our descriptors, and with them a lock that we dropped, from its
     /// fork to its exec. A sweep then spares the slot, as it should.
     fn until_free(lock: &Path) {
-        while jail::lock::is_held(lock).unwrap() {
+        while is_held(lock).unwrap() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
