@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     host,
-    run::{cargo, command, root, run, target_dir},
+    run::{cargo, command, root, run, shown, target_dir},
 };
 
 /// The coverage flags that `cargo fuzz` passes, without a sanitizer; assertions on.
@@ -105,5 +105,16 @@ fn one(target_dir: &Path, name: &str, seconds: u32) -> Result<()> {
         "-print_final_stats=1".to_owned(),
         "-verbosity=0".to_owned(),
     ]);
-    run(&mut fuzz)
+    println!("$ {}", shown(&fuzz));
+    let output = fuzz.output().with_context(|| format!("starting {name}"))?;
+    // what libFuzzer says on the way is thousands of lines of bytes: only a finding is worth them
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        println!("{said}");
+        bail!("ended with {}", output.status);
+    }
+    for line in said.lines().filter(|line| line.starts_with("stat::number_of_executed_units")) {
+        println!("{name}: {}", line.trim_start_matches("stat::"));
+    }
+    Ok(())
 }

@@ -50,8 +50,20 @@ fn fresh(report: &mut Report) {
         report.stage(name, Weight::Check, || {
             let mut fresh = command(&tool, &[]);
             fresh.args(who).arg(root()).args(["--", "cargo", "xtask", "up", "--yes"]);
+            without_cargo(&mut fresh);
             plain(run(&mut fresh))
         });
+    }
+}
+
+/// Takes away what cargo and rustup told this task of this machine (`RUSTUP_TOOLCHAIN`, `CARGO_HOME`, …): in
+/// another root it names toolchains and directories that are not there.
+fn without_cargo(command: &mut std::process::Command) {
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if name.starts_with("CARGO") || name.starts_with("RUST") || name == "LD_LIBRARY_PATH" {
+            command.env_remove(&key);
+        }
     }
 }
 

@@ -9,10 +9,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     host::{self, AGENT_TARGET},
@@ -96,8 +97,15 @@ impl Ampoule {
 /// Builds the release binary and the agent, and puts the agent where the binary looks for it.
 pub(crate) fn build() -> Result<Ampoule> {
     host::check_machine()?;
-    let built = build_agent()?;
-    run(&mut cargo(&["build", "--release", "--locked", "-p", "ampoule"]))?;
+    host::agent_target()?;
+    // side by side: each leaves a core idle while it links
+    let (agent, release) = thread::scope(|scope| {
+        let agent = scope.spawn(build_agent);
+        let release = run(&mut cargo(&["build", "--release", "--locked", "-p", "ampoule"]));
+        (agent.join(), release)
+    });
+    release?;
+    let built = agent.map_err(|_| anyhow!("the thread that builds the agent panicked"))??;
     let target = target_dir()?;
     install(&built, &target.join("lib/ampoule"))?;
     Ok(Ampoule { program: target.join("release/ampoule"), agent: Agent::Installed })
