@@ -148,7 +148,9 @@ impl Scope {
                     self.contexts.answer(query, answer);
                 }
                 Err(error) => {
-                    return Err(Fault::Step(error.to_diagnostic().render(doc::Rendering::Plain)));
+                    let text = error.to_diagnostic().render(doc::Rendering::Plain);
+                    // Whoever says it marks the row as an error.
+                    return Err(Fault::step(text.strip_prefix("error: ").unwrap_or(&text)));
                 }
             }
         }
