@@ -205,6 +205,10 @@ impl Output {
                 Unsecure::Allowed => Some(too_many()),
                 Unsecure::Refused => Some(effects.refuse("add-path", "GITHUB_PATH")),
             },
+            // It would mask what every text has.
+            Command::AddMask(value) if value.trim().is_empty() => {
+                Some("##[warning]`add-mask` is ignored: its value is empty or blank".to_owned())
+            }
             Command::AddMask(value) => {
                 masker.add(&value)?;
                 None

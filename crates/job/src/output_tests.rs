@@ -155,3 +155,17 @@ fn a_secret_is_masked_also_where_only_control_sequences_break_it() {
     assert_eq!(rows.len(), 1);
     assert!(rows[0].starts_with("\u{1b}[32mok\u{1b}[0m done"), "colours stay, the rest goes: {rows:?}");
 }
+
+#[test]
+fn blanks_are_no_mask() {
+    for blank in ["", " ", "  ", "\t", "%0A ", " %0D%0A "] {
+        let mut masker = Masker::default();
+        let text = format!("::add-mask::{blank}\na  b \t c\n");
+        assert_eq!(
+            run(&mut plain(), &mut masker, &[&text]),
+            ["##[warning]`add-mask` is ignored: its value is empty or blank", "a  b \t c"],
+            "{blank:?}"
+        );
+    }
+    assert_eq!(shown("::add-mask:: x\n- x y\n"), ["-*** y"]);
+}
