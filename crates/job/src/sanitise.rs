@@ -7,6 +7,7 @@
 //! - the output holds no control character but tab and, where colours are kept, whole SGR sequences
 //!   (`ESC [ digits ; : m`) of bounded length;
 //! - text that is no control sequence survives, in its order;
+//! - no SGR sequence conceals text, whichever way a terminal reads its parameters;
 //! - a row with a colour ends with a reset, so that no colour reaches what we print after it.
 //!
 //! ```text
@@ -28,6 +29,8 @@ pub enum Colours {
 
 /// Longest SGR sequence that is kept, in bytes between `[` and `m`.
 const SGR_MAX: usize = 64;
+/// The SGR parameter that hides what follows.
+const CONCEAL: u8 = 8;
 /// A string sequence (OSC, DCS) that is not closed ends here, so that it cannot swallow a whole log.
 const STRING_MAX: usize = 4096;
 
@@ -73,10 +76,13 @@ pub fn line(text: &str, colours: Colours) -> String {
             },
             State::Csi { mut parameters, clean } => match c {
                 'm' if clean && colours == Colours::Keep => {
-                    out.push_str("\u{1b}[");
-                    out.push_str(&parameters);
-                    out.push('m');
-                    coloured = true;
+                    let kept = visible(&parameters);
+                    if !kept.is_empty() {
+                        out.push_str("\u{1b}[");
+                        out.push_str(&kept.join(";"));
+                        out.push('m');
+                        coloured = true;
+                    }
                     State::Text
                 }
                 '@'..='~' => State::Text,
@@ -105,6 +111,44 @@ pub fn line(text: &str, colours: Colours) -> String {
         out.push_str("\u{1b}[0m");
     }
     out
+}
+
+/// The parameters of an SGR sequence without those that conceal text, empty ones included.
+///
+/// What follows 38, 48 or 58 (colours of text, ground and line) is data: an 8 in it is a colour. Where it is
+/// not complete, terminals differ in where they go on, so nothing behind it is kept; nor is a number that no
+/// terminal knows and that some may cut.
+fn visible(parameters: &str) -> Vec<&str> {
+    let fields: Vec<&str> = parameters.split(';').collect();
+    let mut kept: Vec<&str> = Vec::new();
+    let mut rest = fields.as_slice();
+    while let Some((field, behind)) = rest.split_first() {
+        rest = behind;
+        let mut subs = field.split(':').map(number);
+        let colour = matches!(subs.next(), Some(Some(38 | 48 | 58)));
+        if colour && !field.contains(':') {
+            let length = match behind.first().and_then(|kind| number(kind)) {
+                Some(5) => 2,
+                Some(2) => 4,
+                _ => break,
+            };
+            let Some((data, after)) = behind.split_at_checked(length) else { break };
+            if data.iter().any(|field| number(field).is_none()) {
+                break;
+            }
+            kept.push(*field);
+            kept.extend(data);
+            rest = after;
+        } else if colour || field.split(':').all(|sub| number(sub).is_some_and(|sub| sub != CONCEAL)) {
+            kept.push(*field);
+        }
+    }
+    kept
+}
+
+/// A parameter; an empty one is 0.
+fn number(digits: &str) -> Option<u8> {
+    if digits.is_empty() { Some(0) } else { digits.parse().ok() }
 }
 
 /// A character outside of any sequence.
@@ -169,6 +213,49 @@ mod tests {
         }
         let long = format!("a\u{1b}[{}mb", "1;".repeat(100));
         assert_eq!(line(&long, Colours::Keep), "ab");
+    }
+
+    #[test]
+    fn nothing_is_concealed_and_colours_keep_their_eights() {
+        let kept = |parameters: &str| line(&format!("\u{1b}[{parameters}mx\u{1b}[0m"), Colours::Keep);
+        for parameters in [
+            "31",
+            "",
+            "28",
+            "1;4:3;31",
+            "38;5;8",
+            "48;5;8;1",
+            "38;2;8;8;8",
+            "58;2;8;8;8",
+            "38;2;;;8",
+            "38:5:8",
+            "48:2::8:8:8",
+            "38;5;8;48;5;8",
+        ] {
+            assert_eq!(kept(parameters), format!("\u{1b}[{parameters}mx\u{1b}[0m"), "{parameters}");
+        }
+        assert_eq!(kept("8;"), "\u{1b}[mx\u{1b}[0m", "what is left is a reset");
+        for (parameters, left) in [
+            ("8", ""),
+            ("08", ""),
+            ("8;8", ""),
+            ("264", ""),
+            ("8:1", ""),
+            ("4:8", ""),
+            ("38;8", ""),
+            ("38;2;8", ""),
+            ("1;8", "1"),
+            ("8;31", "31"),
+            ("1;8;31", "1;31"),
+            ("38;5;8;8", "38;5;8"),
+            ("38;2;1;2;3;8;1", "38;2;1;2;3;1"),
+            ("38:5;8", "38:5"),
+            ("1;38;5", "1"),
+            ("1;38;5;8:8", "1"),
+        ] {
+            let expected = if left.is_empty() { String::new() } else { format!("\u{1b}[{left}m") };
+            assert_eq!(kept(parameters), format!("{expected}x\u{1b}[0m"), "{parameters}");
+        }
     }
 
     #[test]
