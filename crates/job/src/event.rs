@@ -22,7 +22,7 @@ pub enum Outcome {
     Success,
     /// It did not.
     Failure,
-    /// It was stopped, also by its time-out.
+    /// It was stopped, also by the time-out of its job.
     Cancelled,
     /// Its condition was false.
     Skipped,

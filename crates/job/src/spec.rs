@@ -129,6 +129,6 @@ pub struct JobOutcome {
 pub enum Stopped {
     /// Somebody wanted it.
     Cancelled(Reason),
-    /// Its time, or that of a step, was over.
+    /// Its time was over. That of a step is the step's failure.
     TimedOut,
 }

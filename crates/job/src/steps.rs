@@ -170,24 +170,20 @@ impl Steps<'_> {
         }
     }
 
-    /// What `continue-on-error` makes of it, and what it means for the job. A cancel of the job is none of
-    /// the step's errors.
+    /// What `continue-on-error` makes of it, and what it means for the job. A cancel or time-out of the job
+    /// is none of the step's errors; a time-out of its own is one.
     fn conclude(&mut self, done: &Done, tolerant: bool) -> Outcome {
         match (done.outcome, done.stop) {
             (_, Some(stop @ (Stop::Cancelled(_) | Stop::JobTime | Stop::EndingTime))) => {
                 self.stop(stop);
                 done.outcome
             }
-            (Outcome::Failure | Outcome::Cancelled, _) if tolerant => Outcome::Success,
-            (_, Some(stop @ Stop::StepTime)) => {
-                self.stop(stop);
-                done.outcome
-            }
-            (Outcome::Failure, None) => {
+            (Outcome::Failure, _) if tolerant => Outcome::Success,
+            (Outcome::Failure, _) => {
                 self.scope.advance(Progress::Failure);
                 done.outcome
             }
-            (outcome, None) => outcome,
+            (outcome, _) => outcome,
         }
     }
 
@@ -291,7 +287,7 @@ impl Steps<'_> {
         let (outcome, text) = match (ended.stop, ended.exited.code, ended.exited.signal) {
             (Some(Stop::Cancelled(reason)), ..) => (Outcome::Cancelled, reason.text().to_owned()),
             (Some(Stop::JobTime), ..) => (Outcome::Cancelled, "the job's time is over".to_owned()),
-            (Some(Stop::StepTime), ..) => (Outcome::Cancelled, "the step's time is over".to_owned()),
+            (Some(Stop::StepTime), ..) => (Outcome::Failure, "the step's time is over".to_owned()),
             (Some(Stop::EndingTime), ..) => {
                 (Outcome::Cancelled, "the time for steps after a cancel is over".to_owned())
             }

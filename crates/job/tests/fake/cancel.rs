@@ -112,14 +112,30 @@ async fn early() {
 
 async fn step_time() {
     let said = run(steps(
-        "- timeout-minutes: 0.01\n  run: |\n    echo begun\n    sleep 60\n- run: echo never\n- if: always()\n  run: echo \"${{ job.status }}\"",
+        r#"
+- id: slow
+  timeout-minutes: 0.01
+  run: |
+    echo begun
+    sleep 60
+- run: echo never
+- if: failure()
+  run: echo "${{ job.status }} ${{ steps.slow.outcome }}"
+- if: cancelled()
+  run: echo never
+- if: always()
+  run: echo "always"
+"#,
     ))
     .await;
-    assert_eq!(said.result(), Outcome::Cancelled, "{}", said.all());
+    assert_eq!(said.result(), Failure, "{}", said.all());
     assert_eq!(said.rows(Some(0)), ["begun", "##[error]the step's time is over"]);
-    assert_eq!(said.ends()[1].0, Outcome::Skipped);
-    assert_eq!(said.rows(Some(2)), ["cancelled"]);
-    assert_eq!(said.outcome.unwrap().stopped, Some(Stopped::TimedOut));
+    let outcomes: Vec<_> = said.ends().into_iter().map(|(outcome, _)| outcome).collect();
+    use Outcome::{Failure, Skipped, Success};
+    assert_eq!(outcomes, [Failure, Skipped, Success, Skipped, Success]);
+    assert_eq!(said.rows(Some(2)), ["failure failure"]);
+    assert_eq!(said.rows(None).last(), Some(&"the job ended: failure"));
+    assert_eq!(said.outcome.unwrap().stopped, None);
 }
 
 async fn job_time() {
@@ -130,6 +146,8 @@ async fn job_time() {
     assert_eq!(said.result(), Outcome::Cancelled, "{}", said.all());
     assert_eq!(said.rows(Some(0)), ["##[error]the job's time is over"]);
     assert_eq!(said.rows(Some(1)), ["end"]);
+    assert_eq!(said.rows(None).last(), Some(&"the job ended: cancelled, because its time is over"));
+    assert_eq!(said.outcome.unwrap().stopped, Some(Stopped::TimedOut));
 }
 
 async fn death() {

@@ -15,7 +15,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         crate::on(on, "sigterm_cancels", |on| signalled(on, Signal::TERM)),
         crate::on(on, "a_closed_terminal_cancels", |on| signalled(on, Signal::HUP)),
         crate::on(on, "a_second_interrupt_ends_it_at_once", twice),
-        crate::on(on, "a_time_out_cancels_the_job_and_fails_the_run", time_out),
+        crate::on(on, "a_time_out_of_a_step_fails_it_and_clean_up_runs", time_out),
         crate::on(on, "a_guest_that_dies_is_an_error_of_the_infrastructure", guest_dies),
     ];
     if on == On::Qemu {
@@ -103,14 +103,15 @@ jobs:
     steps:
       - timeout-minutes: 0.02
         run: sleep 1000
-      - if: always()
+      - if: failure()
         run: echo afterwards
 ",
     );
     let ended = place.exec::<&str>(dir.path(), &[]);
     ended.expect(1);
     let step = ended.event("step_end").expect("an end");
-    assert_eq!(step["outcome"], "cancelled");
+    assert_eq!(step["outcome"], "failure");
+    assert_eq!(ended.event("job_end").expect("an end")["result"], "failure");
     assert!(ended.rows().contains(&"afterwards".to_owned()));
     place.assert_clean();
 }
