@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
-use super::pair::{MatrixFilter, Pair, SecretArg};
+use super::pair::{EnvArg, MatrixFilter, Pair, SecretArg};
 
 /// Run Forgejo Actions workflows, every job in its own microVM.
 #[derive(Debug, Parser)]
@@ -90,6 +90,9 @@ pub struct ExecArgs {
     /// .forgejo/workflows, .gitea/workflows and .github/workflows]
     #[arg(short = 'W', long, value_name = "FILE|DIR")]
     pub workflows: Option<PathBuf>,
+    /// Leave out the workflows in subdirectories
+    #[arg(long)]
+    pub no_recurse: bool,
     /// Run this job, and the jobs that it needs
     #[arg(short, long, value_name = "JOB")]
     pub job: Option<String>,
@@ -111,9 +114,9 @@ pub struct ExecArgs {
     /// A variable of the `vars` context
     #[arg(long = "var", value_name = "K=V", value_parser = Pair::parse)]
     pub vars: Vec<Pair>,
-    /// An environment variable of all steps
-    #[arg(long = "env", value_name = "K=V", value_parser = Pair::parse)]
-    pub envs: Vec<Pair>,
+    /// An environment variable of all steps; without a value that of the environment
+    #[arg(long = "env", value_name = "K[=V]", value_parser = EnvArg::parse)]
+    pub envs: Vec<EnvArg>,
     /// A file of environment variables, K=V in each line
     #[arg(long, value_name = "F")]
     pub env_file: Option<PathBuf>,

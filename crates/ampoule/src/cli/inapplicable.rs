@@ -20,7 +20,7 @@ pub struct Inapplicable {
     userns: Option<String>,
     #[arg(long, hide = true)]
     network: Option<String>,
-    #[arg(long, hide = true)]
+    #[arg(short = '6', long, hide = true)]
     enable_ipv6: bool,
     #[arg(long, hide = true)]
     container_architecture: Option<String>,
@@ -49,7 +49,9 @@ pub struct Inapplicable {
     #[arg(long, hide = true)]
     detect_event: bool,
     #[arg(long, hide = true)]
-    no_recurse: bool,
+    gitea_instance: Option<String>,
+    #[arg(short = 'd', long, hide = true)]
+    debug: bool,
 }
 
 /// What is said about an option that was given.
@@ -74,7 +76,11 @@ impl Inapplicable {
             ),
             (self.pull, "--pull", CONTAINER),
             (self.rebuild, "--rebuild", CONTAINER),
-            (self.privileged, "--privileged", "a job is root in its own VM wherever it says `sudo`"),
+            (
+                self.privileged,
+                "--privileged",
+                "a job may do all in its VM anyway: `sudo` makes any command root",
+            ),
             (self.userns.is_some(), "--userns", CONTAINER),
             (self.network.is_some(), "--network", CONTAINER),
             (self.enable_ipv6, "--enable-ipv6", CONTAINER),
@@ -99,7 +105,12 @@ impl Inapplicable {
                 "no action is fetched from an instance",
             ),
             (self.detect_event, "--detect-event", "the only event of a workflow is taken without being told"),
-            (self.no_recurse, "--no-recurse", "workflows of subdirectories are never taken"),
+            (
+                self.gitea_instance.is_some(),
+                "--gitea-instance",
+                "no instance is asked for anything; `github.server_url` is that of the remote",
+            ),
+            (self.debug, "--debug", "set AMPOULE_LOG=debug to see what goes on inside"),
         ];
         given.into_iter().filter(|g| g.0).map(|(_, option, reason)| Notice { option, reason }).collect()
     }

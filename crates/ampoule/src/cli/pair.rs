@@ -6,7 +6,7 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-/// `K=V` of `--input`, `--var` and `--env`.
+/// `K=V` of `--input` and `--var`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pair {
     /// What stands before the first `=`; not empty.
@@ -47,6 +47,35 @@ impl Pair {
             return Err(PairError::NoName);
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// `K[=V]` of `--env`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnvArg {
+    /// What stands before the first `=`, or all; not empty.
+    pub key: String,
+    /// The rest, unless it is to be looked up in the environment.
+    pub value: Option<String>,
+}
+
+impl fmt::Debug for EnvArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.key)
+    }
+}
+
+impl EnvArg {
+    /// Splits at the first `=`, if there is one.
+    pub fn parse(text: &str) -> Result<Self, PairError> {
+        match Pair::parse(text) {
+            Ok(Pair { key, value }) => Ok(Self { key, value: Some(value) }),
+            Err(PairError::NoEquals) if !text.trim().is_empty() => {
+                Ok(Self { key: text.trim().to_owned(), value: None })
+            }
+            Err(PairError::NoEquals) => Err(PairError::NoName),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -34,6 +34,17 @@ pub enum ExecError {
     /// A workflow cannot run.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// Some workflows of a directory are not good; they were told.
+    #[error(
+        "nothing was run: {bad} of the {all} workflows cannot; mend {}, or choose one with `-W FILE`",
+        if *bad == 1 { "it" } else { "them" }
+    )]
+    BadWorkflows {
+        /// How many.
+        bad: usize,
+        /// Of how many.
+        all: usize,
+    },
     /// There is no place for state.
     #[error(transparent)]
     StateDir(#[from] NoStateDir),
@@ -60,6 +71,7 @@ impl Classed for ExecError {
             Self::Payload(error) => error.class(),
             Self::Values(error) => error.class(),
             Self::Prepare(error) => error.class(),
+            Self::BadWorkflows { .. } => Class::User,
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
             Self::Repository(_) => Class::Bug,
@@ -94,7 +106,7 @@ impl Classed for PayloadError {
 impl Classed for ValueError {
     fn class(&self) -> Class {
         match self {
-            Self::File(_) | Self::Name { .. } | Self::NoSecret { .. } => Class::User,
+            Self::File(_) | Self::Name { .. } | Self::NoEnv { .. } | Self::NoSecret { .. } => Class::User,
             // Ctrl-C or the end of input at the question
             Self::Ask { source, .. }
                 if matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof) =>
@@ -113,6 +125,7 @@ impl Classed for PrepareError {
             | Self::Diagnostics(_)
             | Self::NoEvent { .. }
             | Self::UnknownJob(_)
+            | Self::JobNowhere { .. }
             | Self::Input { .. } => Class::User,
         }
     }

@@ -13,6 +13,15 @@ const DEPTH_MAX: usize = 8;
 /// Workflows in a directory, at most.
 const FILES_MAX: usize = 1000;
 
+/// Whether subdirectories count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// They do, as on a server.
+    All,
+    /// They do not.
+    Flat,
+}
+
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
@@ -74,7 +83,7 @@ pub fn resolve(directory: &Path, path: &Path) -> PathBuf {
 }
 
 /// The workflows that `-W` names, else those of the repository at `root`.
-pub fn find(root: &Path, directory: &Path, named: Option<&Path>) -> Result<Found, FindError> {
+pub fn find(root: &Path, directory: &Path, named: Option<&Path>, depth: Depth) -> Result<Found, FindError> {
     let path = match named {
         Some(path) => resolve(directory, path),
         None => DIRECTORIES
@@ -90,7 +99,11 @@ pub fn find(root: &Path, directory: &Path, named: Option<&Path>) -> Result<Found
         Err(source) => return Err(FindError::Read { path, source }),
     }
     let mut files = Vec::new();
-    collect(&path, 0, &mut files)?;
+    let below = match depth {
+        Depth::All => DEPTH_MAX,
+        Depth::Flat => 0,
+    };
+    collect(&path, below, &mut files)?;
     if files.len() > FILES_MAX {
         return Err(FindError::TooMany { path });
     }
@@ -99,15 +112,15 @@ pub fn find(root: &Path, directory: &Path, named: Option<&Path>) -> Result<Found
 }
 
 /// As the server does it: subdirectories too, links to directories not.
-fn collect(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), FindError> {
+fn collect(dir: &Path, below: usize, files: &mut Vec<PathBuf>) -> Result<(), FindError> {
     let failed = |source| FindError::Read { path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
         let kind = entry.file_type().map_err(failed)?;
         if kind.is_dir() {
-            if depth < DEPTH_MAX {
-                collect(&path, depth + 1, files)?;
+            if below > 0 {
+                collect(&path, below - 1, files)?;
             }
         } else if path.extension().is_some_and(|ext| ext == "yml" || ext == "yaml") && path.is_file() {
             files.push(path);
@@ -127,21 +140,26 @@ mod tests {
     fn the_first_directory_that_exists_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        assert!(matches!(find(root, root, None), Err(FindError::NoWorkflows { .. })));
+        assert!(matches!(find(root, root, None, Depth::All), Err(FindError::NoWorkflows { .. })));
         for (at, name) in
             [".github/workflows", ".gitea/workflows", ".forgejo/workflows"].into_iter().enumerate()
         {
             fs::create_dir_all(root.join(name).join("more")).unwrap();
-            assert!(matches!(find(root, root, None), Err(FindError::Empty { .. })));
+            assert!(matches!(find(root, root, None, Depth::All), Err(FindError::Empty { .. })));
             for file in ["b.yaml", "a.yml", "more/c.yml", "notes.txt"] {
                 fs::write(root.join(name).join(file), at.to_string()).unwrap();
             }
             let path = root.join(name);
             let files = ["a.yml", "b.yaml", "more/c.yml"].map(|file| path.join(file)).to_vec();
-            assert_eq!(find(root, root, None).unwrap(), Found::Directory { path, files });
+            let flat = Found::Directory { path: path.clone(), files: files[..2].to_vec() };
+            assert_eq!(find(root, root, None, Depth::Flat).unwrap(), flat);
+            assert_eq!(find(root, root, None, Depth::All).unwrap(), Found::Directory { path, files });
         }
         let file = PathBuf::from(".github/workflows/a.yml");
-        assert_eq!(find(root, root, Some(&file)).unwrap(), Found::File(root.join(&file)));
-        assert!(matches!(find(root, root, Some(Path::new("no.yml"))), Err(FindError::Missing { .. })));
+        assert_eq!(find(root, root, Some(&file), Depth::All).unwrap(), Found::File(root.join(&file)));
+        assert!(matches!(
+            find(root, root, Some(Path::new("no.yml")), Depth::All),
+            Err(FindError::Missing { .. })
+        ));
     }
 }

@@ -93,11 +93,12 @@ pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<Stri
                 for expanded in &expansion.jobs {
                     let runs = match expanded.verdict {
                         _ if open => ", if what it needs says so",
+                        Verdict::Skip if waits_for_status(job) => ", if what it needs does not succeed",
                         Verdict::Run => "",
                         Verdict::Skip => ", skipped: its `if` is false",
                     };
                     lines.push(format!("  job {}{after}{runs}", clean(&expanded.name)));
-                    if open || expanded.verdict == Verdict::Run {
+                    if open || expanded.verdict == Verdict::Run || waits_for_status(job) {
                         lines.extend(steps(job));
                     }
                 }
@@ -113,6 +114,11 @@ pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<Stri
         }
     }
     Ok(lines)
+}
+
+/// Whether a status function of its `if` may yet say something else than it does of hoped successes.
+fn waits_for_status(job: &workflow::Job) -> bool {
+    !job.needs.is_empty() && job.condition.has_status_function()
 }
 
 fn steps(job: &workflow::Job) -> impl Iterator<Item = String> + '_ {
@@ -166,6 +172,11 @@ jobs:
     if: needs.build.outputs.version != ''
     runs-on: debian
     steps: [{uses: actions/checkout@v4, name: Fetch}]
+  undo:
+    needs: release
+    if: failure()
+    runs-on: debian
+    steps: [{run: make undo}]
   never:
     if: github.event_name == 'schedule'
     runs-on: debian

@@ -8,6 +8,7 @@
 //! one starts; workflows run one after the other and the worst end of all is the end; whatever happens the
 //! engine is closed before this returns, so that nothing of a VM is left.
 
+mod ask;
 pub mod dotenv;
 mod error;
 pub mod find;
@@ -34,7 +35,7 @@ use workflow::{MatrixFilter, Value, Workflow};
 pub use error::ExecError;
 
 use crate::{
-    class::{Class, Classed, End},
+    class::{Class, End},
     cli::args::ExecArgs,
     registry::Registry,
     sanitise::Colours,
@@ -57,14 +58,19 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
     for notice in tree.notices() {
         warn(look, notice);
     }
-    let found = find::find(tree.root(), &args.directory, args.workflows.as_deref())?;
+    let depth = if args.no_recurse { find::Depth::Flat } else { find::Depth::All };
+    let found = find::find(tree.root(), &args.directory, args.workflows.as_deref(), depth)?;
+    let Parsed { workflows, faulty } = parse(tree.root(), &found, look)?;
+    if args.list {
+        return listed(workflows, args, faulty, look);
+    }
     let facts = github::Facts::of(&tree);
     let payload = match &args.eventpath {
         Some(path) => Some(github::read_payload(&find::resolve(&args.directory, path))?),
         None => None,
     };
     let ask: values::Ask<'_> =
-        if args.list || args.dryrun { &|_| Ok(String::new().into()) } else { &values::ask_terminal };
+        if args.dryrun { &|_| Ok(String::new().into()) } else { &values::ask_terminal };
     let values = values::gather(args, &args.directory, ask)?;
     let token = ["GITHUB_TOKEN", "FORGEJO_TOKEN", "GITEA_TOKEN"]
         .into_iter()
@@ -86,17 +92,17 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
         token: &token,
     };
 
-    let (parsed, mut worst) = parse(tree.root(), &found, look)?;
-    if args.list {
-        return listed(parsed, args, worst, look);
-    }
-    let (prepared, end) = prepare_all(parsed, &found, common, look)?;
-    worst = worst.max(end);
+    let (prepared, unfit) = prepare_all(workflows, &found, common, look)?;
+    let bad = faulty + unfit;
     if args.dryrun {
-        return dry_run(&prepared, args, worst, look, &filters);
+        return dry_run(&prepared, args, bad, look, &filters);
     }
-    if prepared.is_empty() {
-        return Ok(worst);
+    if bad > 0 {
+        return match found {
+            // it was told where it is, and there is no other to choose
+            Found::File(_) => Ok(Class::User.into()),
+            Found::Directory { files, .. } => Err(ExecError::BadWorkflows { bad, all: files.len() }),
+        };
     }
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     let context = runner::Shared {
@@ -109,24 +115,32 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
         state_dir,
         facts: &facts,
     };
-    // a bad workflow of a directory has its own end; the good ones run all the same
-    Ok(worst.max(runner::run_all(&prepared, context, look)?))
+    runner::run_all(&prepared, context, look)
 }
 
-/// Parses what was found; in a directory a bad workflow is told and the others are looked at.
-fn parse(root: &Path, found: &Found, look: Look) -> Result<(Vec<Arc<Workflow>>, End), ExecError> {
+/// What was parsed, and how many files could not be: what is wrong with these was told.
+struct Parsed {
+    workflows: Vec<Arc<Workflow>>,
+    faulty: usize,
+}
+
+/// Parses what was found, all of it, so that one run tells everything that is wrong.
+fn parse(root: &Path, found: &Found, look: Look) -> Result<Parsed, ExecError> {
     let mut workflows = Vec::new();
-    let mut worst = End::Success;
+    let mut faulty = 0;
     for path in files(found) {
         match prepare::parse(root, path) {
             Ok((workflow, warnings)) => {
                 show(look, &warnings);
                 workflows.push(workflow);
             }
-            Err(error) => worst = worst.max(told(look, error)),
+            Err(error) => {
+                tell(look, error);
+                faulty += 1;
+            }
         }
     }
-    Ok((workflows, worst))
+    Ok(Parsed { workflows, faulty })
 }
 
 fn files(found: &Found) -> &[std::path::PathBuf] {
@@ -136,50 +150,62 @@ fn files(found: &Found) -> &[std::path::PathBuf] {
     }
 }
 
-/// Prepares each workflow; those of a directory that the event does not start, or that lack the job, are
-/// left out, unless that leaves none.
+/// Prepares each workflow, and counts those that cannot run: why was told. Those of a directory that the
+/// event does not start, or that lack the job, are left out, unless that leaves none.
 fn prepare_all(
     parsed: Vec<Arc<Workflow>>,
     found: &Found,
     common: Common<'_>,
     look: Look,
-) -> Result<(Vec<Prepared>, End), ExecError> {
+) -> Result<(Vec<Prepared>, usize), ExecError> {
     let mut prepared = Vec::new();
-    let mut worst = End::Success;
-    let mut left_out = None;
+    let mut unfit = 0;
+    let mut not_started = None;
+    let mut without_job = Vec::new();
     for workflow in parsed {
         match prepare::prepare(workflow, common) {
             Ok((ready, warnings)) => {
                 show(look, &warnings);
                 prepared.push(ready);
             }
-            Err(error @ (PrepareError::NoEvent { .. } | PrepareError::UnknownJob(_)))
-                if matches!(found, Found::Directory { .. }) =>
-            {
-                // which of several is told hardly matters; that of a missing job says more
-                if left_out.is_none() || matches!(error, PrepareError::UnknownJob(_)) {
-                    left_out = Some(error);
-                }
+            Err(PrepareError::UnknownJob(error)) if matches!(found, Found::Directory { .. }) => {
+                without_job.push(error);
             }
-            Err(error) => worst = worst.max(told(look, error)),
+            // which of several is told hardly matters
+            Err(error @ PrepareError::NoEvent { .. }) if matches!(found, Found::Directory { .. }) => {
+                not_started = Some(error);
+            }
+            Err(error) => {
+                tell(look, error);
+                unfit += 1;
+            }
         }
     }
-    match left_out {
-        Some(error) if prepared.is_empty() && worst == End::Success => Err(error.into()),
-        _ => Ok((prepared, worst)),
+    if prepared.is_empty() && unfit == 0 {
+        // that of a missing job says more
+        if let Some(error) = PrepareError::job_nowhere(without_job).or(not_started) {
+            return Err(error.into());
+        }
     }
+    Ok((prepared, unfit))
 }
 
-fn listed(parsed: Vec<Arc<Workflow>>, args: &ExecArgs, mut worst: End, look: Look) -> Result<End, ExecError> {
+fn listed(
+    workflows: Vec<Arc<Workflow>>,
+    args: &ExecArgs,
+    mut bad: usize,
+    look: Look,
+) -> Result<End, ExecError> {
     let mut table = list::Table::default();
-    for workflow in parsed {
+    for workflow in workflows {
         if args.event.as_deref().is_some_and(|event| workflow.trigger(event).is_none()) {
             continue;
         }
         let plan = match workflow::Plan::new(workflow) {
             Ok(plan) => plan,
             Err(diagnostics) => {
-                worst = worst.max(told(look, PrepareError::Diagnostics(diagnostics)));
+                tell(look, PrepareError::Diagnostics(diagnostics));
+                bad += 1;
                 continue;
             }
         };
@@ -193,13 +219,18 @@ fn listed(parsed: Vec<Arc<Workflow>>, args: &ExecArgs, mut worst: End, look: Loo
         }
     }
     print(&table.lines())?;
-    Ok(worst)
+    Ok(looked_at(bad))
+}
+
+/// The end of a look that runs nothing.
+fn looked_at(bad: usize) -> End {
+    if bad == 0 { End::Success } else { Class::User.into() }
 }
 
 fn dry_run(
     prepared: &[Prepared],
     args: &ExecArgs,
-    mut worst: End,
+    mut bad: usize,
     look: Look,
     filters: &[MatrixFilter],
 ) -> Result<End, ExecError> {
@@ -210,10 +241,13 @@ fn dry_run(
                 runner::dry_run_json(workflow)?;
             }
             Ok(lines) => print(&lines)?,
-            Err(diagnostics) => worst = worst.max(told(look, PrepareError::Diagnostics(diagnostics))),
+            Err(diagnostics) => {
+                tell(look, PrepareError::Diagnostics(diagnostics));
+                bad += 1;
+            }
         }
     }
-    Ok(worst)
+    Ok(looked_at(bad))
 }
 
 fn print(lines: &[String]) -> Result<(), ExecError> {
@@ -224,18 +258,11 @@ fn print(lines: &[String]) -> Result<(), ExecError> {
     out.flush().map_err(ExecError::Output)
 }
 
-/// Shows why a workflow cannot run; what that means for the end.
-fn told(look: Look, error: PrepareError) -> End {
+/// Shows why a workflow cannot run.
+fn tell(look: Look, error: PrepareError) {
     match error {
-        PrepareError::Diagnostics(diagnostics) => {
-            show(look, &diagnostics);
-            Class::User.into()
-        }
-        other => {
-            let end = other.class().into();
-            crate::cli::report(look, &other);
-            end
-        }
+        PrepareError::Diagnostics(diagnostics) => show(look, &diagnostics),
+        other => crate::cli::report(look, &other),
     }
 }
 

@@ -65,6 +65,17 @@ pub enum PrepareError {
     /// It has no such job.
     #[error(transparent)]
     UnknownJob(#[from] UnknownJob),
+    /// No workflow of a directory has such a job.
+    #[error("no workflow has a job `{name}`{}; the jobs are {jobs}",
+        suggestion.as_ref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default())]
+    JobNowhere {
+        /// What was asked for.
+        name: String,
+        /// The nearest there is.
+        suggestion: Option<String>,
+        /// Those of each workflow.
+        jobs: String,
+    },
     /// The inputs do not fit.
     #[error("{workflow}: {source}")]
     Input {
@@ -74,6 +85,20 @@ pub enum PrepareError {
         #[source]
         source: InputError,
     },
+}
+
+impl PrepareError {
+    /// What is said of a job that none of some workflows has; nothing if there are none.
+    #[must_use]
+    pub fn job_nowhere(mut lacking: Vec<UnknownJob>) -> Option<Self> {
+        if lacking.len() < 2 {
+            return lacking.pop().map(Into::into);
+        }
+        let name = lacking.first()?.name.clone();
+        let suggestion = lacking.iter_mut().find_map(|of| of.suggestion.take());
+        let jobs = lacking.iter().map(|of| format!("{} in {}", of.jobs.join(", "), of.workflow));
+        Some(Self::JobNowhere { name, suggestion, jobs: jobs.collect::<Vec<_>>().join("; ") })
+    }
 }
 
 /// Reads and parses a file; messages call it by its path below `root`.
@@ -156,15 +181,15 @@ pub fn event_of(workflow: &Workflow, given: Option<&str>) -> String {
     given.unwrap_or_else(|| workflow.default_event()).to_owned()
 }
 
-/// Faults of jobs that need no other: these are known before a VM starts.
+/// Faults of jobs that do not depend on what other jobs put out: these are known before a VM starts.
 fn first_look(prepared: &Prepared, filters: &[MatrixFilter]) -> Vec<Diagnostic> {
     let results = Results::new();
     let around =
         Surroundings { results: &results, contexts: &prepared.contexts, run: RunState::Running, filters };
     prepared
         .plan
-        .ready(&results)
-        .filter_map(|job| prepared.plan.expand(&job.id.value, around).err())
+        .jobs()
+        .filter_map(|job| prepared.plan.foresee(&job.id.value, around).err())
         .flatten()
         .collect()
 }

@@ -12,10 +12,13 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::dotenv::{self, DotenvError};
+use super::{
+    ask,
+    dotenv::{self, DotenvError},
+};
 use crate::cli::{
     args::ExecArgs,
-    pair::{self, Pair, PairError},
+    pair::{self, EnvArg, Pair, PairError},
 };
 
 /// The values of a run.
@@ -47,6 +50,14 @@ pub enum ValueError {
     /// A secret without a value, and nobody to ask.
     #[error("the secret `{name}` has no value: set it in the environment, or give `--secret-file`")]
     NoSecret {
+        /// Its name.
+        name: String,
+    },
+    /// A variable without a value that this process does not have either.
+    #[error(
+        "`--env {name}` has no value, and the environment has no `{name}` in UTF-8: write `--env {name}=VALUE`"
+    )]
+    NoEnv {
         /// Its name.
         name: String,
     },
@@ -88,7 +99,13 @@ pub fn gather(args: &ExecArgs, directory: &Path, ask: Ask<'_>) -> Result<Values,
     if let Some(path) = &args.env_file {
         values.env = dotenv::read(&super::find::resolve(directory, path))?;
     }
-    values.env.extend(args.envs.iter().cloned());
+    for EnvArg { key, value } in &args.envs {
+        let value = match value {
+            Some(value) => value.clone(),
+            None => env::var(key).map_err(|_| ValueError::NoEnv { name: key.clone() })?,
+        };
+        values.env.push(Pair { key: key.clone(), value });
+    }
     Ok(values)
 }
 
@@ -97,8 +114,8 @@ pub fn ask_terminal(name: &str) -> Result<SecretString, ValueError> {
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
         return Err(ValueError::NoSecret { name: name.to_owned() });
     }
-    match rpassword::prompt_password(format!("Secret {name}: ")) {
-        Ok(value) => Ok(SecretString::from(value)),
+    match ask::hidden(format!("Secret {name}: ")) {
+        Ok(value) => Ok(value),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(ValueError::NoSecret { name: name.to_owned() })
         }
@@ -145,13 +162,16 @@ mod tests {
             "region=eu",
             "--env",
             "A=option",
+            "--env",
+            "PATH",
         ]);
         let values = gather(&args, dir.path(), &|_| panic!("nothing to ask")).unwrap();
+        let path = env::var("PATH").unwrap();
         let secrets: Vec<_> = values.secrets.iter().map(|(k, v)| (k.as_str(), v.expose_secret())).collect();
         assert_eq!(secrets, [("OTHER", "kept"), ("TOKEN", "option")]);
         assert_eq!(values.vars, BTreeMap::from([("REGION".to_owned(), "eu".to_owned())]));
         let env: Vec<_> = values.env.iter().map(|p| (p.key.as_str(), p.value.as_str())).collect();
-        assert_eq!(env, [("A", "file"), ("lower", "x"), ("A", "option")]);
+        assert_eq!(env, [("A", "file"), ("lower", "x"), ("A", "option"), ("PATH", path.as_str())]);
         assert!(!format!("{values:?}").contains("option"));
     }
 
@@ -165,6 +185,9 @@ mod tests {
         .unwrap();
         assert_eq!(values.secrets["AMPOULE_TEST_NO_SUCH_VARIABLE"].expose_secret(), "typed");
         assert_eq!(values.secrets["PATH"].expose_secret(), env::var("PATH").unwrap());
+        let lacking = exec(&["--env", "AMPOULE_TEST_NO_SUCH_VARIABLE"]);
+        let error = gather(&lacking, Path::new("/"), &ask_terminal).unwrap_err();
+        assert!(matches!(error, ValueError::NoEnv { .. }), "{error}");
         assert!(gather(&exec(&["--var", "a b=c"]), Path::new("/"), &ask_terminal).is_err());
     }
 }

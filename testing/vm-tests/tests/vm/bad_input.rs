@@ -19,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a_cycle_of_needs_is_named", cycle),
         test("what_is_not_there_yet_is_an_error_with_its_place", unsupported),
         test("an_unknown_job_is_the_users_error", unknown_job),
+        test("a_job_that_waits_is_looked_at_before_anything_runs", waiting_job),
+        test("one_bad_workflow_of_a_directory_keeps_the_others_from_running", bad_neighbour),
         test("a_full_state_directory_is_told", full_state_directory),
     ]
 }
@@ -85,6 +87,42 @@ jobs:
 
 fn unknown_job() {
     refused(&script("true"), &["-j", "jj"], &["jj", "`j`"]);
+}
+
+fn waiting_job() {
+    let workflow = "on: push
+jobs:
+  first:
+    runs-on: debian
+    steps: [{run: 'true'}]
+  second:
+    needs: first
+    runs-on: ${{ matrix.os }}
+    strategy: {matrix: {os: [debian, SECOND]}}
+    steps: [{run: 'true'}]
+";
+    refused(&workflow.replace("SECOND", "windows-latest"), &[], &["test.yml:8:14", "windows"]);
+    refused(&workflow.replace("SECOND", "ubuntu"), &["--matrix", "os:arch"], &["test.yml:6:3", "`--matrix`"]);
+}
+
+fn bad_neighbour() {
+    let place = Place::new(On::Fake);
+    let dir = project(&script("true"));
+    let workflows = dir.path().join(".forgejo/workflows");
+    std::fs::write(workflows.join("bad.yml"), "on: push\njobs: {a: {steps: []}}\n").expect("a file");
+    let ended = place.exec(dir.path(), &[] as &[&str]);
+    ended.expect(2);
+    assert!(ended.stderr.contains("bad.yml:2:") && ended.stderr.contains("-W"), "{}", ended.stderr);
+    assert!(ended.event("run_start").is_none(), "{:?}", ended.stdout);
+    place.exec(dir.path(), &["-W", ".forgejo/workflows/test.yml"]).expect(0);
+    // a job that no file has: all of them are named
+    std::fs::write(workflows.join("bad.yml"), script("true").replace("j:", "other:")).expect("a file");
+    let ended = place.exec(dir.path(), &["-j", "jj"]);
+    ended.expect(2);
+    for text in ["`jj`", "j in ", "other in ", "bad.yml", "test.yml"] {
+        assert!(ended.stderr.contains(text), "{text:?} is not in:\n{}", ended.stderr);
+    }
+    place.assert_clean();
 }
 
 /// In a mount namespace of its own with a state directory of 256 KiB.
