@@ -129,10 +129,12 @@ pub(crate) fn run_counted(command: &mut Command) -> Result<Tally> {
         }
     }
     let status = child.wait()?;
-    if status.success() {
+    if status.success() || tally.failed > 0 {
         return Ok(tally);
     }
-    bail!("`{shown}` ended with {status}")
+    // no harness says that a test failed: whatever it was counts as one, beside those that passed
+    println!("`{shown}` ended with {status}");
+    Ok(Tally { failed: 1, ..tally })
 }
 
 /// What a stage's failure means for those after it.
