@@ -2,14 +2,15 @@
 //!
 //! Purpose: one archive to the guest before the step, one back after it, and what is in it.
 //! Owner: the step that runs. What comes back was written by foreign code: only regular files of the names
-//! that were sent count, each up to the cap of [`workflow::envfile`].
+//! that were sent count, each up to the cap of [`workflow::envfile`]. One that is something else now is a
+//! fault; one that is gone is as good as empty.
 //!
 //! ```text
 //!   /tmp/_ampoule/<n>/script.sh
 //!   /tmp/_ampoule/<n>/files/{output,env,path,state,summary}
 //! ```
 
-use std::io::Read;
+use std::{io::Read, path::Path};
 
 use sandbox::{Error as SandboxError, FailureKind, Sandbox};
 use tokio::io::AsyncReadExt;
@@ -19,6 +20,12 @@ use crate::guest::{Fault, OWN_DIR};
 
 /// Most bytes of the archive that comes back.
 const MAX_ARCHIVE: u64 = (5 * MAX_FILE + (1 << 20)) as u64;
+
+/// How much is read of the archive of one path, to see whether there is anything in it.
+const LOOK: u64 = 64 << 10;
+
+/// What is wrong with a file that a step replaced.
+const REPLACED: &str = "is no longer a regular file";
 
 /// A file by which a step speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +73,8 @@ pub(crate) struct StepFiles {
 #[derive(Default)]
 pub(crate) struct Written {
     contents: [Vec<u8>; 5],
+    /// Which of them were there, as whatever.
+    there: [bool; 5],
     /// The first that cannot be taken, and why.
     fault: Option<String>,
 }
@@ -97,29 +106,48 @@ impl StepFiles {
         archive.finish()
     }
 
-    /// What the step wrote. A directory that it removed is as good as empty files.
+    /// What the step wrote. What it removed, the directory or a file, is as good as empty.
     pub(crate) async fn read(&self, sandbox: &Sandbox) -> Result<Written, Fault> {
-        let mut archive = Vec::new();
-        let stream = sandbox.copy_out(format!("{}/files", self.dir)).await?;
-        match stream.take(MAX_ARCHIVE + 1).read_to_end(&mut archive).await {
-            Ok(_) => {}
-            Err(error) => {
-                return match error.into_inner().map(|inner| inner.downcast::<SandboxError>()) {
-                    Some(Ok(error)) => match *error {
-                        SandboxError::Guest { kind: FailureKind::NotFound, .. } => Ok(Written::default()),
-                        other => Err(other.into()),
-                    },
-                    _ => Err(Fault::step("the files of the step cannot be read")),
-                };
-            }
-        }
+        let all = fetch(sandbox, format!("{}/files", self.dir), MAX_ARCHIVE + 1).await?;
+        let Some(archive) = all else { return Ok(Written::default()) };
         if archive.len() as u64 > MAX_ARCHIVE {
             return Err(Fault::step(format!(
                 "the directory of GITHUB_OUTPUT and its kin is larger than {MAX_ARCHIVE} bytes"
             )));
         }
-        Ok(Written::unpack(&archive))
+        let mut written = Written::unpack(&archive);
+        for file in File::ALL {
+            // Archives leave pipes, sockets and devices out. Asked for by name, such a one is an empty
+            // archive, and what is not there an error. Nobody opens it, so nobody waits for its writer.
+            if !written.there[file as usize]
+                && let Some(archive) = fetch(sandbox, self.file(file), LOOK).await?
+                && is_empty(&archive)
+            {
+                written.blame(file, REPLACED);
+            }
+        }
+        Ok(written)
     }
+}
+
+/// The beginning of the archive of a path of the guest; none where there is no such path.
+async fn fetch(sandbox: &Sandbox, path: String, most: u64) -> Result<Option<Vec<u8>>, Fault> {
+    let mut archive = Vec::new();
+    let stream = sandbox.copy_out(path).await?;
+    match stream.take(most).read_to_end(&mut archive).await {
+        Ok(_) => Ok(Some(archive)),
+        Err(error) => match error.into_inner().map(|inner| inner.downcast::<SandboxError>()) {
+            Some(Ok(error)) => match *error {
+                SandboxError::Guest { kind: FailureKind::NotFound, .. } => Ok(None),
+                other => Err(other.into()),
+            },
+            _ => Err(Fault::step("the files of the step cannot be read")),
+        },
+    }
+}
+
+fn is_empty(archive: &[u8]) -> bool {
+    tar::Archive::new(archive).entries().is_ok_and(|mut entries| entries.next().is_none())
 }
 
 impl Written {
@@ -143,10 +171,14 @@ impl Written {
                 break;
             };
             let Ok(path) = entry.path() else { continue };
-            let name = path.strip_prefix(".").unwrap_or(&path).to_str().unwrap_or_default();
-            let Some(file) = File::ALL.into_iter().find(|file| file.name() == name) else { continue };
+            let path = path.strip_prefix(".").unwrap_or(&path);
+            // By components: a directory's name ends with a slash.
+            let Some(file) = File::ALL.into_iter().find(|file| path == Path::new(file.name())) else {
+                continue;
+            };
+            written.there[file as usize] = true;
             let fault = if !entry.header().entry_type().is_file() {
-                Some("is no longer a regular file".to_owned())
+                Some(REPLACED.to_owned())
             } else if entry.size() > MAX_FILE as u64 {
                 Some(format!("is larger than {MAX_FILE} bytes"))
             } else {
@@ -156,10 +188,14 @@ impl Written {
                 read.err().map(|_| "came back broken".to_owned())
             };
             if let Some(fault) = fault {
-                written.fault.get_or_insert_with(|| format!("GITHUB_{} {fault}", file.variable()));
+                written.blame(file, &fault);
             }
         }
         written
+    }
+
+    fn blame(&mut self, file: File, fault: &str) {
+        self.fault.get_or_insert_with(|| format!("GITHUB_{} {fault}", file.variable()));
     }
 }
 
@@ -220,6 +256,19 @@ mod tests {
         assert_eq!(written.content(File::Output), b"a=1");
         assert_eq!(written.content(File::Env), b"");
         assert_eq!(written.fault(), Some("GITHUB_ENV is no longer a regular file"));
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_a_file_is_told() {
+        let mut archive = Archive::default();
+        let mut directory = tar::Header::new_gnu();
+        directory.set_entry_type(tar::EntryType::Directory);
+        directory.set_size(0);
+        archive.0.append_data(&mut directory, "summary/", std::io::empty()).unwrap();
+        archive.add("summary/env", 0o644, b"x");
+        let written = Written::unpack(&archive.finish());
+        assert_eq!(written.fault(), Some("GITHUB_STEP_SUMMARY is no longer a regular file"));
+        assert!(is_empty(&Archive::default().finish()));
     }
 
     #[test]
