@@ -38,7 +38,7 @@ pub(crate) fn take(effects: Effects, written: Written, environ: &mut Environ, ma
     // Only actions have a use for states, but a step that writes nonsense should know it.
     read(File::State);
     for (name, value) in effects.env.into_iter().chain(read(File::Env)) {
-        environ.vars.set(name, value);
+        environ.export(name, value);
     }
     let paths = envfile::paths(written.content(File::Path)).unwrap_or_else(|error| {
         faults.push(format!("GITHUB_PATH: {error}"));

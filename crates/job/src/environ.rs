@@ -128,11 +128,33 @@ pub(crate) struct Environ {
     pub(crate) vars: Vars,
     /// Of `GITHUB_PATH`, the newest first.
     paths: Vec<String>,
+    /// Whether `PATH` among `vars` is of `GITHUB_ENV`.
+    exported_path: bool,
 }
 
 impl Environ {
     pub(crate) fn new(facts: Facts, outer: Vars) -> Self {
-        Self { facts, outer, vars: Vars::default(), paths: Vec::new() }
+        Self { facts, outer, vars: Vars::default(), paths: Vec::new(), exported_path: false }
+    }
+
+    /// Sets a variable for the steps that follow, as `GITHUB_ENV` does.
+    pub(crate) fn export(&mut self, name: String, value: String) {
+        self.exported_path |= name == "PATH";
+        self.vars.set(name, value);
+    }
+
+    /// Who set `PATH` for a step; none where it is the runner's own.
+    pub(crate) fn path_origin(&self, own: &Vars) -> Option<&'static str> {
+        let set = |vars: &Vars| vars.get("PATH").is_some();
+        if set(own) {
+            Some("the step's own `env`")
+        } else if self.exported_path {
+            Some("an earlier step through GITHUB_ENV")
+        } else if set(&self.vars) {
+            Some("`env` of the workflow or the job")
+        } else {
+            set(&self.outer).then_some("the environment given with the run")
+        }
     }
 
     /// Puts a directory in front of `PATH`.
@@ -299,6 +321,22 @@ mod tests {
         assert_eq!(of_step(&environ, &Vars::default()).get("PATH"), Some(&*format!("/a:/b:{PATH}")));
         environ.vars.set("PATH", "/only");
         assert_eq!(of_step(&environ, &Vars::default()).get("PATH"), Some("/a:/b:/only"));
+    }
+
+    #[test]
+    fn the_origin_of_path_is_that_of_the_one_that_wins() {
+        let mut environ = environ();
+        let none = Vars::default();
+        assert_eq!(environ.path_origin(&none), None);
+        environ.outer.set("PATH", "/caller");
+        assert!(environ.path_origin(&none).unwrap().contains("given with the run"));
+        environ.vars.set("PATH", "/job");
+        assert!(environ.path_origin(&none).unwrap().contains("the job"));
+        environ.export("PATH".to_owned(), "/file".to_owned());
+        assert!(environ.path_origin(&none).unwrap().contains("GITHUB_ENV"));
+        let mut own = Vars::default();
+        own.set("PATH", "/own");
+        assert!(environ.path_origin(&own).unwrap().contains("step's own"));
     }
 
     #[test]

@@ -261,7 +261,8 @@ impl Steps<'_> {
         let unsecure = if env.iter().any(allowed) { Unsecure::Allowed } else { Unsecure::Refused };
         guest.deliver(files.dir(), StepFiles::archive(extension, &script)).await?;
         let path = guest.seen(&files.script(extension));
-        let running = start(guest, commands(shell, &path), env, cwd).await?;
+        let origin = self.scope.environ.path_origin(own);
+        let running = start(guest, commands(shell, &path), env, cwd, origin).await?;
         let limits = match self.ending {
             Some(_) => Limits { ending: self.ending, step: until, ..Limits::default() },
             None => Limits { cancel: Some(self.cancel), job: Some(self.deadline), step: until, ending: None },
@@ -328,6 +329,7 @@ async fn start(
     commands: Vec<Vec<String>>,
     env: Vec<(String, String)>,
     cwd: String,
+    path_origin: Option<&str>,
 ) -> Result<Running, Fault> {
     let mut missing = Vec::new();
     for argv in commands {
@@ -350,7 +352,15 @@ async fn start(
             other => return Ok(other?),
         }
     }
-    Err(Fault::step(format!("the shell is not in the image: {} not found", missing.join(" and "))))
+    let missing = missing.join(" and ");
+    let Some(origin) = path_origin else {
+        return Err(Fault::step(format!("the shell is not in the image: {missing} not found in PATH")));
+    };
+    let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
+    Err(Fault::step(format!(
+        "the shell was not found: {missing} not found in PATH, which is `{path}`, set by {origin}; to add a \
+         directory, write it to the file `$GITHUB_PATH` instead"
+    )))
 }
 
 #[cfg(test)]

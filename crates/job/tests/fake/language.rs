@@ -14,10 +14,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("secrets_that_cannot_be_masked_end_the_job", unmaskable),
         trial("files_of_a_step_reach_the_next", files),
         trial("a_file_that_cannot_be_read_fails_the_step", bad_file),
+        trial("a_file_that_is_no_file_any_more_fails_the_step", replaced_files),
         trial("the_inner_environment_wins", environment),
         trial("conditions_see_how_it_went", conditions),
         trial("continue_on_error_keeps_the_outcome", continue_on_error),
         trial("shells_and_directories", shells),
+        trial("a_path_without_a_shell_is_told", no_shell),
         trial("outputs_without_secrets", outputs),
         trial("checkout_is_satisfied_from_the_tree", checkout),
         trial("an_empty_workspace_is_filled_by_checkout", empty_workspace),
@@ -110,6 +112,31 @@ async fn bad_file() {
         ["##[error]GITHUB_OUTPUT: line 2: the value of `b` has no end: no later line is exactly `END`"]
     );
     assert_eq!(said.rows(Some(1)), ["1"], "the other files count");
+}
+
+async fn replaced_files() {
+    let mut text = String::new();
+    let kinds = [
+        ("OUTPUT", "mkdir"),
+        ("ENV", "mkfifo"),
+        ("PATH", "ln -s /dev/null"),
+        ("STATE", "python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])'"),
+        ("STEP_SUMMARY", "mkfifo"),
+    ];
+    for (file, make) in kinds {
+        let step = format!(
+            "- if: always()\n  run: |\n    cd \"$(dirname \"$GITHUB_{file}\")\"; it=$(basename \"$GITHUB_{file}\")\n    rm $it; {make} $it\n"
+        );
+        text.push_str(&step);
+    }
+    text.push_str("- if: always()\n  run: rm $GITHUB_STATE $GITHUB_ENV; echo a=1 > $GITHUB_OUTPUT\n");
+    let said = run(steps(&text)).await;
+    for (index, (file, _)) in kinds.iter().enumerate() {
+        let row = format!("##[error]GITHUB_{file} is no longer a regular file");
+        assert_eq!(said.rows(Some(index)), [row], "{}", said.all());
+        assert_eq!(said.ends()[index].0, Outcome::Failure);
+    }
+    assert_eq!(said.ends()[5].0, Outcome::Success, "removed is as good as empty\n{}", said.all());
 }
 
 async fn environment() {
@@ -223,6 +250,36 @@ async fn shells() {
     assert_eq!(said.rows(Some(3)), ["the default has no pipefail"]);
     assert!(said.rows(Some(4))[0].starts_with("##[error]the working directory"), "{}", said.all());
     assert_eq!(said.rows(Some(5)), ["int main;"]);
+}
+
+async fn no_shell() {
+    let said = run(steps(
+        r#"
+- run: echo never
+  env: {PATH: /nope}
+- if: always()
+  run: echo PATH=/nope/hunter2-secret >> "$GITHUB_ENV"
+- if: always()
+  run: echo never
+- if: always()
+  env: {PATH: /usr/bin:/bin}
+  run: echo found
+"#,
+    ))
+    .await;
+    let add = "to add a directory, write it to the file `$GITHUB_PATH` instead";
+    let missing = "the shell was not found: `bash` and `sh` not found in PATH, which is";
+    assert_eq!(
+        said.rows(Some(0)),
+        [format!("##[error]{missing} `/nope`, set by the step's own `env`; {add}")],
+        "{}",
+        said.all()
+    );
+    assert_eq!(
+        said.rows(Some(2)),
+        [format!("##[error]{missing} `/nope/***`, set by an earlier step through GITHUB_ENV; {add}")]
+    );
+    assert_eq!(said.rows(Some(3)), ["found"]);
 }
 
 async fn outputs() {
