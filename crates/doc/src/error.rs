@@ -23,6 +23,21 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Refuses a document of so many bytes. A caller may have read no more than one byte beyond the limit,
+    /// so the message names the limit and not the size.
+    pub(crate) fn check_bytes(&self, name: &str, bytes: usize) -> Result<(), Diagnostic> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        let limit = match self.bytes {
+            bytes if bytes > 0 && bytes % (1 << 20) == 0 => format!("{} MiB ({bytes} bytes)", bytes >> 20),
+            bytes => format!("{bytes} bytes"),
+        };
+        Err(Diagnostic::error(format!("`{name}` is larger than {limit}")).help("split the file"))
+    }
+}
+
 /// A document that could not be read: what a person should be told, never empty.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", .diagnostics.first().map(ToString::to_string).unwrap_or_default())]

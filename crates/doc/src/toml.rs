@@ -13,15 +13,7 @@ use crate::{Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, S
 /// The first fault of the syntax, or a limit that was passed.
 pub fn parse_toml(source: &Source) -> Result<Node, Error> {
     let limits = Limits::default();
-    if source.text().len() > limits.bytes {
-        return Err(Diagnostic::error(format!(
-            "`{}` is too large: {} bytes, at most {}",
-            source.name(),
-            source.text().len(),
-            limits.bytes
-        ))
-        .into());
-    }
+    limits.check_bytes(source.name(), source.text().len())?;
     let document = Document::parse(source.text()).map_err(|error| {
         let span = error.span().map_or_else(Span::default, |span| Span::new(span.start, span.end));
         let message = error.message().lines().collect::<Vec<_>>().join(", ");

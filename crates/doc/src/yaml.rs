@@ -24,15 +24,7 @@ pub fn parse_yaml(source: &Source) -> Result<Node, Error> {
 /// # Errors
 /// As [`parse_yaml`].
 pub fn parse_yaml_with(source: &Source, limits: Limits) -> Result<Node, Error> {
-    if source.text().len() > limits.bytes {
-        return Err(Diagnostic::error(format!(
-            "`{}` is too large: {} bytes, at most {}",
-            source.name(),
-            source.text().len(),
-            limits.bytes
-        ))
-        .into());
-    }
+    limits.check_bytes(source.name(), source.text().len())?;
     if let Some(at) = source.text().find('\0') {
         return Err(Diagnostic::error("the file holds a NUL byte")
             .at(source, Span::new(at, at + 1))
