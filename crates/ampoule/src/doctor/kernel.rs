@@ -7,6 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use backends::qemu::KvmAccess;
+
 use super::Finding;
 use crate::host::{self, is_root};
 
@@ -21,6 +23,11 @@ pub(super) fn architecture() -> Finding {
 pub(super) fn kvm() -> Finding {
     const NAME: &str = "KVM";
     match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) if is_root() && matches!(KvmAccess::here(), Ok(KvmAccess::Root)) => Finding::note(
+            NAME,
+            "only root may open /dev/kvm, and a VM has a user of its own: VMs are emulated",
+        )
+        .mend("getent group kvm || groupadd --system kvm; chgrp kvm /dev/kvm && chmod 660 /dev/kvm"),
         Ok(_) => Finding::ok(NAME, "/dev/kvm can be opened; a probe boot decides whether it is used"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::note(
             NAME,

@@ -1,7 +1,7 @@
 //! Starting a VM in a slot, and taking one over.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
     time::Duration,
@@ -13,6 +13,7 @@ use vm::{BootSpec, DriveMode, Error, OwnerLoss, Result, Slot};
 use super::{
     CONSOLE, ERRORS, Qemu, START_LIMIT,
     argv::{self, Accelerator, DriveFds, Fds, Shape},
+    kvm::{self, KvmAccess},
     places,
     qmp::Qmp,
 };
@@ -23,7 +24,6 @@ use crate::{
 
 /// QEMU's control channel.
 const CONTROL_SOCKET: &str = "qmp.sock";
-const KVM: &str = "/dev/kvm";
 /// What is kept of the console and of QEMU's errors, in bytes.
 const LOG_CAP: u64 = 256 << 10;
 /// The first number of a descriptor in QEMU.
@@ -60,7 +60,7 @@ pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Sh
         shim: qemu.shim.clone(),
         dir: slot.dir.clone(),
         ids: slot.ids.map(|ids| jail::Ids { uid: ids.uid, gid: ids.gid }),
-        groups: kvm_group(qemu.accel),
+        groups: groups(qemu.accel),
         level: qemu.level,
         on_owner_loss: match slot.on_owner_loss {
             OwnerLoss::Kill => jail::OwnerLoss::Kill,
@@ -137,20 +137,17 @@ fn ended(path: &Path, record: Option<jail::ExitRecord>, during: &'static str) ->
 
 fn devices_of(accelerator: Accelerator) -> &'static [&'static str] {
     match accelerator {
-        Accelerator::Kvm => &[KVM],
+        Accelerator::Kvm => &[kvm::DEVICE],
         Accelerator::Tcg { .. } => &[],
     }
 }
 
-/// The group that may use KVM, for a QEMU that has no group of ours; never root's.
-fn kvm_group(accelerator: Accelerator) -> Vec<u32> {
-    const GROUP_MAY_USE: u32 = 0o060;
-    let group = match accelerator {
-        Accelerator::Kvm => fs::metadata(KVM).ok(),
-        Accelerator::Tcg { .. } => None,
-    };
-    let group = group.filter(|found| found.gid() != 0 && found.mode() & GROUP_MAY_USE == GROUP_MAY_USE);
-    group.map(|found| found.gid()).into_iter().collect()
+/// The groups of a QEMU that has none of ours.
+fn groups(accelerator: Accelerator) -> Vec<u32> {
+    match (accelerator, KvmAccess::here()) {
+        (Accelerator::Kvm, Ok(KvmAccess::Group(group))) => vec![group],
+        _ => Vec::new(),
+    }
 }
 
 /// The descriptors that QEMU gets, numbered in the order in which they were made.

@@ -17,6 +17,7 @@
 mod argv;
 mod boot;
 mod find;
+mod kvm;
 mod places;
 mod probe;
 mod qmp;
@@ -28,6 +29,7 @@ use jail::Level;
 use vm::{Backend, BootSpec, Boundary, Capabilities, Machine, Result, Slot};
 
 pub use find::{OLDEST, Version};
+pub use kvm::KvmAccess;
 pub use probe::{Kvm, Verdict};
 
 /// How a guest's instructions are run.

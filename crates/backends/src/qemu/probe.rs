@@ -4,7 +4,7 @@
 //! `accel=kvm:tcg` does not notice. What proves it is the agent's first byte.
 //!
 //! ```text
-//!   no /dev/kvm, or no access ─▶ Absent, Forbidden      remembered for this kernel and boot ─▶ as it was
+//!   no /dev/kvm, or no access ─▶ Absent, Forbidden, RootOnly    remembered for this kernel and boot ─▶ as it was
 //!   otherwise boot under a time limit: first byte ─▶ Works, end ─▶ Fails, silence ─▶ Hangs;  remember
 //! ```
 
@@ -21,7 +21,11 @@ use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncReadExt, time::timeout};
 use vm::{BootSpec, Ids, Machine, Mebibytes, OwnerLoss, Slot, SlotId};
 
-use super::{Qemu, boot, places};
+use super::{
+    Qemu, boot,
+    kvm::{DEVICE, KvmAccess},
+    places,
+};
 
 /// What a probe boots.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub enum Verdict {
     Absent,
     /// This user may not open /dev/kvm.
     Forbidden,
+    /// Only root may open /dev/kvm, and a VM is not root.
+    RootOnly,
     /// A VM did not get to its agent in time.
     Hangs,
     /// A VM ended at once.
@@ -60,6 +66,9 @@ impl Verdict {
             Self::Works | Self::Untried => return None,
             Self::Absent => "this host has no /dev/kvm",
             Self::Forbidden => "this user may not open /dev/kvm (the group `kvm` may)",
+            Self::RootOnly => {
+                "only root may open /dev/kvm, and VMs have users of their own (`ampoule doctor` tells what mends it)"
+            }
             Self::Hangs => "a VM hangs under this host's KVM",
             Self::Fails => "a VM does not start under this host's KVM",
         };
@@ -84,7 +93,6 @@ struct Key {
     inode: u64,
 }
 
-const DEVICE: &str = "/dev/kvm";
 /// Whom a probe of root runs as.
 const NOBODY: Ids = Ids { uid: 65_534, gid: 65_534 };
 const MEMORY: &str = "kvm.json";
@@ -98,6 +106,9 @@ pub(super) async fn kvm(qemu: &Qemu, probe: Option<&Kvm>) -> Verdict {
     }
     if OpenOptions::new().read(true).write(true).open(DEVICE).is_err() {
         return Verdict::Forbidden;
+    }
+    if getuid().is_root() && matches!(KvmAccess::here(), Ok(KvmAccess::Root)) {
+        return Verdict::RootOnly;
     }
     let Some(probe) = probe else { return Verdict::Untried };
     let memory = places::runtime_dir().map(|dir| dir.join(MEMORY)).ok();
@@ -218,7 +229,9 @@ mod tests {
 
     #[test]
     fn every_reason_for_emulation_is_told() {
-        for verdict in [Verdict::Absent, Verdict::Forbidden, Verdict::Hangs, Verdict::Fails] {
+        for verdict in
+            [Verdict::Absent, Verdict::Forbidden, Verdict::RootOnly, Verdict::Hangs, Verdict::Fails]
+        {
             assert!(verdict.note().unwrap().contains("emulation"));
         }
         assert_eq!(Verdict::Works.note(), None);
