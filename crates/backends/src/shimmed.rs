@@ -153,10 +153,20 @@ async fn ending(mut shim: Shim, dir: &Path, errors: &str) -> Exit {
         stderr.push_str("the guest's kernel panicked\n");
     }
     match record {
+        // QEMU takes a signal that asks it to end for an end in order, and says so on its error output only.
+        Ok(record) if record.code == Some(0) && obeyed(&stderr).is_some() => {
+            Exit { code: None, signal: obeyed(&stderr), stderr }
+        }
         Ok(record) => Exit { code: record.code, signal: record.signal, stderr },
         // It ended, and how is not known.
         Err(error) => Exit { code: None, signal: None, stderr: format!("{stderr}{error}\n") },
     }
+}
+
+/// The signal that QEMU obeyed, by its own words.
+fn obeyed(stderr: &str) -> Option<i32> {
+    let (_, rest) = stderr.split_once(": terminating on signal ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[async_trait]
@@ -225,5 +235,19 @@ impl AsyncWrite for AgentStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(rustix::net::shutdown(&*self.0, Shutdown::Write).map_err(Into::into))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::obeyed;
+
+    #[test]
+    fn a_signal_that_qemu_obeys_is_told() {
+        assert_eq!(obeyed("qemu-system-x86_64: terminating on signal 15 from pid 7 (kill)\n"), Some(15));
+        assert_eq!(obeyed("a warning\nqemu-system-x86_64: terminating on signal 2"), Some(2));
+        for other in ["", "terminating", "qemu: terminating on signal x", "the guest's kernel panicked\n"] {
+            assert_eq!(obeyed(other), None, "{other:?}");
+        }
     }
 }

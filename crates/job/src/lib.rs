@@ -49,7 +49,7 @@ pub use tree::{Archive, BadRepository, Repository, TreeError, Wanted, WorkingTre
 /// A reader of `events` that is slow stops the guest's output; one that is gone is not missed.
 ///
 /// # Errors
-/// When the job could not be run to its end; a job that fails is no error. `JobEnd` is sent in any case.
+/// When the job could not be run to its end; a job that fails is no error, nor is one that ends its VM. `JobEnd` is sent in any case.
 pub async fn run(
     spec: JobSpec,
     context: JobContext,

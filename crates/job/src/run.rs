@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, time::Instant as StdInstant};
 
-use sandbox::{Account, Bind, Directory, Lease, LeaseSpec, Sandbox};
+use sandbox::{Account, Bind, Directory, Error as SandboxError, Gone, Lease, LeaseSpec, Sandbox};
 use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -298,8 +298,39 @@ async fn body(
             return Ok(BTreeMap::new());
         }
     }
-    steps.run(guest).await?;
-    outputs(steps, job, guest).await
+    let ran = match steps.run(guest).await {
+        Ok(()) => outputs(steps, job, guest).await,
+        Err(error) => Err(error),
+    };
+    let Err(error) = ran else { return ran };
+    let Some(text) = own_doing(steps, &error) else { return Err(error) };
+    // Asked to end, it may as well end like this.
+    steps.look();
+    steps.scope.advance(Progress::Failure);
+    let step = steps.current.map(|(index, _)| index);
+    steps.log.say(step, &format!("##[error]{text}")).await;
+    Ok(BTreeMap::new())
+}
+
+/// What to say where the job itself ended its VM: a job may run whatever it likes, so that is its failure and
+/// none of the infrastructure's. Before a script ran it cannot have been the job.
+fn own_doing(steps: &Steps<'_>, error: &Error) -> Option<String> {
+    let Error::Vm(SandboxError::Gone(gone)) = error else { return None };
+    let Gone::Exited(exit) = gone else { return None };
+    if !gone.by_guest() || steps.tree != TreeState::Used {
+        return None;
+    }
+    let when = match steps.current {
+        Some((index, _)) => {
+            let step = &steps.steps[index];
+            let name = step.name.as_ref().map_or_else(|| step.title(), |name| name.raw().to_owned());
+            format!("while step `{name}` ran")
+        }
+        None => "between steps".to_owned(),
+    };
+    let words = exit.stderr.trim().replace('\n', "; ");
+    let words = if words.is_empty() { words } else { format!(" ({words})") };
+    Some(format!("the VM ended {when}: the job switched it off or crashed it{words}"))
 }
 
 async fn ready(steps: &mut Steps<'_>, sandbox: &Sandbox) {
@@ -393,7 +424,8 @@ async fn outputs(
 /// Ends what is open, and says how the job ended.
 async fn close(steps: &mut Steps<'_>, failed: bool) {
     if let Some((index, started)) = steps.current.take() {
-        let outcome = if failed { Outcome::Failure } else { Outcome::Cancelled };
+        let cancelled = !failed && steps.scope.progress() == Progress::Cancelled;
+        let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failure };
         steps.end(index, outcome, outcome, started.elapsed()).await;
     }
     for index in steps.next..steps.steps.len() {

@@ -82,7 +82,7 @@ impl Steps<'_> {
     }
 
     /// Takes note of a cancel or time-out that no step has met.
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if self.ending.is_none() {
             if let Some(request) = self.cancel.requested() {
                 self.stop(Stop::Cancelled(request.reason));

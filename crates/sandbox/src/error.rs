@@ -164,6 +164,15 @@ pub enum Gone {
     Destroyed,
 }
 
+impl Gone {
+    /// Whether the guest ended the VM: it switched the machine off, reset it, or its kernel panicked. A VMM
+    /// then ends without an error; one that something outside ended leaves a signal or another code.
+    #[must_use]
+    pub fn by_guest(&self) -> bool {
+        matches!(self, Self::Exited(vm::Exit { code: Some(0), signal: None, .. }))
+    }
+}
+
 fn exit_text(exit: &vm::Exit) -> String {
     let how = match (exit.code, exit.signal) {
         (_, Some(signal)) => format!("signal {signal}"),

@@ -56,7 +56,8 @@ pub struct Capabilities {
     pub adopt: bool,
 }
 
-/// How a machine ended.
+/// How a machine ended. Code 0 without a signal says that the guest ended it, by a power-off, a reset or a
+/// panic: whoever is told counts that as the doing of what runs in the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// Exit code of the VMM, unless a signal ended it.

@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the_time_of_a_step_is_over", step_time),
         trial("the_time_of_a_job_is_over", job_time),
         trial("a_guest_that_dies_is_no_failure_of_the_workflow", death),
+        trial("a_job_that_switches_its_vm_off_fails", switched_off),
         trial("a_slow_reader_stops_the_guest_and_loses_nothing", slow_reader),
         trial("a_dropped_run_leaves_nothing", dropped),
     ]
@@ -160,6 +161,22 @@ async fn death() {
     let outcomes: Vec<_> = said.ends().into_iter().map(|(outcome, _)| outcome).collect();
     assert_eq!(outcomes, [Outcome::Failure, Outcome::Skipped]);
     assert!(matches!(said.events.last().unwrap().kind, EventKind::JobEnd { result: Outcome::Failure, .. }));
+}
+
+async fn switched_off() {
+    // The agent ends in order at this signal, as a machine does that is switched off.
+    let said = run(steps("- run: echo fine\n- name: The ${{ vars.GREETING }} end\n  run: |\n    echo last words\n    sleep 1\n    kill -TERM $PPID\n    sleep 60\n- if: always()\n  run: echo never")).await;
+    assert_eq!(said.result(), Outcome::Failure, "{}", said.all());
+    assert_eq!(
+        said.rows(Some(1)),
+        [
+            "last words",
+            "##[error]the VM ended while step `The ${{ vars.GREETING }} end` ran: the job switched it off or crashed it"
+        ]
+    );
+    let outcomes: Vec<_> = said.ends().into_iter().map(|(outcome, _)| outcome).collect();
+    assert_eq!(outcomes, [Outcome::Success, Outcome::Failure, Outcome::Skipped]);
+    assert_eq!(said.outcome.unwrap().stopped, None);
 }
 
 async fn slow_reader() {
