@@ -29,6 +29,7 @@ mod guest;
 mod hash;
 mod log;
 mod output;
+mod reads;
 mod resolve;
 mod rows;
 mod run;

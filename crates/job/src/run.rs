@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use vm::OwnerLoss;
-use workflow::{ExpandedJob, Object, StepAction, Value, Verdict, mask::Masker};
+use workflow::{ExpandedJob, Object, Value, Verdict, mask::Masker};
 
 use crate::{
     Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Reason, Stopped,
@@ -27,6 +27,7 @@ use crate::{
     guest::{Fault, Guest, OWN_DIR, workspace},
     log::Log,
     output::DebugRows,
+    reads::{Reads, reads},
     scope::{self, Progress, Scope},
     steps::Steps,
 };
@@ -376,17 +377,33 @@ async fn set_up(
     }
     if context.workspace == Workspace::Tree {
         steps.fill(guest).await?;
-        let has_checkout = job.job().steps.iter().any(|step| match &step.action {
-            StepAction::Uses { uses, .. } => uses.value.is_checkout(),
-            StepAction::Run { .. } => false,
-        });
-        if !has_checkout {
-            let text = "##[warning]this job has no checkout step: on a server its workspace would be empty, \
-                        here it holds the working tree";
+        if !job.job().has_checkout() && reads_tree(steps, job, guest).await? {
+            let text = "##[warning]this job reads the repository's files and has no checkout step: on a server \
+                        its workspace would be empty, here it holds the working tree";
             steps.log.say(None, text).await;
         }
     }
     Ok(())
+}
+
+/// Whether the job plausibly reads the tree that lies in its workspace.
+async fn reads_tree(steps: &Steps<'_>, job: &ExpandedJob, guest: &Guest) -> Result<bool, Fault> {
+    const MAX_LIST: usize = 4 << 20;
+    let names = match reads(job.job(), &steps.defaults, &job.workflow.source) {
+        Reads::Yes => return Ok(true),
+        Reads::If(names) if names.is_empty() => return Ok(false),
+        Reads::If(names) => names,
+    };
+    let list = ["find", ".", "-mindepth", "1", "-maxdepth", "1", "-print0"];
+    match guest.ask(&list, Vec::new(), MAX_LIST).await {
+        Ok(list) => Ok(list
+            .split(|&byte| byte == 0)
+            .filter_map(|path| std::str::from_utf8(path.strip_prefix(b"./")?).ok())
+            .any(|name| names.contains(name))),
+        // An image without `find`: no warning is no fault.
+        Err(Fault::Step(_)) => Ok(false),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// The job's outputs, without those that hold a secret.

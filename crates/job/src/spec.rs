@@ -57,7 +57,7 @@ impl fmt::Debug for JobContext {
 /// What the workspace holds before the first step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workspace {
-    /// The tree: local runs. A job without a checkout step is told that a server gives it nothing.
+    /// The tree: local runs. A job that reads it without a checkout step is told that a server gives it nothing.
     Tree,
     /// Nothing, as on a server.
     Empty,

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("outputs_without_secrets", outputs),
         trial("checkout_is_satisfied_from_the_tree", checkout),
         trial("an_empty_workspace_is_filled_by_checkout", empty_workspace),
+        trial("only_a_job_that_reads_the_tree_is_told_of_the_missing_checkout", no_checkout),
         trial("files_are_hashed", hash),
         trial("faults_of_expressions_fail_their_step", faults),
     ]
@@ -35,8 +36,7 @@ async fn hello() {
     assert_eq!(said.rows(Some(0)), ["hello"]);
     assert_eq!(said.rows(Some(1)), ["hi true"]);
     let rows = said.rows(None).join("\n");
-    for row in ["image: none", "backend: fake", "boundary: none", "size: 1 CPUs, 64 MiB", "no checkout step"]
-    {
+    for row in ["image: none", "backend: fake", "boundary: none", "size: 1 CPUs, 64 MiB"] {
         assert!(rows.contains(row), "{rows}");
     }
 }
@@ -353,6 +353,25 @@ async fn empty_workspace() {
     assert_eq!(said.result(), Outcome::Success, "{}", said.all());
     assert_eq!(said.rows(Some(0)), ["0"]);
     assert_eq!(said.rows(Some(2)), ["read me"]);
+}
+
+async fn no_checkout() {
+    for (text, told) in [
+        ("- run: echo README", false),
+        ("- run: test ! -d /src", false),
+        ("- run: grep -c root /etc/passwd", false),
+        ("- run: head -n1 README", true),
+        ("- run: wc -c \"$GITHUB_WORKSPACE/src/main.c\"", true),
+        ("- run: pwd\n  working-directory: src", true),
+        ("- run: echo \"${{ hashFiles('*') }}\"", true),
+        ("- run: 'true'\n  if: hashFiles('*') != ''", true),
+        ("- run: ls", true),
+        ("- uses: actions/checkout@v4\n- run: head -n1 README", false),
+    ] {
+        let said = run(steps(text)).await;
+        assert_eq!(said.result(), Outcome::Success, "{}", said.all());
+        assert_eq!(said.rows(None).join("\n").contains("no checkout step"), told, "{text}\n{}", said.all());
+    }
 }
 
 async fn hash() {

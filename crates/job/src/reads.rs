@@ -1,0 +1,108 @@
+//! Whether a job without a checkout step reads the repository's files.
+//!
+//! Purpose: on a server its workspace would be empty, here it holds the tree. Only who reads it should be
+//! told, or the warning is noise.
+//! Owner: the job's set-up. Pure: what the tree holds is asked by who calls.
+//!
+//! The rule, a guess that would rather be silent than wrong. A job reads the tree when
+//! - it has a script with a command that is of no use without one ([`workflow::Job::file_use`]: `make`,
+//!   `cargo build`, `./x.sh`), or `hashFiles`, or an action of its own tree (`uses: ./x`);
+//! - or a `working-directory` or a word of a script names something that lies at the top of the tree. A
+//!   command's own name does not count (`test` is a program, whatever the tree has), nor does what `echo` and
+//!   `mkdir` and their like get.
+
+use std::collections::BTreeSet;
+
+use doc::Source;
+use workflow::{Defaults, FileUse, Job, StepAction};
+
+/// Programs whose words name nothing that they read.
+const MAKERS: [&str; 4] = ["echo", "printf", "mkdir", "touch"];
+
+/// What a look at a job's text says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// It reads the tree.
+    Yes,
+    /// If one of these lies at the top of the tree; never if there is none.
+    If(BTreeSet<String>),
+}
+
+/// Looks at a job. `defaults` are those that hold for its steps, `source` is where it stands.
+pub(crate) fn reads(job: &Job, defaults: &Defaults, source: &Source) -> Reads {
+    if matches!(job.file_use(), FileUse::Unchecked(_)) {
+        return Reads::Yes;
+    }
+    let hashes = |text: &str| text.to_ascii_lowercase().contains("hashfiles(");
+    if job.env.iter().chain(&job.outputs).any(|variable| hashes(variable.value.raw()))
+        || job.steps.iter().any(|step| hashes(source.slice(step.span)))
+    {
+        return Reads::Yes;
+    }
+    let mut names = BTreeSet::new();
+    for step in &job.steps {
+        match &step.action {
+            StepAction::Uses { uses, .. } => {
+                if uses.value.to_string().starts_with("./") {
+                    return Reads::Yes;
+                }
+            }
+            StepAction::Run { script, working_directory, .. } => {
+                let dir = working_directory.as_ref().or(defaults.working_directory.as_ref());
+                names.extend(dir.and_then(|dir| top(dir.raw())));
+                names.extend(words(script.raw()));
+            }
+        }
+    }
+    Reads::If(names)
+}
+
+/// The tops of what the words of a script may name.
+fn words(script: &str) -> impl Iterator<Item = String> {
+    let lines = script.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
+    let commands = lines.flat_map(|line| line.split(['|', ';', '&']));
+    commands.flat_map(|command| {
+        let in_path = |c: char| c.is_alphanumeric() || "._/@+-~".contains(c);
+        let mut words = command.split(move |c| !in_path(c)).filter(|word| !word.is_empty());
+        let program = words.next().filter(|program| !MAKERS.contains(program));
+        let arguments = words.filter(move |_| program.is_some());
+        program.filter(|program| program.contains('/')).into_iter().chain(arguments).filter_map(top)
+    })
+}
+
+/// The first part of a path that is relative to the workspace.
+fn top(path: &str) -> Option<String> {
+    let path = ["GITHUB_WORKSPACE/", "PWD/"].iter().find_map(|dir| path.strip_prefix(dir)).unwrap_or(path);
+    let first = path.trim_start_matches("./").split('/').next()?;
+    (!matches!(first, "" | "." | "..")).then(|| first.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_script_that_may_name_files() {
+        let tops = |script| words(script).collect::<Vec<_>>().join(" ");
+        for (script, expected) in [
+            ("cc src/main.c -o x", "src -o x"),
+            ("test -f a", "-f a"),
+            ("scripts/run it", "scripts it"),
+            ("echo test > README", ""),
+            ("mkdir build && cp README.md build", "README.md build"),
+            ("# see README", ""),
+            ("x=$(wc -l < \"$GITHUB_WORKSPACE/src/a\")", "wc -l src"),
+            ("text = open('README.md').read()", "open README.md .read"),
+            ("cat /etc/passwd ../x", ""),
+        ] {
+            assert_eq!(tops(script), expected, "{script}");
+        }
+    }
+
+    #[test]
+    fn tops_of_paths() {
+        for (path, first) in [("./a/b", Some("a")), ("a", Some("a")), ("/a", None), (".", None), ("", None)] {
+            assert_eq!(top(path).as_deref(), first, "{path}");
+        }
+    }
+}
