@@ -26,7 +26,7 @@ impl Default for Limits {
 impl Limits {
     /// Refuses a document of so many bytes. A caller may have read no more than one byte beyond the limit,
     /// so the message names the limit and not the size.
-    pub(crate) fn check_bytes(&self, name: &str, bytes: usize) -> Result<(), Diagnostic> {
+    pub(crate) fn check_bytes(&self, name: &str, bytes: usize) -> Result<(), Box<Diagnostic>> {
         if bytes <= self.bytes {
             return Ok(());
         }
@@ -34,7 +34,8 @@ impl Limits {
             bytes if bytes > 0 && bytes % (1 << 20) == 0 => format!("{} MiB ({bytes} bytes)", bytes >> 20),
             bytes => format!("{bytes} bytes"),
         };
-        Err(Diagnostic::error(format!("`{name}` is larger than {limit}")).help("split the file"))
+        let fault = Diagnostic::error(format!("`{name}` is larger than {limit}")).help("split the file");
+        Err(Box::new(fault))
     }
 }
 
@@ -44,6 +45,12 @@ impl Limits {
 pub struct Error {
     /// What is wrong, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl From<Box<Diagnostic>> for Error {
+    fn from(diagnostic: Box<Diagnostic>) -> Error {
+        Error::from(*diagnostic)
+    }
 }
 
 impl From<Diagnostic> for Error {

@@ -29,7 +29,7 @@ impl Source {
     /// with line and column when it is not UTF-8.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Source, Box<Diagnostic>> {
         let name = name.into();
-        Limits::default().check_bytes(&name, bytes.len()).map_err(Box::new)?;
+        Limits::default().check_bytes(&name, bytes.len())?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Source::new(name, text)),
             Err(error) => {

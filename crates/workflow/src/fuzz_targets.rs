@@ -7,7 +7,7 @@ use std::sync::Arc;
 use doc::{Locator, Node, Rendering, Source};
 
 use crate::{
-    ContextName, Contexts, Eval, Plan, Results, RunState, Site, Surroundings, Value,
+    ContextName, Contexts, Eval, Plan, RefFacts, Results, RunState, Site, Surroundings, Value,
     expr::{Host, parse_expr},
     parse, support,
 };
@@ -20,6 +20,14 @@ pub fn workflow(data: &[u8]) {
         let _ = diagnostic.render(Rendering::Plain);
     }
     let Some(workflow) = parsed.workflow else { return };
+    for name in ["refs/heads/a/b", "refs/tags/v1.2"] {
+        let facts = RefFacts { pushed: Some(name.to_owned()), base: Some(name.to_owned()), activity: None };
+        for trigger in &workflow.on {
+            for diagnostic in trigger.admits(&facts).to_diagnostics(&workflow.source) {
+                let _ = diagnostic.render(Rendering::Plain);
+            }
+        }
+    }
     let Ok(plan) = Plan::new(Arc::new(workflow)) else { return };
     for diagnostic in support::check(&plan) {
         let _ = diagnostic.render(Rendering::Plain);

@@ -20,6 +20,7 @@ pub mod envfile;
 mod expand;
 mod expr;
 mod files;
+mod filter;
 pub mod fuzz_targets;
 mod inputs;
 mod lower;
@@ -39,6 +40,9 @@ pub use expr::{
     Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template, parse_expr,
 };
 pub use files::FileUse;
+pub use filter::{
+    Admission, Cron, FilterKey, Filters, Matched, Pattern, PatternList, RefFacts, Schedule, Words,
+};
 pub use lower::{Parsed, parse};
 pub use model::{
     Data, DataKind, Defaults, Input, InputKind, Job, Matrix, OtherKey, RunsOn, Step, StepAction, Strategy,

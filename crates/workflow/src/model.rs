@@ -5,9 +5,9 @@
 //! Invariants: ids are unique and well formed; every job either has steps or is a reusable workflow;
 //! expressions are checked. What the engine cannot do yet is still here: `support` speaks of it.
 
-use doc::{Node, Source, Spanned};
+use doc::{Source, Spanned};
 
-use crate::{Condition, Template, Uses, Value};
+use crate::{Condition, Filters, Template, Uses, Value};
 
 /// Most jobs of one workflow.
 pub(crate) const MAX_JOBS: usize = 1000;
@@ -41,8 +41,8 @@ pub struct Workflow {
 pub struct Trigger {
     /// Its name, such as `push`.
     pub event: Spanned<String>,
-    /// What stands below it, as written.
-    pub filters: Option<Node>,
+    /// Which happenings of the event start the workflow.
+    pub filters: Filters,
     /// `inputs` of `workflow_dispatch` and `workflow_call`.
     pub inputs: Vec<Input>,
 }

@@ -5,12 +5,13 @@
 //! looked at; a workflow is given only when there is no error.
 //!
 //! ```text
-//! Source ──doc──▶ Node ──workflow ─┬─ on (triggers, inputs)
+//! Source ──doc──▶ Node ──workflow ─┬─ on (triggers, inputs) ── filters
 //!                                  └─ jobs ── job ─┬─ matrix (data)
 //!                                                  └─ steps ── step
 //! ```
 
 mod data;
+mod filters;
 mod job;
 mod on;
 mod step;

@@ -1,12 +1,12 @@
 //! `on`: what starts a workflow.
 //!
-//! Purpose: the three forms (a word, a list, a map), filters kept as written, inputs typed.
+//! Purpose: the three forms (a word, a list, a map) and inputs, typed; filters are read next door.
 //! Owner: the lowering. Invariant: an input's default is of the input's type.
 
 use doc::{Kind, Node, Spanned, Typed, did_you_mean};
 
 use super::{Dots, Lower};
-use crate::{Input, InputKind, Trigger, inputs};
+use crate::{Filters, Input, InputKind, Trigger, inputs};
 
 /// All events of GitHub, Gitea and Forgejo.
 const EVENTS: [&str; 45] = [
@@ -101,8 +101,8 @@ impl Lower<'_> {
         if node.is_null() {
             return trigger;
         }
-        trigger.filters = Some(node.clone());
         if !matches!(event.value.as_str(), "workflow_dispatch" | "workflow_call") {
+            trigger.filters = self.filters(event, node);
             return trigger;
         }
         let Some(map) = self.map(node, &format!("`{}`", event.value)) else { return trigger };
@@ -215,5 +215,5 @@ fn node_text(node: &Node) -> &str {
 }
 
 fn plain(event: Spanned<String>) -> Trigger {
-    Trigger { event, filters: None, inputs: Vec::new() }
+    Trigger { event, filters: Filters::default(), inputs: Vec::new() }
 }

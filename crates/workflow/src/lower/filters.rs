@@ -1,0 +1,215 @@
+//! The filters below an event of `on`.
+//!
+//! Purpose: each key typed and each value checked, as far as the server would refuse it or would never
+//! start the workflow. Owner: the lowering. Invariant: what could not be read is left out, with a fault.
+
+use doc::{Diagnostic, Entry, Kind, Locator, Map, Node, Span, Spanned, did_you_mean};
+
+use super::Lower;
+use crate::filter::{Cron, FilterKey, Filters, Pattern, PatternList, Schedule, Words, events, is_glob};
+
+impl Lower<'_> {
+    /// What stands below an event that has no inputs.
+    pub(super) fn filters(&mut self, event: &Spanned<String>, node: &Node) -> Filters {
+        if event.value == "schedule" {
+            return Filters { schedules: self.schedules(node), ..Filters::default() };
+        }
+        let what = format!("`{}`", event.value);
+        let Some(map) = self.map(node, &what) else { return Filters::default() };
+        let known = events::known(&event.value);
+        let keys = known.as_ref().map_or(&FilterKey::ALL[..], |known| known.keys);
+        if keys.is_empty() {
+            self.no_filters(&what, map);
+            return Filters::default();
+        }
+        let names: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+        self.keys(map, &what, &names);
+        self.contradictions(map);
+        let mut filters = Filters::default();
+        for entry in &map.entries {
+            let Some(key) = FilterKey::of(&entry.key.value).filter(|key| keys.contains(key)) else {
+                continue;
+            };
+            let key = Spanned::new(key, entry.key.span);
+            let Some(items) = self.items(key.value, &entry.value) else { continue };
+            match key.value {
+                FilterKey::Types => {
+                    let types = known.as_ref().map_or(&[][..], |known| known.types);
+                    filters.types = Some(self.activities(&event.value, types, key, items));
+                }
+                FilterKey::Branches | FilterKey::BranchesIgnore => {
+                    filters.branches = Some(self.patterns(key, items));
+                }
+                FilterKey::Tags | FilterKey::TagsIgnore => filters.tags = Some(self.patterns(key, items)),
+                FilterKey::Paths | FilterKey::PathsIgnore => filters.paths = Some(self.patterns(key, items)),
+                FilterKey::Workflows | FilterKey::Names | FilterKey::Versions => {
+                    let words = items.into_iter().map(|item| self.word(item)).collect();
+                    filters.others.push(Words { key, words });
+                }
+            }
+        }
+        filters
+    }
+
+    /// An event that the server starts the workflow for whatever stands below it.
+    fn no_filters(&mut self, what: &str, map: &Map) {
+        for entry in &map.entries {
+            self.faults.push(
+                Diagnostic::warning(format!("`{}` is ignored: {what} has no filters", entry.key.value))
+                    .at(self.source, entry.key.span)
+                    .label("does nothing"),
+            );
+        }
+    }
+
+    /// Keys that say the opposite of each other.
+    fn contradictions(&mut self, map: &Map) {
+        for (at, entry) in map.entries.iter().enumerate() {
+            let Some(other) = FilterKey::of(&entry.key.value).and_then(FilterKey::opposite) else { continue };
+            let first = map.entries[..at].iter().find(|first| first.key.value == other.as_str());
+            let Some(Entry { key: first, .. }) = first else { continue };
+            let (admits, ignores) = if other.ignores() {
+                (&entry.key.value, &first.value)
+            } else {
+                (&first.value, &entry.key.value)
+            };
+            let fault = self
+                .error(format!("`{admits}` and `{ignores}` exclude each other"), entry.key.span)
+                .label("one of the two")
+                .also(self.source, first.span, "the other")
+                .help(format!(
+                    "keep `{admits}`, and put a `!` in front of a pattern that it is not to admit"
+                ));
+            self.faults.push(fault);
+        }
+    }
+
+    /// One text or a list of them.
+    fn items<'n>(&mut self, key: FilterKey, node: &'n Node) -> Option<Vec<&'n Node>> {
+        let nodes: Vec<&Node> = match &node.kind {
+            Kind::Seq(items) => items.iter().collect(),
+            Kind::Scalar(_) => vec![node],
+            Kind::Map(_) => {
+                self.fault(format!("`{key}` is a list of texts"), node.span, "this is a map");
+                return None;
+            }
+        };
+        let before = self.faults.len();
+        for item in &nodes {
+            if item.scalar().is_none() || item.is_null() {
+                let this = if item.is_null() { "nothing stands here" } else { "this is no text" };
+                self.fault(format!("`{key}` is a list of texts"), item.span, this);
+            }
+        }
+        (self.faults.len() == before).then_some(nodes)
+    }
+
+    fn word(&mut self, node: &Node) -> Spanned<String> {
+        let text = node.scalar().map_or("", |scalar| scalar.text.as_str());
+        if text.contains("${{") {
+            self.faults.push(
+                Diagnostic::warning("nothing is evaluated in `on`")
+                    .at(self.source, node.span)
+                    .label("the server takes this as it is written"),
+            );
+        }
+        Spanned::new(text.to_owned(), node.span)
+    }
+
+    fn patterns(&mut self, key: Spanned<FilterKey>, items: Vec<&Node>) -> PatternList {
+        let (mut patterns, mut all_good) = (Vec::new(), true);
+        for item in items {
+            let text = self.word(item);
+            match Pattern::parse(&text.value) {
+                Ok(pattern) => patterns.push(Spanned::new(pattern, item.span)),
+                Err(bad) => {
+                    all_good = false;
+                    let span = self.within(item, bad.start, bad.end);
+                    let fault = self
+                        .error(format!("`{}` is no pattern", text.value), span)
+                        .label(bad.why)
+                        .help("put a `\\` before a character that is to stand for itself");
+                    self.faults.push(fault);
+                }
+            }
+        }
+        let only_out = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.value.is_negative());
+        if only_out && all_good && !key.value.ignores() {
+            let instead = key.value.opposite().unwrap_or(key.value);
+            let fault = self
+                .error(format!("`{}` admits nothing: every pattern takes something out", key.value), key.span)
+                .label("a pattern without `!` is missing")
+                .help(format!("begin the list with `**`, or write `{instead}` without the `!`"));
+            self.faults.push(fault);
+        }
+        PatternList { key, patterns }
+    }
+
+    /// `types`. What is not known is a warning: servers have more every year.
+    fn activities(
+        &mut self,
+        event: &str,
+        known: &[&'static str],
+        key: Spanned<FilterKey>,
+        items: Vec<&Node>,
+    ) -> Words {
+        let words: Vec<_> = items.into_iter().map(|item| self.word(item)).collect();
+        for word in &words {
+            let text = word.value.as_str();
+            if known.is_empty() || known.contains(&text) || is_glob(text) {
+                continue;
+            }
+            let warning = Diagnostic::warning(format!("`{event}` has no activity `{text}`"))
+                .at(self.source, word.span)
+                .label("this may never start the workflow");
+            self.faults.push(match did_you_mean(text, known.iter().copied()) {
+                Some(near) => warning.help(format!("did you mean `{near}`?")),
+                None => warning.note(format!("there are {}", known.join(", "))),
+            });
+        }
+        Words { key, words }
+    }
+
+    fn schedules(&mut self, node: &Node) -> Vec<Schedule> {
+        let Some(items) = node.seq() else {
+            let fault = self
+                .error("`schedule` is a list of times", node.span)
+                .label(format!("this is {}", node.describe()))
+                .help("write `- cron: '30 5 * * 1'` below it");
+            self.faults.push(fault);
+            return Vec::new();
+        };
+        if items.is_empty() {
+            self.fault("`schedule` has no times", node.span, "expected `- cron: …`");
+        }
+        items.iter().filter_map(|item| self.schedule(item)).collect()
+    }
+
+    fn schedule(&mut self, node: &Node) -> Option<Schedule> {
+        let map = self.map(node, "an entry of `schedule`")?;
+        self.keys(map, "an entry of `schedule`", &["cron", "timezone"]);
+        let timezone = map.get("timezone").and_then(|node| self.text(node, "`timezone`"));
+        let Some(cron) = map.get("cron").filter(|cron| !cron.is_null()) else {
+            self.fault("an entry of `schedule` needs `cron`", node.span, "it is missing here");
+            return None;
+        };
+        let text = self.text(cron, "`cron`")?;
+        match Cron::parse(&text.value) {
+            Ok(parsed) => Some(Schedule { cron: Spanned::new(parsed, cron.span), timezone }),
+            Err(bad) => {
+                let span = self.within(cron, bad.start, bad.end);
+                let fault = self.error(bad.message, span).label("this cron expression").help(bad.help);
+                self.faults.push(fault);
+                None
+            }
+        }
+    }
+
+    /// The place of a part of a scalar's text; the whole scalar for an empty one.
+    fn within(&self, node: &Node, start: usize, end: usize) -> Span {
+        match node.scalar() {
+            Some(scalar) if start < end => Locator::new(self.source, node.span, scalar).locate(start, end),
+            _ => node.span,
+        }
+    }
+}
