@@ -21,7 +21,10 @@ pub(crate) async fn answer(guest: &Guest, query: &Query) -> Result<String, Fault
     let list = guest.ask(&["find", ".", "-type", "f", "-print0"], Vec::new(), MAX_LIST).await?;
     let mut files: Vec<&[u8]> =
         list.split(|&byte| byte == 0).map(|path| path.strip_prefix(b"./").unwrap_or(path)).collect();
-    files.retain(|path| std::str::from_utf8(path).is_ok_and(|path| patterns.matches(path)));
+    // Behind the last NUL there is nothing, which `*` would match.
+    files.retain(|path| {
+        !path.is_empty() && std::str::from_utf8(path).is_ok_and(|path| patterns.matches(path))
+    });
     if files.is_empty() {
         return Ok(String::new());
     }
