@@ -5,9 +5,9 @@
 //! Invariants: ids are unique and well formed; every job either has steps or is a reusable workflow;
 //! expressions are checked. What the engine cannot do yet is still here: `support` speaks of it.
 
-use doc::{Source, Spanned};
+use doc::{Diagnostic, Source, Spanned};
 
-use crate::{Condition, Filters, Template, Uses, Value};
+use crate::{Condition, Contexts, Filters, Template, Uses, Value, settings};
 
 /// Most jobs of one workflow.
 pub(crate) const MAX_JOBS: usize = 1000;
@@ -265,6 +265,21 @@ impl Workflow {
             Some(name) => &name.value,
             None => self.source.name().rsplit('/').next().unwrap_or_default(),
         }
+    }
+
+    /// The title of a run, by `run-name`: one line, at most 255 characters, as the server cuts it; none
+    /// without `run-name`, or where its value is empty. Of `contexts` it reads `github`, `inputs` and
+    /// `vars`: a `github.token` in there is not masked here.
+    ///
+    /// # Errors
+    /// An expression without a value.
+    pub fn run_title(&self, contexts: &Contexts) -> Result<Option<String>, Vec<Diagnostic>> {
+        const LONGEST: usize = 255;
+        let Some(template) = &self.run_name else { return Ok(None) };
+        let text = settings::text(template, contexts)?;
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let title: String = line.chars().take(LONGEST).collect();
+        Ok(Some(title).filter(|title| !title.is_empty()))
     }
 
     /// A job by its id, compared exactly.

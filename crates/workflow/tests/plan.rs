@@ -329,6 +329,24 @@ jobs:
 }
 
 #[test]
+fn titles_of_runs() {
+    let title = |name: &str| {
+        let run = Run::new(&format!(
+            "run-name: {name}\non: push\njobs: {{j: {{runs-on: x, steps: [{{run: a}}]}}}}\n"
+        ));
+        run.plan.workflow().run_title(&run.contexts)
+    };
+    assert_eq!(title("").expect("no fault"), None);
+    assert_eq!(title("${{ vars.nothing }}").expect("no fault"), None);
+    let found =
+        title("\"Deploy of ${{ github.ref }}\\n by ${{ inputs.who || 'nobody' }}\"").expect("no fault");
+    assert_eq!(found.as_deref(), Some("Deploy of main by nobody"), "one line");
+    assert_eq!(title(&"ä".repeat(300)).expect("no fault"), Some("ä".repeat(255)));
+    let faults = title("a ${{ fromJSON('{') }}").expect_err("no JSON");
+    assert!(faults[0].to_string().starts_with("t.yml:1:"), "{}", faults[0]);
+}
+
+#[test]
 fn conditions_by_cell() {
     let run = Run::new(
         "on: push\njobs:\n  m:\n    if: matrix.n > 1\n    strategy: {matrix: {n: [1, 2]}}\n    runs-on: x\n    steps: [{run: a}]\n",
