@@ -381,7 +381,7 @@ async fn hash() {
     echo "${{ hashFiles('README', 'src/*.c') }}"
     for file in README src/main.c; do sha256sum "$file" | cut -c-64 | xxd -r -p; done | sha256sum | cut -c-64
     echo "<${{ hashFiles('*.none') }}>"
-- if: hashFiles('src/**') != '' && hashFiles('*') == hashFiles('README') && hashFiles('nothing') == ''
+- if: hashFiles('src/**') != '' && hashFiles('*') == hashFiles('**') && hashFiles('nothing') == ''
   run: echo ran
 "#,
     ))
