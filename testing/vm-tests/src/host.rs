@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Pid;
+
 /// How long the host may take to settle: a VM ends by itself within seconds after a `kill -9` of its owner.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -32,6 +34,17 @@ pub fn running(state_dir: &Path) -> Vec<Remnant> {
     let mut found = processes(state_dir);
     found.extend(mounts(state_dir));
     found
+}
+
+/// The VMMs of a state directory.
+#[must_use]
+pub fn vmms(state_dir: &Path) -> Vec<Pid> {
+    let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
+    all.flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| name(*pid).starts_with("qemu") && belongs(*pid, state_dir).is_some())
+        .filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+        .collect()
 }
 
 /// Waits until `look` finds nothing, at most for as long as a host needs to settle; what it found last.

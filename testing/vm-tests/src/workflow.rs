@@ -17,16 +17,23 @@ pub fn project(workflow: &str) -> TempDir {
     dir
 }
 
-/// A workflow of one job, `j`, whose only step runs `script` in bash.
+/// A workflow of one job, `j`, with these steps, a list at any indentation.
 #[must_use]
-pub fn script(script: &str) -> String {
-    let mut text = "on: push\njobs:\n  j:\n    runs-on: debian\n    steps:\n      - run: |\n".to_owned();
-    for line in script.lines() {
-        text.push_str("          ");
+pub fn steps(list: &str) -> String {
+    let mut text = "on: push\njobs:\n  j:\n    runs-on: debian\n    steps:\n".to_owned();
+    for line in list.trim_matches('\n').lines() {
+        text.push_str("      ");
         text.push_str(line);
         text.push('\n');
     }
     text
+}
+
+/// A workflow of one job, `j`, whose only step runs `script` in bash.
+#[must_use]
+pub fn script(script: &str) -> String {
+    let lines = script.lines().flat_map(|line| ["    ", line, "\n"]);
+    steps(&["- run: |\n"].into_iter().chain(lines).collect::<String>())
 }
 
 /// Where the sources of the examples are.

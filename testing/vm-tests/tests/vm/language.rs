@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use vm_tests::{
     program::{On, Place},
-    workflow::{project, script},
+    workflow::{project, script, steps},
 };
 
 pub(crate) fn trials(on: On) -> Vec<Trial> {
@@ -21,11 +21,18 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
 
 fn events(on: On) {
     let place = Place::new(on);
-    let dir = project(
-        "on: push\njobs:\n  j:\n    runs-on: debian\n    steps:\n      - name: one\n        run: echo first\n\
-         \x20     - name: two\n        if: false\n        run: echo never\n      - name: three\n\
-         \x20       continue-on-error: true\n        run: exit 3\n",
-    );
+    let dir = project(&steps(
+        "
+- name: one
+  run: echo first
+- name: two
+  if: false
+  run: echo never
+- name: three
+  continue-on-error: true
+  run: exit 3
+",
+    ));
     let ended = place.exec::<&str>(dir.path(), &[]);
     ended.expect(0);
     let events = ended.events();
@@ -170,17 +177,13 @@ fn jail_year() -> String {
 
 fn full_disk(on: On) {
     let place = Place::new(on);
-    let dir = project(
-        "on: push
-jobs:
-  j:
-    runs-on: debian
-    steps:
-      - run: fallocate -l 1000G big || { rm big; exit 1; }
-      - if: always()
-        run: echo \"and goes on\"
-",
-    );
+    let dir = project(&steps(
+        r#"
+- run: fallocate -l 1000G big || { rm big; exit 1; }
+- if: always()
+  run: echo "and goes on"
+"#,
+    ));
     let ended = place.exec::<&str>(dir.path(), &[]);
     ended.expect(1);
     let rows = ended.rows();
