@@ -10,8 +10,9 @@ use doc::Diagnostic;
 
 use crate::{
     ContextName, Contexts, Job, Object, Plan, Results, RunState, Status, Template, Value, Workflow,
+    foresee::holds,
     matrix::{self, Cell},
-    settings::{boolean, condition, count, labels, minutes, text},
+    settings::{boolean, count, labels, minutes, text},
     support,
 };
 
@@ -111,14 +112,14 @@ struct Cells {
 #[derive(Clone, Copy)]
 enum Test {
     /// In each matrix job, because it looks at the matrix.
-    Cell,
+    Cell(Look),
     /// It was, or cannot be yet.
     Done,
 }
 
 /// When an expansion is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
+pub(crate) enum Look {
     /// The needs are done.
     Now,
     /// They are not.
@@ -147,22 +148,7 @@ impl Plan {
         self.expand_as(job, around, Look::Now)
     }
 
-    /// What a job will become as far as that is known before its needs are done: none if its matrix,
-    /// name, labels or settings look at them. The needs count as successful, an `if` that looks at them
-    /// or at the status as true. For faults that are better found before anything starts.
-    ///
-    /// # Errors
-    /// As [`Plan::expand`].
-    pub fn foresee(&self, id: &str, around: Surroundings<'_>) -> Result<Option<Expansion>, Vec<Diagnostic>> {
-        match self.job(id) {
-            Some(job) if job.needs.is_empty() => self.expand(id, around).map(Some),
-            Some(job) if !looks_at_needs(job) => self.expand_as(job, around, Look::Ahead).map(Some),
-            Some(_) => Ok(None),
-            None => self.expand(id, around).map(Some),
-        }
-    }
-
-    fn expand_as(
+    pub(crate) fn expand_as(
         &self,
         job: &Job,
         around: Surroundings<'_>,
@@ -176,17 +162,12 @@ impl Plan {
             Look::Now => self.status(id, around.results, around.run),
             Look::Ahead => Status::SUCCESS,
         });
-        let unknown = look == Look::Ahead
-            && (job.condition.mentions(ContextName::Needs) || job.condition.has_status_function());
+        let unknown = look == Look::Ahead && job.condition.mentions(ContextName::Needs);
         let by_cell = !unknown
             && (job.condition.mentions(ContextName::Matrix) || job.condition.mentions(ContextName::Strategy));
-        let test = if by_cell { Test::Cell } else { Test::Done };
-        if !by_cell && !unknown && !condition(job, &contexts)? {
-            return Ok(Expansion {
-                jobs: vec![self.skipped(job, needs, &contexts)],
-                fail_fast: FailFast::RunOn,
-                max_parallel: None,
-            });
+        let test = if by_cell { Test::Cell(look) } else { Test::Done };
+        if !by_cell && !unknown && !holds(job, &contexts, look)? {
+            return Ok(self.skipped(job, needs, &contexts, look));
         }
         let mut faults = Vec::new();
         let Cells { cells, fail_fast, max_parallel } = self.cells(job, &contexts, around.filters)?;
@@ -223,7 +204,6 @@ impl Plan {
         contexts: &Contexts,
         filters: &[MatrixFilter],
     ) -> Result<Cells, Vec<Diagnostic>> {
-        let source = &self.workflow().source;
         let Some(strategy) = &job.strategy else {
             return Ok(Cells {
                 cells: vec![(0, Cell::default())],
@@ -239,6 +219,19 @@ impl Plan {
             Some(template) => Some(count(template, contexts)?),
             None => None,
         };
+        let kept = self.kept(job, contexts, filters)?;
+        Ok(Cells { cells: kept, fail_fast, max_parallel })
+    }
+
+    /// The cells of a job's matrix that `--matrix` leaves, at least one, with their index before it.
+    pub(crate) fn kept(
+        &self,
+        job: &Job,
+        contexts: &Contexts,
+        filters: &[MatrixFilter],
+    ) -> Result<Vec<(usize, Cell)>, Vec<Diagnostic>> {
+        let source = &self.workflow().source;
+        let Some(strategy) = &job.strategy else { return Ok(vec![(0, Cell::default())]) };
         let cells = match &strategy.matrix {
             Some(matrix) => matrix::cells(matrix, source, contexts)?,
             None => vec![Cell::default()],
@@ -252,7 +245,7 @@ impl Plan {
                     .label("this job"),
             ]);
         }
-        Ok(Cells { cells: kept, fail_fast, max_parallel })
+        Ok(kept)
     }
 
     fn expand_cell(
@@ -265,7 +258,7 @@ impl Plan {
         let mut faults = Vec::new();
         let mut note = |found: Vec<Diagnostic>| faults.extend(found);
         let runs = match test {
-            Test::Cell => condition(job, contexts).map_err(&mut note).unwrap_or(false),
+            Test::Cell(look) => holds(job, contexts, look).map_err(&mut note).unwrap_or(false),
             Test::Done => true,
         };
         let name = match &job.name {
@@ -302,11 +295,16 @@ impl Plan {
         })
     }
 
-    /// A job whose `if` is false before there is a matrix. Its name may lack what a matrix would give.
-    fn skipped(&self, job: &Job, needs: Value, contexts: &Contexts) -> ExpandedJob {
-        let name = job.name.as_ref().filter(|name| !name.exprs().any(|e| e.mentions(ContextName::Matrix)));
-        let name = name.and_then(|template| text(template, contexts).ok());
-        ExpandedJob {
+    /// A job whose `if` is false before there is a matrix. Its name may lack what a matrix, or what it
+    /// needs, would give.
+    fn skipped(&self, job: &Job, needs: Value, contexts: &Contexts, look: Look) -> Expansion {
+        let known = |name: &&Template| {
+            !name.exprs().any(|expr| {
+                expr.mentions(ContextName::Matrix) || look == Look::Ahead && expr.mentions(ContextName::Needs)
+            })
+        };
+        let name = job.name.as_ref().filter(known).and_then(|name| text(name, contexts).ok());
+        let skipped = ExpandedJob {
             workflow: Arc::clone(self.workflow()),
             id: job.id.value.clone(),
             name: name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| job.id.value.clone()),
@@ -317,30 +315,9 @@ impl Plan {
             needs,
             timeout: None,
             continue_on_error: OnError::Fail,
-        }
+        };
+        Expansion { jobs: vec![skipped], fail_fast: FailFast::RunOn, max_parallel: None }
     }
-}
-
-fn looks_at_needs(job: &Job) -> bool {
-    let template = |template: &Template| template.exprs().any(|expr| expr.mentions(ContextName::Needs));
-    let optional = |found: &Option<Template>| found.as_ref().is_some_and(template);
-    let strategy = job.strategy.as_ref().is_some_and(|strategy| {
-        optional(&strategy.fail_fast)
-            || optional(&strategy.max_parallel)
-            || strategy
-                .matrix
-                .as_ref()
-                .is_some_and(|matrix| matrix.templates().iter().any(|found| template(found)))
-    });
-    let runs_on = job
-        .runs_on
-        .as_ref()
-        .is_some_and(|runs_on| optional(&runs_on.group) || runs_on.labels.iter().any(template));
-    strategy
-        || runs_on
-        || optional(&job.name)
-        || optional(&job.timeout_minutes)
-        || optional(&job.continue_on_error)
 }
 
 fn number(count: usize) -> Value {

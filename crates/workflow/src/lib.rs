@@ -21,6 +21,7 @@ mod expand;
 mod expr;
 mod files;
 mod filter;
+mod foresee;
 pub mod fuzz_targets;
 mod inputs;
 mod lower;
@@ -43,6 +44,7 @@ pub use files::FileUse;
 pub use filter::{
     Admission, Cron, FilterKey, Filters, Matched, Pattern, PatternList, RefFacts, Schedule, Words,
 };
+pub use foresee::Prospect;
 pub use lower::{Parsed, parse};
 pub use model::{
     Data, DataKind, Defaults, Input, InputKind, Job, Matrix, OtherKey, RunsOn, Step, StepAction, Strategy,

@@ -301,34 +301,6 @@ jobs:
 }
 
 #[test]
-fn faults_are_foreseen() {
-    let run = Run::new(
-        "on: push
-jobs:
-  a: {runs-on: x, steps: [{run: a}]}
-  b:
-    needs: a
-    if: needs.a.outputs.x
-    strategy: {matrix: {os: [ubuntu-latest, windows-latest]}}
-    runs-on: ${{ matrix.os }}
-    steps: [{run: a}]
-  c:
-    needs: a
-    if: github.ref == 'other'
-    runs-on: ${{ github.nothing }}
-    steps: [{run: a}]
-",
-    );
-    let faults = run.plan.foresee("b", run.around()).expect_err("windows");
-    assert_eq!(
-        faults[0].to_string(),
-        "t.yml:8:14: error: no machine for `windows-latest`: jobs run on Linux"
-    );
-    let skipped = run.plan.foresee("c", run.around()).expect("skipped").expect("known");
-    assert_eq!(skipped.jobs[0].verdict, Verdict::Skip);
-}
-
-#[test]
 fn titles_of_runs() {
     let title = |name: &str| {
         let run = Run::new(&format!(

@@ -1,0 +1,177 @@
+//! What is known of a job before its needs are done.
+
+use std::sync::Arc;
+
+use doc::Source;
+use workflow::{
+    ContextName, Contexts, MatrixFilter, Plan, Prospect, Results, RunState, Surroundings, Value, Verdict,
+    parse,
+};
+
+/// What is foreseen of job `b`, which needs `a` unless it says otherwise.
+struct Seen {
+    plan: Plan,
+    contexts: Contexts,
+    filters: Vec<MatrixFilter>,
+}
+
+impl Seen {
+    #[track_caller]
+    fn of(job: &str) -> Seen {
+        let job = job.replace('\n', "\n    ");
+        let text = format!(
+            "on: push\njobs:\n  a: {{runs-on: x, steps: [{{run: a}}]}}\n  b:\n    {job}\n    steps: [{{run: a}}]\n"
+        );
+        let workflow = parse(&Source::new("t.yml", text)).into_result().expect("a good workflow").0;
+        let mut contexts = Contexts::new();
+        contexts.set(ContextName::Github, Value::from_json(&serde_json::json!({"ref": "main"})));
+        Seen { plan: Plan::new(Arc::new(workflow)).expect("a plan"), contexts, filters: Vec::new() }
+    }
+
+    fn only(mut self, key: &str, value: &str) -> Seen {
+        self.filters.push(MatrixFilter { key: key.to_owned(), value: value.to_owned() });
+        self
+    }
+
+    /// The jobs that it becomes, `later`, or the faults.
+    fn say(&self) -> String {
+        let results = Results::new();
+        match self.plan.foresee("b", self.around(&results)) {
+            Ok(None) => "later".to_owned(),
+            Ok(Some(expansion)) => {
+                let job = |job: &workflow::ExpandedJob| match job.verdict {
+                    Verdict::Run => job.name.clone(),
+                    Verdict::Skip => format!("-{}", job.name),
+                };
+                expansion.jobs.iter().map(job).collect::<Vec<_>>().join(", ")
+            }
+            Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    fn prospect(&self) -> Prospect {
+        let results = Results::new();
+        self.plan.prospect("b", self.around(&results))
+    }
+
+    fn around<'a>(&'a self, results: &'a Results) -> Surroundings<'a> {
+        Surroundings { results, contexts: &self.contexts, run: RunState::Running, filters: &self.filters }
+    }
+}
+
+const WINDOWS: &str = "error: no machine for `windows-latest`: jobs run on Linux";
+
+#[test]
+fn matrix_filters() {
+    let job = "needs: a\nruns-on: x\nstrategy: {matrix: {os: [u, v]}}";
+    assert_eq!(Seen::of(job).say(), "b (u), b (v)");
+    assert_eq!(Seen::of(job).only("os", "v").say(), "b (v)");
+    let nothing = "t.yml:4:3: error: no matrix job of `b` is left by `--matrix`";
+    assert_eq!(Seen::of(job).only("os", "w").say(), nothing);
+    // other parts of the job wait for the needs, the matrix does not
+    let named = job.to_owned() + "\nname: ${{ needs.a.outputs.name }}";
+    assert_eq!(Seen::of(&named).say(), "later");
+    assert_eq!(Seen::of(&named).only("os", "w").say(), nothing);
+    let labels = "needs: a\nruns-on: '${{ needs.a.outputs.l }}'\nstrategy: {max-parallel: '${{ needs.a.outputs.m }}', matrix: {os: [u]}}";
+    assert_eq!(Seen::of(labels).only("os", "w").say(), nothing);
+    // a job that does not run at all is no fault
+    let other = job.to_owned() + "\nif: github.ref == 'other'";
+    assert_eq!(Seen::of(&other).only("os", "w").say(), "-b");
+    assert_eq!(Seen::of(&(named + "\nif: github.ref == 'other'")).only("os", "w").say(), "-b");
+    // nor is a matrix that the needs make
+    let later = "needs: a\nruns-on: x\nstrategy: {matrix: {os: '${{ fromJSON(needs.a.outputs.os) }}'}}";
+    assert_eq!(Seen::of(later).only("os", "w").say(), "later");
+    let added =
+        "needs: a\nruns-on: x\nstrategy: {matrix: {os: [u], include: '${{ fromJSON(needs.a.outputs.i) }}'}}";
+    assert_eq!(Seen::of(added).only("os", "w").say(), "later");
+}
+
+#[test]
+fn other_systems() {
+    let job = "needs: a\nruns-on: '${{ matrix.os }}'\nstrategy: {matrix: {os: [ubuntu, windows-latest]}}";
+    let fault = format!("t.yml:6:14: {WINDOWS}");
+    assert_eq!(Seen::of(job).say(), fault);
+    assert_eq!(Seen::of(job).only("os", "ubuntu").say(), "b (ubuntu)");
+    assert_eq!(Seen::of(&format!("{job}\nname: '${{{{ needs.a.outputs.n }}}}'")).say(), fault);
+    assert_eq!(Seen::of(&format!("{job}\nif: needs.a.outputs.x")).say(), fault, "it may run");
+    assert_eq!(Seen::of(&format!("{job}\nif: failure()")).say(), fault, "it may run");
+    assert_eq!(Seen::of(&format!("{job}\nif: always() && github.ref == 'other'")).say(), "-b");
+    let by_cell = format!("{job}\nif: always() && matrix.os == 'ubuntu'");
+    assert_eq!(Seen::of(&by_cell).say(), "b (ubuntu), -b (windows-latest)");
+    assert_eq!(Seen::of(&format!("{by_cell}\nname: '${{{{ needs.a.outputs.n }}}}'")).say(), "later");
+    // what the needs say may leave it out
+    let excluded = "needs: a\nruns-on: '${{ matrix.os }}'\nstrategy: {matrix: {os: [ubuntu, windows-latest], exclude: '${{ fromJSON(needs.a.outputs.e) }}'}}";
+    assert_eq!(Seen::of(excluded).say(), "later");
+    let chosen = "needs: a\nruns-on: \"${{ needs.a.outputs.w && 'windows-latest' || 'ubuntu' }}\"";
+    assert_eq!(Seen::of(chosen).say(), "later");
+}
+
+/// Nothing of what a need gives out is taken for empty.
+#[test]
+fn outputs_are_never_reported() {
+    for part in [
+        "runs-on: '${{ needs.a.outputs.l }}'",
+        "runs-on: '${{ fromJSON(needs.a.outputs.l) }}'",
+        "runs-on: {group: '${{ needs.a.outputs.l }}'}",
+        "runs-on: x\ntimeout-minutes: ${{ needs.a.outputs.l }}",
+        "runs-on: x\ncontinue-on-error: ${{ fromJSON(needs.a.outputs.l) }}",
+        "runs-on: x\nname: ${{ fromJSON(needs.a.outputs.l) }}",
+        "runs-on: x\nstrategy: {fail-fast: '${{ fromJSON(needs.a.outputs.l) }}'}",
+        "runs-on: x\nstrategy: {max-parallel: '${{ needs.a.outputs.l }}', matrix: {a: [1]}}",
+        "runs-on: x\nstrategy: {matrix: '${{ fromJSON(needs.a.outputs.l) }}'}",
+        "runs-on: '${{ fromJSON(matrix.a) }}'\nstrategy: {matrix: {a: ['${{ needs.a.outputs.l }}']}}",
+        "runs-on: x\nif: fromJSON(needs.a.outputs.l)\nname: ${{ needs.a.outputs.l }}",
+        "runs-on: x\nif: matrix.a == 1\nstrategy: {matrix: {a: '${{ fromJSON(needs.a.outputs.l) }}'}}",
+    ] {
+        let seen = Seen::of(&format!("needs: a\n{part}"));
+        assert_eq!(seen.say(), "later", "{part}");
+    }
+    assert_eq!(Seen::of("needs: a\nruns-on: x\nif: fromJSON(needs.a.outputs.l)").say(), "b");
+    // an `if` with a fault of its own is reported
+    let faulty = "needs: a\nruns-on: '${{ needs.a.outputs.l }}'\nif: fromJSON('{')";
+    assert!(Seen::of(faulty).say().starts_with("t.yml:7:"), "{}", Seen::of(faulty).say());
+}
+
+#[test]
+fn prospects() {
+    use Prospect::{Open, Runs, Skipped};
+    let matrix = "strategy: {matrix: {n: [1, 2]}}";
+    let dynamic = "strategy: {matrix: {n: '${{ fromJSON(needs.a.outputs.n) }}'}}";
+    for (condition, extra, expected) in [
+        ("", "", Runs),
+        ("success()", "", Runs),
+        ("always()", "", Runs),
+        ("failure()", "", Open),
+        ("cancelled()", "", Open),
+        ("!success()", "", Open),
+        ("github.ref == 'main'", "", Runs),
+        ("github.ref == 'other'", "", Skipped),
+        ("failure() && github.ref == 'other'", "", Skipped),
+        ("needs.a.outputs.x == 'y'", "", Open),
+        ("github.ref == 'main' && needs.a.result == 'success'", "", Open),
+        ("matrix.n > 1", matrix, Runs),
+        ("matrix.n > 2", matrix, Skipped),
+        ("failure() && matrix.n > 1", matrix, Open),
+        ("always() && matrix.n > 1", matrix, Runs),
+        ("failure() && matrix.n > 2", matrix, Skipped),
+        ("matrix.n > 1", dynamic, Open),
+        ("needs.a.outputs.x == matrix.n", matrix, Open),
+        ("github.ref == 'other'", dynamic, Skipped),
+        ("fromJSON('{')", "", Open),
+    ] {
+        let seen = Seen::of(&format!("needs: a\nruns-on: x\nif: \"{condition}\"\n{extra}"));
+        assert_eq!(seen.prospect(), expected, "{condition:?} {extra}");
+    }
+    // a job that waits for nothing knows how it stands
+    assert_eq!(Seen::of("runs-on: x\nif: failure()").prospect(), Skipped);
+    assert_eq!(Seen::of("runs-on: x\nif: always()").prospect(), Runs);
+}
+
+/// A dry run says of no job that it is skipped because nothing is known of what it needs.
+#[test]
+fn open_is_not_skipped() {
+    for condition in ["needs.a.outputs.x == 'y'", "failure()", "needs.a.result != 'success'"] {
+        let seen = Seen::of(&format!("needs: a\nruns-on: x\nif: \"{condition}\""));
+        assert_eq!((seen.say(), seen.prospect()), ("b".to_owned(), Prospect::Open), "{condition}");
+    }
+}
