@@ -28,6 +28,9 @@ impl TreeState {
     }
 }
 
+/// Most rows about what a tree left out.
+const MAX_LEFT_OUT: usize = 10;
+
 impl Steps<'_> {
     /// Puts the tree into the workspace before the first step.
     pub(crate) async fn fill(&mut self, guest: &Guest) -> Result<(), Fault> {
@@ -79,6 +82,18 @@ impl Steps<'_> {
         let archive = tree.archive(wanted).await?;
         let seen = guest.seen(&dest);
         let copied = guest.sandbox.copy_in(dest, USER, archive).await?;
-        Ok(format!("{}: {} entries, {} bytes, in {seen}", tree.describe(), copied.entries, copied.bytes))
+        let (described, entries, bytes) = (tree.describe(), copied.entries, copied.bytes);
+        let mut text = format!("{described}: {entries} entries, {bytes} bytes, in {seen}");
+        let left_out = tree.left_out();
+        for what in left_out.iter().take(MAX_LEFT_OUT) {
+            // A name may hold anything.
+            let what: String = what.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            text.push_str("\n##[warning]left out: ");
+            text.push_str(&what);
+        }
+        if let Some(more) = left_out.len().checked_sub(MAX_LEFT_OUT).filter(|more| *more > 0) {
+            text.push_str(&format!("\n##[warning]left out: {more} more of this kind"));
+        }
+        Ok(text)
     }
 }

@@ -19,6 +19,12 @@ pub trait WorkingTree: Send + Sync {
 
     /// A new archive of what is wanted. It is read once, to its end or not; one job may want several.
     fn archive<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<Archive, TreeError>>;
+
+    /// What the last archive left out, once it was read to its end, for rows of the log: each a phrase such
+    /// as "`run/socket` is a socket". No secrets.
+    fn left_out(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What of the repository is wanted.

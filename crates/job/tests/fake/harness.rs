@@ -69,7 +69,11 @@ pub(crate) fn close() -> Vec<PathBuf> {
 }
 
 /// A tree of two files.
-struct Tree;
+#[derive(Default)]
+pub(crate) struct Tree {
+    /// What it leaves out.
+    pub(crate) left_out: Vec<String>,
+}
 
 impl WorkingTree for Tree {
     fn describe(&self) -> String {
@@ -92,6 +96,10 @@ impl WorkingTree for Tree {
         };
         async { result }.boxed()
     }
+
+    fn left_out(&self) -> Vec<String> {
+        self.left_out.clone()
+    }
 }
 
 /// What surrounds the job of a test.
@@ -110,7 +118,7 @@ pub(crate) fn context() -> JobContext {
         masks: Vec::new(),
         env: vec![("FROM_CALLER".to_owned(), "caller".to_owned())],
         repository: Repository::parse("me/it").unwrap(),
-        tree: Arc::new(Tree),
+        tree: Arc::new(Tree::default()),
         workspace: Workspace::Tree,
         runner: RunnerFacts { name: "tester".to_owned(), version: "0".to_owned() },
     }

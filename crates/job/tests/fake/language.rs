@@ -1,10 +1,12 @@
 //! Steps, files, contexts, results.
 
+use std::sync::Arc;
+
 use job::{Canceller, Error, JobImage, Outcome, Workspace};
 use libtest_mimic::Trial;
 use sandbox::Root;
 
-use crate::harness::{context, image, run, run_on, run_with, spec, steps, trial};
+use crate::harness::{Tree, context, image, run, run_on, run_with, spec, steps, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -23,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("outputs_without_secrets", outputs),
         trial("checkout_is_satisfied_from_the_tree", checkout),
         trial("an_empty_workspace_is_filled_by_checkout", empty_workspace),
+        trial("what_the_tree_leaves_out_is_told", left_out),
         trial("only_a_job_that_reads_the_tree_is_told_of_the_missing_checkout", no_checkout),
         trial("files_are_hashed", hash),
         trial("faults_of_expressions_fail_their_step", faults),
@@ -353,6 +356,18 @@ async fn empty_workspace() {
     assert_eq!(said.result(), Outcome::Success, "{}", said.all());
     assert_eq!(said.rows(Some(0)), ["0"]);
     assert_eq!(said.rows(Some(2)), ["read me"]);
+}
+
+async fn left_out() {
+    let mut context = context();
+    let pipes = (0..12).map(|number| format!("`a\nb{number}` is a fifo")).collect();
+    context.tree = Arc::new(Tree { left_out: pipes });
+    let said = run_with(steps("- run: echo fine"), context, Canceller::new().1, |_| {}).await;
+    assert_eq!(said.result(), Outcome::Success, "{}", said.all());
+    let rows: Vec<_> = said.rows(None).into_iter().filter(|row| row.contains("left out: ")).collect();
+    assert_eq!(rows.len(), 11, "{rows:#?}");
+    assert_eq!(rows[0], "##[warning]left out: `a?b0` is a fifo");
+    assert_eq!(rows[10], "##[warning]left out: 2 more of this kind");
 }
 
 async fn no_checkout() {
