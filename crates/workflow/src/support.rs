@@ -1,20 +1,30 @@
 //! What the language knows and the engine cannot do yet.
 //!
 //! Purpose: a clear error with its place, before any VM starts, for each feature that is still to come.
-//! Owner: whoever runs a plan calls [`check`] first; each feature takes its row with it when it comes.
+//! Owner: whoever runs a plan calls [`check`] first; of a workflow with faults the lowering calls
+//! [`check_workflow`]. Each feature takes its row with it when it comes.
 //! Invariant: what is parsed and neither done nor ignored with a warning is in here.
 
 use doc::{Diagnostic, Source, Span};
 
-use crate::{Job, OtherKey, Plan, Shell, StepAction, Template, Uses};
+use crate::{Job, OtherKey, Plan, Shell, StepAction, Template, Uses, Workflow};
 
 /// Everything that the jobs of a plan ask for and cannot get, and what is ignored (as warnings).
 pub fn check(plan: &Plan) -> Vec<Diagnostic> {
-    let source = &plan.workflow().source;
+    check_jobs(plan.workflow(), plan.jobs())
+}
+
+/// The same of all jobs of a workflow that has no plan.
+pub fn check_workflow(workflow: &Workflow) -> Vec<Diagnostic> {
+    check_jobs(workflow, workflow.jobs.iter())
+}
+
+fn check_jobs<'a>(workflow: &Workflow, jobs: impl Iterator<Item = &'a Job>) -> Vec<Diagnostic> {
+    let source = &workflow.source;
     let mut found = Vec::new();
-    found.extend(plan.workflow().defaults.shell.iter().filter_map(shell));
-    found.extend(plan.workflow().other.iter().map(|key| ignored(key.value, source, key.span)));
-    for job in plan.jobs() {
+    found.extend(workflow.defaults.shell.iter().filter_map(shell));
+    found.extend(workflow.other.iter().map(|key| ignored(key.value, source, key.span)));
+    for job in jobs {
         job_keys(job, source, &mut found);
         found.extend(job.defaults.shell.iter().filter_map(shell));
         if let Some(runs_on) = &job.runs_on {

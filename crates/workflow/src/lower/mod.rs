@@ -18,7 +18,9 @@ mod step;
 
 use doc::{Diagnostic, Map, Node, Source, Span, Spanned, did_you_mean};
 
-use crate::{Condition, Defaults, OtherKey, Site, Template, Variable, Workflow, expr::Host, model::MAX_JOBS};
+use crate::{
+    Condition, Defaults, OtherKey, Site, Template, Variable, Workflow, expr::Host, model::MAX_JOBS, support,
+};
 
 /// What became of a document.
 #[derive(Debug)]
@@ -45,7 +47,8 @@ impl Parsed {
 /// Most diagnostics of one file; nobody reads more, and each is rendered.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// Parses and checks a workflow.
+/// Parses and checks a workflow. Of one with errors, what is not possible yet is among them as well, of
+/// whichever job; of a good one [`support::check`] says it, of the jobs that are to run.
 pub fn parse(source: &Source) -> Parsed {
     let root = match doc::parse_yaml(source) {
         Ok(root) => root,
@@ -54,10 +57,14 @@ pub fn parse(source: &Source) -> Parsed {
     let mut lower = Lower { source, faults: Vec::new(), job_ids: Dots::Refused };
     let workflow = lower.workflow(&root);
     let mut diagnostics = lower.faults;
+    let good = !diagnostics.iter().any(Diagnostic::is_error);
+    if let Some(workflow) = workflow.as_ref().filter(|_| !good) {
+        // Nobody will plan it: say at once what would be refused once the faults are mended.
+        diagnostics.extend(support::check_workflow(workflow).into_iter().filter(Diagnostic::is_error));
+    }
     diagnostics.sort_by_key(|fault| fault.primary.as_ref().map_or(0, |label| label.span.start));
     // An alias that holds a fault says it once for each use: once is enough.
     diagnostics.dedup();
-    let good = !diagnostics.iter().any(Diagnostic::is_error);
     if diagnostics.len() > MAX_DIAGNOSTICS {
         let more = diagnostics.len() - MAX_DIAGNOSTICS;
         diagnostics.truncate(MAX_DIAGNOSTICS);
