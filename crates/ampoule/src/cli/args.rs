@@ -135,6 +135,9 @@ pub struct ExecArgs {
     /// List the workflows and their jobs, and run nothing
     #[arg(short = 'l', long)]
     pub list: bool,
+    /// The root image that all labels run on; `ampoule image ls` lists them [default: standard]
+    #[arg(short, long, value_name = "NAME")]
+    pub image: Option<String>,
     /// How VMs run.
     #[command(flatten)]
     pub machine: MachineArgs,

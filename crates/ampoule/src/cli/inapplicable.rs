@@ -8,8 +8,6 @@ use clap::Args;
 /// Every such option; hidden from the help.
 #[derive(Debug, Args)]
 pub struct Inapplicable {
-    #[arg(short = 'i', long, hide = true, value_name = "IMAGE")]
-    image: Option<String>,
     #[arg(short = 'p', long, hide = true)]
     pull: bool,
     #[arg(long, hide = true)]
@@ -69,11 +67,6 @@ impl Inapplicable {
     /// One notice for each option that was given.
     pub fn notices(&self) -> Vec<Notice> {
         let given = [
-            (
-                self.image.is_some(),
-                "--image",
-                "every label runs on the standard root image; see `ampoule image`",
-            ),
             (self.pull, "--pull", CONTAINER),
             (self.rebuild, "--rebuild", CONTAINER),
             (

@@ -45,13 +45,25 @@ fn every_option_of_the_reference_is_taken() {
     assert!(args.dryrun && args.json && !args.list);
     assert!(exec("--event push --job a --secret K=v -l").unwrap().list);
     assert!(exec("--dryrun --list").is_ok());
+    assert_eq!(exec("-i small").unwrap().image.as_deref(), Some("small"));
 }
 
 #[test]
 fn what_means_nothing_is_told_and_what_is_wrong_is_refused() {
-    let args = exec("-i alpine --privileged --container-opts x --use-gitignore").unwrap();
+    let args = exec("-p -6 --privileged --container-opts x --use-gitignore -d --gitea-instance x").unwrap();
     let told: Vec<_> = args.inapplicable.notices().iter().map(|notice| notice.option).collect();
-    assert_eq!(told, ["--image", "--privileged", "--container-opts", "--use-gitignore"]);
+    assert_eq!(
+        told,
+        [
+            "--pull",
+            "--privileged",
+            "--enable-ipv6",
+            "--container-opts",
+            "--use-gitignore",
+            "--gitea-instance",
+            "--debug"
+        ]
+    );
     assert!(exec("").unwrap().inapplicable.notices().is_empty());
     for bad in ["--no-such", "--input a", "--matrix a", "--accel fast", "--list --json", "extra"] {
         assert_eq!(exec(bad).unwrap_err().exit_code(), 2, "{bad}");

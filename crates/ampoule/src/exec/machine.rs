@@ -57,6 +57,15 @@ pub enum MachineError {
     /// There is no root image.
     #[error("there is no root image yet; make it with `ampoule setup`, or `ampoule image build`")]
     NoImage,
+    /// There is no root image of this name.
+    #[error(
+        "there is no root image `{name}`: `ampoule image ls` lists those that there are, \
+         `ampoule image build RECIPE` makes another"
+    )]
+    UnknownImage {
+        /// As given.
+        name: String,
+    },
     /// An image cannot be used.
     #[error("the root image cannot be used")]
     Image(#[from] image::Error),
@@ -73,6 +82,7 @@ impl Classed for MachineError {
         match self {
             Self::Registry(error) => error.class(),
             Self::Agent(_) | Self::NoImage => Class::Infrastructure,
+            Self::UnknownImage { .. } => Class::User,
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Engine(error) => error.class(),
@@ -92,13 +102,14 @@ pub(super) async fn open(
     state_dir: &Path,
     look: Look,
 ) -> Result<Machine, MachineError> {
+    let name = image_name(args, look);
     let (image, boots, hold) = match registry.needs(&args.machine.backend)? {
         Needs::Nothing => (nothing(), None, None),
         Needs::Image => {
             let agent = agent_binary::find()?;
             let store = Store::open(image_cmd::store_dir(state_dir))?;
             let hold = store.hold()?;
-            let (image, boots) = bootable(&store, &agent, look)?;
+            let (image, boots) = bootable(&store, &agent, name, look)?;
             (image, Some(boots), Some(hold))
         }
     };
@@ -147,8 +158,30 @@ pub(crate) async fn backend(
     Ok(registry.make(&args.backend, request).await?)
 }
 
-fn bootable(store: &Store, agent: &Path, look: Look) -> Result<(JobImage, Boots), MachineError> {
-    let image = image_cmd::standard(store)?.ok_or(MachineError::NoImage)?;
+/// The root image that is asked for. What can only be a container image's reference, as the official `exec`
+/// takes it, gets a warning.
+fn image_name(args: &ExecArgs, look: Look) -> &str {
+    match args.image.as_deref() {
+        Some(reference) if reference.contains(['/', ':', '@']) => {
+            let text = format!(
+                "--image {reference} names a container image, which jobs do not run in: all labels run on the \
+                 root image `{}`",
+                image_cmd::STANDARD
+            );
+            warn(look, &text);
+            image_cmd::STANDARD
+        }
+        Some(name) => name,
+        None => image_cmd::STANDARD,
+    }
+}
+
+fn bootable(store: &Store, agent: &Path, name: &str, look: Look) -> Result<(JobImage, Boots), MachineError> {
+    let image = match image::find(name, store)? {
+        Some(image) => image,
+        None if name == image_cmd::STANDARD => return Err(MachineError::NoImage),
+        None => return Err(MachineError::UnknownImage { name: name.to_owned() }),
+    };
     if let Some(warning) = image.age_warning() {
         warn(look, &warning.to_string());
     }

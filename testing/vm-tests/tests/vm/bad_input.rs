@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("an_unknown_job_is_the_users_error", unknown_job),
         test("a_job_that_waits_is_looked_at_before_anything_runs", waiting_job),
         test("one_bad_workflow_of_a_directory_keeps_the_others_from_running", bad_neighbour),
+        test("a_container_image_is_told_to_mean_nothing", container_image),
         test("a_full_state_directory_is_told", full_state_directory),
     ]
 }
@@ -123,6 +124,17 @@ fn bad_neighbour() {
         assert!(ended.stderr.contains(text), "{text:?} is not in:\n{}", ended.stderr);
     }
     place.assert_clean();
+}
+
+fn container_image() {
+    let place = Place::new(On::Fake);
+    let ended = place.exec(project(&script("true")).path(), &["-i", "node:24"]);
+    ended.expect(0);
+    assert!(ended.stderr.contains("node:24 names a container image"), "{}", ended.stderr);
+    let place = Place::new(On::Qemu);
+    let ended = place.exec(project(&script("true")).path(), &["-i", "small"]);
+    ended.expect(2);
+    assert!(ended.stderr.contains("no root image `small`"), "{}", ended.stderr);
 }
 
 /// In a mount namespace of its own with a state directory on a disk that is full. What then fails is the
