@@ -215,3 +215,19 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Gone;
+
+    #[test]
+    fn only_an_end_without_an_error_is_the_guests() {
+        let exited =
+            |code, signal| Gone::Exited(vm::Exit { code, signal, stderr: "words\n".to_owned() }).by_guest();
+        assert!(exited(Some(0), None));
+        for (code, signal) in [(Some(1), None), (None, Some(9)), (Some(0), Some(15)), (None, None)] {
+            assert!(!exited(code, signal), "{code:?} {signal:?}");
+        }
+        assert!(!Gone::LinkLost(String::new()).by_guest() && !Gone::Destroyed.by_guest());
+    }
+}
