@@ -1,5 +1,7 @@
 //! The question for a secret, at a real terminal: whatever ends it, the terminal echoes afterwards.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
 use std::{
     fs::{self, File},
     io::{Read, Write},

@@ -89,7 +89,7 @@ impl Masker {
         Ok(masker)
     }
 
-    /// Masks this value from now on. Line feeds at its ends do not count; an empty value is no secret.
+    /// Masks this value from now on. Line feeds at its ends do not count; a value of blanks is no secret.
     ///
     /// # Errors
     /// When there are too many; the value is then *not* masked.
@@ -99,7 +99,8 @@ impl Masker {
 
     fn add_all<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) -> Result<(), TooManyMasks> {
         let mut new = HashSet::new();
-        for value in values {
+        // a value of blanks only would tear holes into every log, and hide nothing
+        for value in values.into_iter().filter(|value| !value.trim().is_empty()) {
             forms(value, |form| {
                 if !self.values.contains(&form) {
                     new.insert(form);

@@ -113,8 +113,6 @@ pub struct Run<'a> {
     pub file: &'a str,
     /// The event.
     pub event: &'a str,
-    /// The job's token, if the user gave one as a secret.
-    pub token: &'a str,
 }
 
 /// The payload of an event that nobody sent: what workflows most often read of one.
@@ -165,7 +163,7 @@ pub fn payload(facts: &Facts, event: &str) -> Map<String, Json> {
     payload
 }
 
-/// The `github` context.
+/// The `github` context, without its token.
 #[must_use]
 pub fn context(facts: &Facts, run: Run<'_>, event: Map<String, Json>) -> Json {
     let text = |path: &[&str]| {
@@ -203,7 +201,6 @@ pub fn context(facts: &Facts, run: Run<'_>, event: Map<String, Json>) -> Json {
         "run_number": "1",
         "server_url": facts.server_url,
         "sha": facts.sha,
-        "token": run.token,
         "triggering_actor": facts.actor,
         "workflow": run.workflow,
         "workflow_ref": format!("{}/{}@{full}", facts.repository, run.file),
@@ -227,7 +224,7 @@ mod tests {
     }
 
     fn of(event: &str) -> Json {
-        let run = Run { workflow: "ci", file: ".forgejo/workflows/ci.yml", event, token: "" };
+        let run = Run { workflow: "ci", file: ".forgejo/workflows/ci.yml", event };
         context(&facts(), run, payload(&facts(), event))
     }
 
@@ -248,7 +245,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("event.json");
         std::fs::write(&path, r#"{"ref": "refs/tags/v1"}"#).unwrap();
-        let run = Run { workflow: "ci", file: "x.yml", event: "push", token: "" };
+        let run = Run { workflow: "ci", file: "x.yml", event: "push" };
         let context = context(&facts(), run, read_payload(&path).unwrap());
         assert_eq!((&context["ref_type"], &context["ref_name"]), (&json!("tag"), &json!("v1")));
         for bad in ["[]", "{", ""] {

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use doc::Diagnostic;
 use workflow::{
-    Conclusion, ContextName, JobResult, MatrixFilter, Plan, Results, RunState, StepAction, Surroundings,
-    Verdict, Workflow,
+    MatrixFilter, Plan, Prospect, Results, RunState, StepAction, Surroundings, Verdict, Workflow,
 };
 
 use super::prepare::Prepared;
@@ -69,44 +68,42 @@ impl Table {
 pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<String>, Vec<Diagnostic>> {
     let plan = &prepared.plan;
     let workflow: &Workflow = plan.workflow();
+    let title = prepared.title.as_deref().map(|title| format!(", `{}`", clean(title))).unwrap_or_default();
     let mut lines = vec![format!(
-        "{} ({}), event {}",
+        "{} ({}){title}, event {}",
         clean(workflow.title()),
         clean(workflow.source.name()),
         clean(&prepared.event)
     )];
     let nothing = Results::new();
-    let known: Vec<&str> = plan.ready(&nothing).map(|job| job.id.value.as_str()).collect();
-    // what a job needs is taken to succeed with nothing in its outputs
-    let hoped: Results =
-        plan.jobs().map(|job| (job.id.value.clone(), JobResult::new(Conclusion::Success))).collect();
     let around =
-        Surroundings { results: &hoped, contexts: &prepared.contexts, run: RunState::Running, filters };
+        Surroundings { results: &nothing, contexts: &prepared.contexts, run: RunState::Running, filters };
     for job in plan.jobs() {
         let needs: Vec<_> = job.needs.iter().map(|need| need.value.as_str()).collect();
         let after =
             if needs.is_empty() { String::new() } else { format!(", after {}", clean(&needs.join(", "))) };
-        match plan.expand(&job.id.value, around) {
-            Ok(expansion) => {
-                // an `if` that reads what came before is not known yet, whatever it says of nothing
-                let open = !needs.is_empty() && job.condition.mentions(ContextName::Needs);
+        let prospect = plan.prospect(&job.id.value, around);
+        let runs = match prospect {
+            Prospect::Runs => "",
+            Prospect::Skipped => ", skipped: its `if` is false",
+            Prospect::Open => ", if what it needs says so",
+        };
+        match plan.foresee(&job.id.value, around)? {
+            Some(expansion) => {
                 for expanded in &expansion.jobs {
-                    let runs = match expanded.verdict {
-                        _ if open => ", if what it needs says so",
-                        Verdict::Skip if waits_for_status(job) => ", if what it needs does not succeed",
-                        Verdict::Run => "",
-                        Verdict::Skip => ", skipped: its `if` is false",
+                    let cell = match (prospect, expanded.verdict) {
+                        (Prospect::Runs, Verdict::Skip) => ", skipped: its `if` is false",
+                        _ => runs,
                     };
-                    lines.push(format!("  job {}{after}{runs}", clean(&expanded.name)));
-                    if open || expanded.verdict == Verdict::Run || waits_for_status(job) {
+                    lines.push(format!("  job {}{after}{cell}", clean(&expanded.name)));
+                    if expanded.verdict == Verdict::Run && prospect != Prospect::Skipped {
                         lines.extend(steps(job));
                     }
                 }
             }
-            Err(found) if known.contains(&job.id.value.as_str()) => return Err(found),
-            Err(_) => {
+            None => {
                 lines.push(format!(
-                    "  job {}{after}; the rest is known when these are done",
+                    "  job {}{after}{runs}; the rest is known when these are done",
                     clean(&job.id.value)
                 ));
                 lines.extend(steps(job));
@@ -114,11 +111,6 @@ pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<Stri
         }
     }
     Ok(lines)
-}
-
-/// Whether a status function of its `if` may yet say something else than it does of hoped successes.
-fn waits_for_status(job: &workflow::Job) -> bool {
-    !job.needs.is_empty() && job.condition.has_status_function()
 }
 
 fn steps(job: &workflow::Job) -> impl Iterator<Item = String> + '_ {
@@ -155,6 +147,7 @@ mod tests {
     };
 
     const TEXT: &str = "name: CI
+run-name: Of ${{ github.ref_name }}${{ github.token }}
 on: [push, workflow_dispatch]
 jobs:
   build:
@@ -196,7 +189,7 @@ jobs:
         };
         let vars = Value::from_json(&serde_json::json!({}));
         let common =
-            Common { args: &args, facts: &facts, vars: &vars, payload: None, filters: &[], token: "" };
+            Common { args: &args, facts: &facts, vars: &vars, payload: None, filters: &[], token: "t0k3n" };
         let (prepared, warnings) = prepare::prepare(Arc::new(workflow), common).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         let mut table = Table::default();

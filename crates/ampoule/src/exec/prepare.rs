@@ -13,7 +13,8 @@ use std::{
 use doc::{Diagnostic, Limits, Source};
 use serde_json::{Map, Value as Json};
 use workflow::{
-    ContextName, Contexts, MatrixFilter, Plan, Results, RunState, Surroundings, UnknownJob, Value, Workflow,
+    ContextName, Contexts, MatrixFilter, Plan, RefFacts, Results, RunState, Surroundings, UnknownJob, Value,
+    Workflow,
 };
 
 use super::{
@@ -29,6 +30,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// The event.
     pub event: String,
+    /// What `run-name` calls the run; the job's token is not in it.
+    pub title: Option<String>,
     /// The `github` context, without what only a job knows.
     pub github: Value,
     /// The `inputs` context.
@@ -161,19 +164,54 @@ pub fn prepare(
     if event == "workflow_dispatch" {
         payload.insert("inputs".to_owned(), inputs.to_json());
     }
-    let run = github::Run { workflow: workflow.title(), file: &file, event: &event, token: common.token };
-    let github = Value::from_json(&github::context(common.facts, run, payload));
+    let run = github::Run { workflow: workflow.title(), file: &file, event: &event };
+    let mut github = github::context(common.facts, run, payload);
+    let title = title(&workflow, &github, common.vars, &inputs).map_err(PrepareError::Diagnostics)?;
+    github["token"] = common.token.into();
+    let github = Value::from_json(&github);
     let mut contexts = Contexts::new();
     contexts.set(ContextName::Github, github.clone());
     contexts.set(ContextName::Vars, common.vars.clone());
     contexts.set(ContextName::Inputs, inputs.clone());
-    let prepared = Prepared { plan, event, github, inputs, contexts };
+    warnings.extend(unlike_a_server(&workflow, &event, &contexts, common.payload.is_some()));
+    let prepared = Prepared { plan, event, title, github, inputs, contexts };
     let faults = first_look(&prepared, common.filters);
     if !faults.is_empty() {
         warnings.extend(faults);
         return Err(PrepareError::Diagnostics(warnings));
     }
     Ok((prepared, warnings))
+}
+
+/// The run's title, which is shown and not masked: of the contexts without the token.
+fn title(
+    workflow: &Workflow,
+    github: &Json,
+    vars: &Value,
+    inputs: &Value,
+) -> Result<Option<String>, Vec<Diagnostic>> {
+    let mut contexts = Contexts::new();
+    contexts.set(ContextName::Github, Value::from_json(github));
+    contexts.set(ContextName::Vars, vars.clone());
+    contexts.set(ContextName::Inputs, inputs.clone());
+    workflow.run_title(&contexts)
+}
+
+/// What a server's look at the filters of `on` would say, as warnings: a run here was asked for by hand.
+fn unlike_a_server(
+    workflow: &Workflow,
+    event: &str,
+    contexts: &Contexts,
+    with_payload: bool,
+) -> Vec<Diagnostic> {
+    let mut facts = RefFacts::of_contexts(contexts);
+    if !with_payload {
+        // these were invented with the event
+        facts.base = None;
+        facts.activity = None;
+    }
+    let trigger = workflow.trigger(event);
+    trigger.map(|trigger| trigger.admits(&facts).to_diagnostics(&workflow.source)).unwrap_or_default()
 }
 
 /// The event of a run.
@@ -192,4 +230,40 @@ fn first_look(prepared: &Prepared, filters: &[MatrixFilter]) -> Vec<Diagnostic> 
         .filter_map(|job| prepared.plan.foresee(&job.id.value, around).err())
         .flatten()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_that_a_server_would_not_run_is_a_warning_and_an_invented_one_is_not() {
+        let text = "on:\n  push: {branches: [main]}\n  pull_request: {branches: [next]}\njobs: {a: {runs-on: x, steps: [{run: a}]}}\n";
+        let workflow = workflow::parse(&Source::new("w.yml", text)).into_result().unwrap().0;
+        let facts = |head: &str| Facts {
+            repository: "a/b".to_owned(),
+            server_url: "https://h".to_owned(),
+            sha: "0".repeat(40),
+            head: head.to_owned(),
+            actor: "me".to_owned(),
+        };
+        let warned = |head: &str, event: &str, given: bool| {
+            let facts = facts(head);
+            let run = github::Run { workflow: "w", file: "w.yml", event };
+            let github = github::context(&facts, run, github::payload(&facts, event));
+            let mut contexts = Contexts::new();
+            contexts.set(ContextName::Github, Value::from_json(&github));
+            unlike_a_server(&workflow, event, &contexts, given)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(warned("refs/heads/main", "push", false), [""; 0]);
+        let told = warned("refs/heads/side", "push", false);
+        assert!(told.len() == 1 && told[0].contains("side"), "{told:?}");
+        let told = warned("refs/heads/main", "pull_request", true);
+        assert!(told.len() == 1 && told[0].contains("main"), "{told:?}");
+        let told = warned("refs/heads/main", "pull_request", false);
+        assert!(!told.iter().any(|text| text.contains("`main`")), "{told:?}");
+    }
 }

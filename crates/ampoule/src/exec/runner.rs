@@ -167,6 +167,7 @@ impl Run<'_> {
             .send(Say::RunStart(RunStart {
                 time: Timestamp::now(),
                 workflow: plan.workflow().title().to_owned(),
+                title: self.workflow.title.clone(),
                 event: self.workflow.event.clone(),
                 jobs: plan.jobs().map(|job| job.id.value.clone()).collect(),
             }))
@@ -274,6 +275,7 @@ pub(super) fn dry_run_json(workflow: &Prepared) -> Result<(), ExecError> {
     let start = RunStart {
         time,
         workflow: workflow.plan.workflow().title().to_owned(),
+        title: workflow.title.clone(),
         event: workflow.event.clone(),
         jobs: workflow.plan.jobs().map(|job| job.id.value.clone()).collect(),
     };

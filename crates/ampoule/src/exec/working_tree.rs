@@ -3,7 +3,10 @@
 //! Owner: all jobs of a run share one; each stream is made by a thread of its own, which ends when its reader
 //! is gone.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use job::{Archive, TreeError, Wanted, WorkingTree};
 use tokio::io::AsyncWrite;
@@ -19,6 +22,8 @@ pub(super) struct LocalTree {
     tree: Arc<WorkTree>,
     /// Names of what is checked out.
     names: Vec<String>,
+    /// What the last archive that was packed whole left out.
+    left_out: Arc<Mutex<Vec<String>>>,
 }
 
 impl LocalTree {
@@ -30,7 +35,7 @@ impl LocalTree {
             names.extend(head.strip_prefix("refs/heads/").map(str::to_owned));
             names.push(head);
         }
-        Self { tree, names }
+        Self { tree, names, left_out: Arc::default() }
     }
 }
 
@@ -54,15 +59,26 @@ impl WorkingTree for LocalTree {
             }
             let (reader, writer) = tokio::io::duplex(PIPE);
             let tree = Arc::clone(&self.tree);
-            let packing = tokio::task::spawn_blocking(move || pack(&tree, writer));
+            let left_out = Arc::clone(&self.left_out);
+            let packing = tokio::task::spawn_blocking(move || pack(&tree, writer, &left_out));
             Ok(Box::new(Checked { reader, packing: Some(packing) }) as Archive)
         })
     }
+
+    fn left_out(&self) -> Vec<String> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
-fn pack(tree: &WorkTree, writer: impl AsyncWrite + Unpin) -> Result<(), crate::worktree::Error> {
+fn pack(
+    tree: &WorkTree,
+    writer: impl AsyncWrite + Unpin,
+    left_out: &Mutex<Vec<String>>,
+) -> Result<(), crate::worktree::Error> {
     let mut out = io::BufWriter::with_capacity(64 << 10, SyncIoBridge::new(writer));
-    tree.write_tar(&mut out).map(drop)
+    let packed = tree.write_tar(&mut out)?;
+    *left_out.lock().unwrap_or_else(PoisonError::into_inner) = packed.left_out;
+    Ok(())
 }
 
 /// The stream; its end is an error if packing was one, so that half a tree is never taken for a whole one.

@@ -22,6 +22,8 @@ enum Row<'a> {
     RunStart {
         time: Time,
         workflow: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
         event: &'a str,
         jobs: &'a [String],
     },
@@ -121,6 +123,7 @@ impl<W: io::Write + Send> Sink for Json<W> {
             Say::RunStart(run) => self.row(&Row::RunStart {
                 time: Time(run.time),
                 workflow: &run.workflow,
+                title: run.title.as_deref(),
                 event: &run.event,
                 jobs: &run.jobs,
             }),
@@ -169,6 +172,7 @@ mod tests {
         let mut sink = Json::new(Vec::new());
         let says = [
             Say::RunStart(RunStart {
+                title: None,
                 time: at(0),
                 workflow: "ci".to_owned(),
                 event: "push".to_owned(),

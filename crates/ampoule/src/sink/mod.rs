@@ -41,6 +41,8 @@ pub struct RunStart {
     pub time: Timestamp,
     /// The workflow's name, or that of its file.
     pub workflow: String,
+    /// What `run-name` calls this run.
+    pub title: Option<String>,
     /// The event.
     pub event: String,
     /// Ids of the jobs that will be looked at, in the order of the file.

@@ -46,11 +46,14 @@ impl<W: io::Write + Send> Terminal<W> {
 
     fn run_start(&mut self, run: &RunStart) -> io::Result<()> {
         let plural = if run.jobs.len() == 1 { "job" } else { "jobs" };
+        let dot = self.look.dim("·");
+        write!(self.out, "{} {dot} ", self.look.bold(clean(&run.workflow)))?;
+        if let Some(title) = &run.title {
+            write!(self.out, "{} {dot} ", clean(title))?;
+        }
         writeln!(
             self.out,
-            "{} {} {}",
-            self.look.bold(clean(&run.workflow)),
-            self.look.dim("·"),
+            "{}",
             self.look.dim(format_args!("{}, {} {plural}", clean(&run.event), run.jobs.len()))
         )
     }

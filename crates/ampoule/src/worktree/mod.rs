@@ -226,10 +226,12 @@ fn exists(path: &Path) -> bool {
 }
 
 /// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packed {
     /// Entries of the stream.
     pub entries: u64,
     /// Bytes of their contents.
     pub bytes: u64,
+    /// What no archive can hold, each as a phrase: "`run/socket` is a socket".
+    pub left_out: Vec<String>,
 }

@@ -1,12 +1,12 @@
 //! The tree as a tar stream.
 //!
 //! Invariants: a directory stands before what is in it; a file has exactly the length that its header
-//! says, also if it changes while it is read; devices, sockets and pipes are left out.
+//! says, also if it changes while it is read; devices, sockets and pipes are left out, and named.
 
 use std::{
     collections::HashSet,
     fs, io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -56,6 +56,7 @@ impl Pack<'_> {
             return self.link(name, &target, meta.mtime());
         }
         if !meta.is_file() {
+            self.left_out(name, meta.file_type());
             return Ok(());
         }
         // between the look and the opening the file may have become a link or a pipe
@@ -67,9 +68,21 @@ impl Pack<'_> {
             .map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
+            self.left_out(name, meta.file_type());
             return Ok(());
         }
         self.file(name, meta.mode(), meta.mtime(), meta.len(), file)
+    }
+
+    fn left_out(&mut self, name: &Path, kind: fs::FileType) {
+        let kind = match kind {
+            kind if kind.is_fifo() => "a named pipe",
+            kind if kind.is_socket() => "a socket",
+            kind if kind.is_block_device() || kind.is_char_device() => "a device",
+            // a repository in the repository that is no submodule, or what took a file's place just now
+            _ => "no file",
+        };
+        self.packed.left_out.push(format!("`{}` is {kind}", name.display()));
     }
 
     fn parents(&mut self, name: &Path) -> Result<(), Error> {

@@ -289,3 +289,16 @@ fn a_directory_that_is_not_there_is_an_error() {
     write(dir.path(), "file", "");
     assert!(matches!(WorkTree::find(&dir.path().join("file")), Err(Error::Directory { .. })));
 }
+
+#[test]
+fn what_no_archive_can_hold_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "plain", "text");
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    let made = Command::new("mkfifo").arg(dir.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    let mut bytes = Vec::new();
+    let packed = WorkTree::find(dir.path()).unwrap().write_tar(&mut bytes).unwrap();
+    assert_eq!(packed.left_out, ["`pipe` is a named pipe", "`socket` is a socket"]);
+    assert_eq!(read(&bytes).keys().collect::<Vec<_>>(), ["plain"]);
+}

@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::MetadataExt};
 
 /// The device.
-pub const DEVICE: &str = "/dev/kvm";
+pub(super) const DEVICE: &str = "/dev/kvm";
 
 /// Who beside root may open it: a VM that root starts has a user of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -188,3 +188,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn blanks_are_no_secret() {
+    let masker = Masker::new(["", "  ", "\t\n", "key"]).unwrap();
+    assert_eq!(masker.mask("a  b\t\nkey"), "a  b\t\n***");
+}
