@@ -29,6 +29,7 @@ pub mod mask;
 mod matrix;
 mod model;
 mod outcome;
+mod payload;
 mod plan;
 mod settings;
 mod shell;
@@ -45,12 +46,13 @@ pub use filter::{
     Admission, Cron, FilterKey, Filters, Matched, Pattern, PatternList, RefFacts, Schedule, Words,
 };
 pub use foresee::Prospect;
-pub use lower::{Parsed, parse};
+pub use lower::{Parsed, parse, parse_payload};
 pub use model::{
     Data, DataKind, Defaults, Input, InputKind, Job, Matrix, OtherKey, RunsOn, Step, StepAction, Strategy,
     Trigger, Variable, Workflow,
 };
 pub use outcome::{Conclusion, JobResult, Results};
+pub use payload::{expand_payload, payload_inputs};
 pub use plan::{Plan, RunState, UnknownJob};
 pub use settings::{minutes, minutes_of};
 pub use shell::{Shell, UnknownShell};

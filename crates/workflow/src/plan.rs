@@ -52,6 +52,11 @@ impl Plan {
         if faults.is_empty() { Ok(Plan { workflow, order }) } else { Err(faults) }
     }
 
+    /// The plan of a payload, which has one job; its needs ran elsewhere and are not in it.
+    pub(crate) fn of_one(workflow: Arc<Workflow>) -> Plan {
+        Plan { workflow, order: vec![0] }
+    }
+
     /// The plan of one job and all that it needs.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ mod job;
 mod on;
 mod step;
 
-use doc::{Diagnostic, Map, Node, Source, Span, Spanned, did_you_mean};
+use doc::{Diagnostic, Map, Node, Severity, Source, Span, Spanned, did_you_mean};
 
 use crate::{
     Condition, Defaults, OtherKey, Site, Template, Variable, Workflow, expr::Host, model::MAX_JOBS, support,
@@ -50,11 +50,26 @@ const MAX_DIAGNOSTICS: usize = 100;
 /// Parses and checks a workflow. Of one with errors, what is not possible yet is among them as well, of
 /// whichever job; of a good one [`support::check`] says it, of the jobs that are to run.
 pub fn parse(source: &Source) -> Parsed {
+    lowered(source, Origin::File)
+}
+
+/// Parses a task's payload: what a server made of a workflow for one job. It is checked as a workflow, but for
+/// what the server has already used (`on`: its faults are warnings), for keys at its top that this version
+/// does not know, and for ids of jobs that the server expanded, `call.inner`.
+pub fn parse_payload(source: &Source) -> Parsed {
+    lowered(source, Origin::Payload)
+}
+
+fn lowered(source: &Source, origin: Origin) -> Parsed {
     let root = match doc::parse_yaml(source) {
         Ok(root) => root,
         Err(error) => return Parsed { workflow: None, diagnostics: error.diagnostics },
     };
-    let mut lower = Lower { source, faults: Vec::new(), job_ids: Dots::Refused };
+    let job_ids = match origin {
+        Origin::File => Dots::Refused,
+        Origin::Payload => Dots::Allowed,
+    };
+    let mut lower = Lower { source, faults: Vec::new(), origin, job_ids };
     let workflow = lower.workflow(&root);
     let mut diagnostics = lower.faults;
     let good = !diagnostics.iter().any(Diagnostic::is_error);
@@ -81,10 +96,18 @@ enum Dots {
     Refused,
 }
 
+/// Who wrote the text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    File,
+    Payload,
+}
+
 /// The state of a lowering: where it is, and what it found.
 pub(crate) struct Lower<'a> {
     source: &'a Source,
     faults: Vec<Diagnostic>,
+    origin: Origin,
     /// A server's payload has jobs of expanded workflows, `call.inner`.
     job_ids: Dots,
 }
@@ -110,13 +133,16 @@ impl<'a> Lower<'a> {
             return None;
         }
         let map = self.map(root, "a workflow")?;
-        self.keys(map, "a workflow", &WORKFLOW_KEYS);
+        if self.origin == Origin::File {
+            self.keys(map, "a workflow", &WORKFLOW_KEYS);
+        }
         if map.get("__metadata").is_some() {
             self.job_ids = Dots::Allowed;
         }
         let start = Span::new(root.span.start, root.span.start);
         for key in ["on", "jobs"] {
-            if map.get(key).is_none() {
+            let used = key == "on" && self.origin == Origin::Payload;
+            if map.get(key).is_none() && !used {
                 let fault = self
                     .error(format!("`{key}` is missing"), start)
                     .label("a workflow needs `on` and `jobs`");
@@ -124,7 +150,14 @@ impl<'a> Lower<'a> {
                 self.faults.push(fault.help(format!("add `{example}`")));
             }
         }
+        let before = self.faults.len();
         let on = map.get("on").map(|node| self.triggers(node)).unwrap_or_default();
+        if self.origin == Origin::Payload {
+            // the server has used it: nothing of the job hangs on it
+            for fault in self.faults.iter_mut().skip(before) {
+                fault.severity = Severity::Warning;
+            }
+        }
         let jobs = map.get("jobs").map(|node| self.jobs(node)).unwrap_or_default();
         let other = [("concurrency", OtherKey::Concurrency), ("permissions", OtherKey::Permissions)];
         Some(Workflow {
