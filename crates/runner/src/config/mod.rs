@@ -1,0 +1,279 @@
+//! The configuration of the runner: `config.toml`, read with every fault at its place.
+//!
+//! Purpose: typed settings with defaults, which `config.toml.example` shows. Owner: the commands `daemon`,
+//! `one-job` and `config check`. Invariants: an unknown key is an error; what is not in the file has the
+//! example's value.
+
+mod read;
+
+use std::{fs, io, num::NonZeroU8, path::{Path, PathBuf}, time::Duration};
+
+use doc::{Diagnostic, Source};
+
+use crate::label::Label;
+
+/// The file where none is named.
+pub const FILE: &str = "config.toml";
+
+/// Every key with its default and a sentence.
+pub const EXAMPLE: &str = include_str!("../../config.toml.example");
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Directory of state, if it is named.
+    pub state_dir: Option<PathBuf>,
+    /// How much is said.
+    pub log: Level,
+    /// Polling and reporting.
+    pub runner: Runner,
+    /// The way to the server.
+    pub connection: Connection,
+    /// The VMs.
+    pub vm: Vm,
+}
+
+/// How much the daemon says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// What went wrong.
+    Error,
+    /// And what may.
+    Warn,
+    /// And what it does.
+    Info,
+    /// And how.
+    Debug,
+    /// And every detail.
+    Trace,
+}
+
+impl Level {
+    pub(crate) const ALL: [(&'static str, Self); 5] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+
+    /// As the file has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, level)| *level == self).map_or("info", |(name, _)| name)
+    }
+}
+
+/// Polling and reporting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runner {
+    /// The registration.
+    pub file: PathBuf,
+    /// Jobs at once, from 1 to 1000.
+    pub capacity: u16,
+    /// Instead of the registration's, unless it is empty.
+    pub labels: Vec<Label>,
+    /// The longest that a job may take.
+    pub timeout: Duration,
+    /// How long jobs may go on after the daemon was asked to end.
+    pub shutdown_timeout: Duration,
+    /// Between two questions for work.
+    pub fetch_interval: Duration,
+    /// How long an answer may take.
+    pub fetch_timeout: Duration,
+    /// Between two reports.
+    pub report_interval: Duration,
+    /// Variables of all steps.
+    pub envs: Vec<(String, String)>,
+    /// A file with further ones.
+    pub env_file: Option<PathBuf>,
+}
+
+/// The way to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Certificates of an own authority.
+    pub ca_file: Option<PathBuf>,
+    /// Which certificates are taken.
+    pub certificates: forgejo::Certificates,
+}
+
+/// The VMs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vm {
+    /// What runs them.
+    pub backend: String,
+    /// How they run code.
+    pub accel: Accel,
+    /// The root image.
+    pub image: String,
+    /// Virtual processors.
+    pub cpus: NonZeroU8,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Scratch disk in GiB.
+    pub scratch_gib: u32,
+}
+
+/// How VMs run code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// KVM where a probe boot proves that it works, else emulation.
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: None,
+            log: Level::Info,
+            runner: Runner {
+                file: crate::registration::FILE.into(),
+                capacity: 1,
+                labels: Vec::new(),
+                timeout: Duration::from_secs(3 * 3600),
+                shutdown_timeout: Duration::from_secs(3 * 3600),
+                fetch_interval: Duration::from_secs(2),
+                fetch_timeout: Duration::from_secs(5),
+                report_interval: Duration::from_secs(1),
+                envs: Vec::new(),
+                env_file: None,
+            },
+            connection: Connection { ca_file: None, certificates: forgejo::Certificates::Verify },
+            vm: Vm {
+                backend: "qemu".to_owned(),
+                accel: Accel::Auto,
+                image: "standard".to_owned(),
+                cpus: const { NonZeroU8::new(2).unwrap() },
+                memory_mib: 2048,
+                scratch_gib: 16,
+            },
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {} cannot be read", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no configuration; at least one error, each with its place.
+    #[error("{}", .0.iter().find(|found| found.is_error()).map(ToString::to_string).unwrap_or_default())]
+    Diagnostics(Vec<Diagnostic>),
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no configuration.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let bytes =
+            fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let source = Source::from_bytes(path.display().to_string(), &bytes)
+            .map_err(|fault| ConfigError::Diagnostics(vec![*fault]))?;
+        Self::parse(&source)
+    }
+
+    /// The file that was named, else [`FILE`] of the working directory, else the defaults.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn find(named: Option<&Path>) -> Result<Self, ConfigError> {
+        match named {
+            Some(path) => Self::load(path),
+            None if Path::new(FILE).exists() => Self::load(Path::new(FILE)),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// It is no configuration.
+    pub fn parse(source: &Source) -> Result<Self, ConfigError> {
+        read::config(source).map_err(ConfigError::Diagnostics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(&Source::new("config.toml", text)).map_err(|error| match error {
+            ConfigError::Diagnostics(found) => {
+                found.iter().map(|fault| fault.render(doc::Rendering::Plain)).collect::<Vec<_>>().join("\n")
+            }
+            other => other.to_string(),
+        })
+    }
+
+    #[test]
+    fn the_example_is_the_defaults_and_so_is_nothing() {
+        assert_eq!(parse(EXAMPLE).unwrap(), Config::default());
+        assert_eq!(parse("").unwrap(), Config::default());
+        // what is commented out has its key's form as well
+        let all: String = EXAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest) if rest.contains(" = \"") && !rest.contains(": ") => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let config = parse(&all).unwrap();
+        assert!(config.state_dir.is_some() && config.runner.env_file.is_some());
+        assert!(config.connection.ca_file.is_some());
+    }
+
+    #[test]
+    fn every_value_is_read() {
+        let config = parse(
+            "state_dir = '/s'\n[log]\nlevel = 'debug'\n[runner]\nfile = 'r'\ncapacity = 4\n\
+             labels = ['debian', 'x:host']\ntimeout = '90m'\nshutdown_timeout = '0s'\nfetch_interval = '500ms'\n\
+             fetch_timeout = '9s'\nreport_interval = '3s'\nenvs = { A = 'b', N = 3, T = true }\nenv_file = 'e'\n\
+             [connection]\nca_file = 'c'\ninsecure = true\n\
+             [vm]\nbackend = 'fake'\naccel = 'tcg'\nimage = 'small'\ncpus = 4\nmemory_mib = 512\nscratch_gib = 2\n",
+        )
+        .unwrap();
+        assert_eq!(config.runner.timeout, Duration::from_secs(5400));
+        assert_eq!(config.runner.shutdown_timeout, Duration::ZERO);
+        assert_eq!(config.runner.fetch_interval, Duration::from_millis(500));
+        assert_eq!((config.runner.capacity, config.runner.labels.len()), (4, 2));
+        let envs: Vec<_> = config.runner.envs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(envs, ["A=b", "N=3", "T=true"]);
+        assert_eq!(config.connection.certificates, forgejo::Certificates::AcceptAny);
+        assert_eq!((config.vm.accel, config.vm.memory_mib, config.vm.cpus.get()), (Accel::Tcg, 512, 4));
+    }
+
+    #[test]
+    fn faults_have_their_place_and_say_what_was_probably_meant() {
+        let said = parse(
+            "[runner]\ncapacty = 2\ntimeout = 'soon'\ncapacity = 0\nlabels = ['a b']\n\
+             [vm]\naccel = 'fast'\n[runer]\n",
+        )
+        .unwrap_err();
+        for part in [
+            "config.toml:2:1",
+            "did you mean `capacity`?",
+            "config.toml:3:11",
+            "config.toml:4:12",
+            "config.toml:5:11",
+            "config.toml:7:9",
+            "did you mean `runner`?",
+        ] {
+            assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+    }
+}

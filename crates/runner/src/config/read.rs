@@ -1,0 +1,259 @@
+//! The document's tree to the settings.
+//!
+//! Purpose: every key is looked at once, and everything that is wrong is said. Owner: [`super::Config::parse`].
+
+use std::{num::NonZeroU8, path::PathBuf, time::Duration};
+
+use doc::{Diagnostic, Entry, Map, Node, Source, Typed, did_you_mean};
+use forgejo::Certificates;
+
+use super::{Accel, Config, Level};
+use crate::label::{Label, parse_all};
+
+/// Longer than any job or shutdown may take.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+pub(super) fn config(source: &Source) -> Result<Config, Vec<Diagnostic>> {
+    let root = doc::parse_toml(source).map_err(|error| error.diagnostics)?;
+    let mut read = Read { source, faults: Vec::new() };
+    let mut config = Config::default();
+    if let Some(map) = read.map(&root) {
+        read.root(&map, &mut config);
+    }
+    if read.faults.is_empty() { Ok(config) } else { Err(read.faults) }
+}
+
+struct Read<'a> {
+    source: &'a Source,
+    faults: Vec<Diagnostic>,
+}
+
+impl Read<'_> {
+    fn root(&mut self, map: &Map, config: &mut Config) {
+        for Entry { key, value } in &map.entries {
+            match key.value.as_str() {
+                "state_dir" => self.path(value).into_iter().for_each(|dir| config.state_dir = Some(dir)),
+                "log" => self.each(value, |read, key, value| match key {
+                    "level" => {
+                        read.set(value, &mut config.log, Read::level);
+                        &[]
+                    }
+                    _ => &["level"],
+                }),
+                "runner" => self.each(value, |read, key, value| read.runner(key, value, config)),
+                "connection" => self.each(value, |read, key, value| read.connection(key, value, config)),
+                "vm" => self.each(value, |read, key, value| read.vm(key, value, config)),
+                _ => self.unknown(key, &["state_dir", "log", "runner", "connection", "vm"]),
+            }
+        }
+    }
+
+    /// Sets one key of `[runner]`; gives all keys if there is no such one.
+    fn runner(&mut self, key: &str, value: &Node, config: &mut Config) -> &'static [&'static str] {
+        let runner = &mut config.runner;
+        match key {
+            "file" => self.set(value, &mut runner.file, Read::path),
+            "capacity" => self.set(value, &mut runner.capacity, |read, node| read.number(node, 1, 1000)),
+            "labels" => self.set(value, &mut runner.labels, Read::labels),
+            "timeout" => self.set(value, &mut runner.timeout, Read::positive),
+            "shutdown_timeout" => self.set(value, &mut runner.shutdown_timeout, Read::time),
+            "fetch_interval" => self.set(value, &mut runner.fetch_interval, Read::positive),
+            "fetch_timeout" => self.set(value, &mut runner.fetch_timeout, Read::positive),
+            "report_interval" => self.set(value, &mut runner.report_interval, Read::positive),
+            "envs" => self.set(value, &mut runner.envs, Read::envs),
+            "env_file" => self.path(value).into_iter().for_each(|file| runner.env_file = Some(file)),
+            _ => {
+                return &[
+                    "file",
+                    "capacity",
+                    "labels",
+                    "timeout",
+                    "shutdown_timeout",
+                    "fetch_interval",
+                    "fetch_timeout",
+                    "report_interval",
+                    "envs",
+                    "env_file",
+                ];
+            }
+        }
+        &[]
+    }
+
+    fn connection(&mut self, key: &str, value: &Node, config: &mut Config) -> &'static [&'static str] {
+        let connection = &mut config.connection;
+        match key {
+            "ca_file" => self.path(value).into_iter().for_each(|file| connection.ca_file = Some(file)),
+            "insecure" => self.set(value, &mut connection.certificates, Read::certificates),
+            _ => return &["ca_file", "insecure"],
+        }
+        &[]
+    }
+
+    fn vm(&mut self, key: &str, value: &Node, config: &mut Config) -> &'static [&'static str] {
+        let vm = &mut config.vm;
+        match key {
+            "backend" => self.set(value, &mut vm.backend, Read::name),
+            "accel" => self.set(value, &mut vm.accel, Read::accel),
+            "image" => self.set(value, &mut vm.image, Read::name),
+            "cpus" => self.set(value, &mut vm.cpus, Read::cpus),
+            "memory_mib" => self.set(value, &mut vm.memory_mib, |read, node| read.number(node, 128, 1 << 20)),
+            "scratch_gib" => self.set(value, &mut vm.scratch_gib, |read, node| read.number(node, 1, 4096)),
+            _ => return &["backend", "accel", "image", "cpus", "memory_mib", "scratch_gib"],
+        }
+        &[]
+    }
+
+    fn set<T>(&mut self, node: &Node, to: &mut T, read: impl FnOnce(&mut Self, &Node) -> Option<T>) {
+        if let Some(value) = read(self, node) {
+            *to = value;
+        }
+    }
+
+    /// Calls `take` for each entry of a table; it gives the keys that there are if this is none of them.
+    fn each(&mut self, node: &Node, mut take: impl FnMut(&mut Self, &str, &Node) -> &'static [&'static str]) {
+        let Some(map) = self.map(node) else { return };
+        for Entry { key, value } in &map.entries {
+            let known = take(self, &key.value, value);
+            if !known.is_empty() {
+                self.unknown(key, known);
+            }
+        }
+    }
+
+    fn unknown(&mut self, key: &doc::Spanned<String>, known: &[&'static str]) {
+        let fault = Diagnostic::error(format!("there is no setting `{}`", key.value))
+            .at(self.source, key.span)
+            .label("unknown key");
+        self.faults.push(match did_you_mean(&key.value, known.iter().copied()) {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None => fault.help(format!("the keys here are {}", known.join(", "))),
+        });
+    }
+
+    fn fault(&mut self, node: &Node, expected: &str) {
+        let fault = Diagnostic::error(format!("expected {expected}"))
+            .at(self.source, node.span)
+            .label(format!("this is {}", node.describe()));
+        self.faults.push(fault);
+    }
+
+    /// A value that is read from a scalar, or a fault.
+    fn scalar<T>(
+        &mut self,
+        node: &Node,
+        expected: &str,
+        read: impl FnOnce(&doc::Scalar) -> Option<T>,
+    ) -> Option<T> {
+        let value = node.scalar().and_then(read);
+        if value.is_none() {
+            self.fault(node, expected);
+        }
+        value
+    }
+
+    fn map(&mut self, node: &Node) -> Option<Map> {
+        let map = node.map().cloned();
+        if map.is_none() {
+            self.fault(node, "a table of keys");
+        }
+        map
+    }
+
+    fn path(&mut self, node: &Node) -> Option<PathBuf> {
+        self.scalar(node, "a path, as text", |scalar| Some(text(scalar)?.into()))
+    }
+
+    fn name(&mut self, node: &Node) -> Option<String> {
+        self.scalar(node, "a name, as text", |scalar| text(scalar).map(str::to_owned))
+    }
+
+    fn number<T: TryFrom<i64>>(&mut self, node: &Node, least: i64, most: i64) -> Option<T> {
+        self.scalar(node, &format!("a whole number from {least} to {most}"), |scalar| {
+            let Typed::Number(_) = scalar.typed else { return None };
+            let number: i64 = scalar.text.replace('_', "").parse().ok()?;
+            T::try_from(number).ok().filter(|_| (least..=most).contains(&number))
+        })
+    }
+
+    fn cpus(&mut self, node: &Node) -> Option<NonZeroU8> {
+        self.number::<u8>(node, 1, 64).and_then(NonZeroU8::new)
+    }
+
+    fn time(&mut self, node: &Node) -> Option<Duration> {
+        self.scalar(node, "a time like \"90s\", \"5m\" or \"3h\", at most 30 days", |scalar| {
+            let time: jiff::SignedDuration = text(scalar)?.parse().ok()?;
+            Duration::try_from(time).ok().filter(|time| *time <= LONGEST)
+        })
+    }
+
+    fn positive(&mut self, node: &Node) -> Option<Duration> {
+        let time = self.time(node)?;
+        if time.is_zero() {
+            self.fault(node, "a time greater than 0");
+            return None;
+        }
+        Some(time)
+    }
+
+    fn level(&mut self, node: &Node) -> Option<Level> {
+        self.one_of(node, &Level::ALL)
+    }
+
+    fn accel(&mut self, node: &Node) -> Option<Accel> {
+        self.one_of(node, &[("auto", Accel::Auto), ("kvm", Accel::Kvm), ("tcg", Accel::Tcg)])
+    }
+
+    fn certificates(&mut self, node: &Node) -> Option<Certificates> {
+        self.scalar(node, "`true` or `false`", |scalar| match scalar.typed {
+            Typed::Bool(true) => Some(Certificates::AcceptAny),
+            Typed::Bool(false) => Some(Certificates::Verify),
+            _ => None,
+        })
+    }
+
+    fn one_of<T: Copy>(&mut self, node: &Node, all: &[(&str, T)]) -> Option<T> {
+        let names: Vec<_> = all.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        self.scalar(node, &format!("one of {}", names.join(", ")), |scalar| {
+            let text = text(scalar)?;
+            all.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+        })
+    }
+
+    fn labels(&mut self, node: &Node) -> Option<Vec<Label>> {
+        let Some(items) = node.seq() else {
+            self.fault(node, "a list of labels");
+            return None;
+        };
+        let mut labels = Vec::new();
+        for item in items {
+            let Some(label) = self.name(item) else { continue };
+            match parse_all([label.as_str()]) {
+                Ok(parsed) => labels.extend(parsed),
+                Err(error) => {
+                    self.faults.push(Diagnostic::error(error.to_string()).at(self.source, item.span));
+                }
+            }
+        }
+        Some(labels)
+    }
+
+    fn envs(&mut self, node: &Node) -> Option<Vec<(String, String)>> {
+        let map = self.map(node)?;
+        let mut envs = Vec::new();
+        for Entry { key, value } in &map.entries {
+            if key.value.is_empty() || key.value.contains(['=', '\0']) {
+                let fault = Diagnostic::error("this is no name of a variable").at(self.source, key.span);
+                self.faults.push(fault);
+            }
+            let text = self.scalar(value, "text, a number or a boolean", |scalar| Some(scalar.text.clone()));
+            envs.extend(text.map(|text| (key.value.clone(), text)));
+        }
+        Some(envs)
+    }
+}
+
+/// Text that is not empty.
+fn text(scalar: &doc::Scalar) -> Option<&str> {
+    (scalar.typed == Typed::Text && !scalar.text.is_empty()).then_some(scalar.text.as_str())
+}
