@@ -30,6 +30,7 @@ const IMPORTS: &[(&str, Option<&[&str]>)] = &[
     ("image", Some(&["store", "doc"])),
     // `vm` and `doc`: their plain data (sizes, policies, diagnostics) is part of what `sandbox` and `workflow` say.
     ("job", Some(&["workflow", "sandbox", "vm", "doc"])),
+    ("forgejo", Some(&[])),
     ("agent", Some(&["wire", "tree"])),
     ("ampoule", None),
     ("testkit", None),

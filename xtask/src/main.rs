@@ -17,6 +17,7 @@ mod examples;
 mod fuzz;
 mod host;
 mod house;
+mod proto;
 mod run;
 mod suites;
 mod up;
@@ -39,6 +40,7 @@ Usage: cargo xtask <task> [options]
   house                  the house rules that no compiler checks
   examples               runs every example in its VMs and looks at its result
   console                runs the console blocks of README.md and the book, and compares
+  proto                  writes crates/forgejo/src/generated anew from the .proto files
   fuzz [--seconds N] [TARGET]...
                          fuzzes each target for N seconds (60)
   book                   checks the book's pages and links, builds it where mdbook is installed
@@ -71,6 +73,7 @@ fn task(args: Vec<String>) -> Result<()> {
         "house" => none(&rest).and_then(|()| house::task()),
         "examples" => none(&rest).and_then(|()| examples::task()),
         "console" => none(&rest).and_then(|()| console::task()),
+        "proto" => none(&rest).and_then(|()| proto::task()),
         "fuzz" => fuzz::task(&rest),
         "book" => none(&rest).and_then(|()| book::task()),
         "bench" => bench::task(&rest),
