@@ -31,6 +31,8 @@ const IMPORTS: &[(&str, Option<&[&str]>)] = &[
     // `vm` and `doc`: their plain data (sizes, policies, diagnostics) is part of what `sandbox` and `workflow` say.
     ("job", Some(&["workflow", "sandbox", "vm", "doc"])),
     ("forgejo", Some(&[])),
+    // `workflow` and `sandbox`: what a job is made of and runs on is part of what `job` says.
+    ("runner", Some(&["job", "forgejo", "doc", "workflow", "sandbox"])),
     ("agent", Some(&["wire", "tree"])),
     ("ampoule", None),
     ("testkit", None),

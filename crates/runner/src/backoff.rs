@@ -23,7 +23,8 @@ impl Backoff {
 
     /// The next wait: between half of its length and all of it.
     pub(crate) fn next(&mut self) -> Duration {
-        let whole = self.first.saturating_mul(1_u32.checked_shl(self.tries).unwrap_or(u32::MAX)).min(self.most);
+        let whole =
+            self.first.saturating_mul(1_u32.checked_shl(self.tries).unwrap_or(u32::MAX)).min(self.most);
         self.tries = (self.tries + 1).min(31);
         // xorshift: nobody guesses at it, it only has to differ
         self.seed ^= self.seed << 13;

@@ -139,8 +139,7 @@ impl Registration {
     /// # Errors
     /// The system's answer; then an older file is what it was.
     pub fn write(&self, path: &Path) -> Result<(), RegistrationError> {
-        let failed =
-            |source| RegistrationError::Io { path: path.to_owned(), doing: "written", source };
+        let failed = |source| RegistrationError::Io { path: path.to_owned(), doing: "written", source };
         let mut map = Map::new();
         map.insert("WARNING".to_owned(), WARNING.into());
         map.insert("id".to_owned(), self.id.into());
@@ -161,9 +160,7 @@ impl Registration {
         let mut file = tempfile::Builder::new()
             .prefix(".runner-")
             .permissions(fs::Permissions::from_mode(0o600))
-            .make_in(dir, |path| {
-                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-            })
+            .make_in(dir, |path| fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
             .map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
@@ -207,7 +204,10 @@ mod tests {
             ("[]", "no JSON object"),
             ("{\"token\": \"hush\"", "no JSON object"),
             ("{\"uuid\": \"u\", \"address\": \"a\", \"token\": \"\"}", "no `token`"),
-            ("{\"uuid\": \"u\", \"address\": \"a\", \"token\": \"hush\", \"labels\": [\"x:y\"]}", "bad label"),
+            (
+                "{\"uuid\": \"u\", \"address\": \"a\", \"token\": \"hush\", \"labels\": [\"x:y\"]}",
+                "bad label",
+            ),
         ] {
             fs::write(&path, text).unwrap();
             let error = Registration::read(&path).unwrap_err().to_string();

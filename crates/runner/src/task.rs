@@ -122,8 +122,7 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     contexts.set(ContextName::Github, github.clone());
     contexts.set(ContextName::Vars, vars.clone());
     contexts.set(ContextName::Inputs, inputs.clone());
-    let (mut job, found) =
-        expand_payload(workflow, &needs(task), &contexts).map_err(|found| rows(&found))?;
+    let (mut job, found) = expand_payload(workflow, &needs(task), &contexts).map_err(|found| rows(&found))?;
     job.timeout = Some(job.timeout.map_or(own.timeout, |timeout| timeout.min(own.timeout)));
 
     let mut masks = Vec::new();
@@ -138,7 +137,8 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
         reference: text(&context, "ref").unwrap_or_default(),
         token,
     };
-    let around = Around { origin, repository, github, vars, inputs, secrets: task.secrets.clone(), masks, env };
+    let around =
+        Around { origin, repository, github, vars, inputs, secrets: task.secrets.clone(), masks, env };
     Ok(Ready { job, around, warnings: rows(&found) })
 }
 
@@ -150,7 +150,9 @@ fn services(instance: &str, runtime: Option<&str>, context: &Map<String, Json>) 
         ("ACTIONS_RESULTS_URL".to_owned(), instance.to_owned()),
     ];
     env.extend(runtime.map(|token| ("ACTIONS_RUNTIME_TOKEN".to_owned(), token.to_owned())));
-    if let (Some(url), Some(token)) = (text(context, "forgejo_actions_id_token_request_url"), id_token(context)) {
+    if let (Some(url), Some(token)) =
+        (text(context, "forgejo_actions_id_token_request_url"), id_token(context))
+    {
         env.push(("ACTIONS_ID_TOKEN_REQUEST_URL".to_owned(), url));
         env.push(("ACTIONS_ID_TOKEN_REQUEST_TOKEN".to_owned(), token));
     }
@@ -194,7 +196,8 @@ fn rows(found: &[Diagnostic]) -> Vec<String> {
         let mark = if fault.is_error() { "##[error]" } else { "##[warning]" };
         let shown = fault.render(Rendering::Plain);
         for (at, line) in shown.lines().enumerate() {
-            let line = line.strip_prefix("error: ").or_else(|| line.strip_prefix("warning: ")).unwrap_or(line);
+            let line =
+                line.strip_prefix("error: ").or_else(|| line.strip_prefix("warning: ")).unwrap_or(line);
             rows.push(if at == 0 { format!("{mark}{line}") } else { line.to_owned() });
         }
     }
@@ -223,14 +226,16 @@ jobs:
             "repository": "o/r", "server_url": "http://h:3000/", "event_name": "push", "sha": "abc",
             "ref": "refs/heads/main", "token": "of-context", "gitea_runtime_token": "runtime", "event": {},
         });
-        let mut task = Task::new(TaskId::new(1), payload.as_bytes().to_vec());
-        task.context = context.as_object().unwrap().clone();
-        task.secrets.insert("GITEA_TOKEN".to_owned(), "of-secrets".into());
-        task.needs.insert(
-            "a".to_owned(),
-            forgejo::Need { outputs: [("o".to_owned(), "v".to_owned())].into(), result: TaskResult::Success },
-        );
-        task
+        let need =
+            forgejo::Need { outputs: [("o".to_owned(), "v".to_owned())].into(), result: TaskResult::Success };
+        Task {
+            id: TaskId::new(1).unwrap(),
+            payload: payload.as_bytes().to_vec(),
+            context: context.as_object().unwrap().clone(),
+            secrets: [("GITEA_TOKEN".to_owned(), "of-secrets".into())].into(),
+            needs: [("a".to_owned(), need)].into(),
+            vars: BTreeMap::new(),
+        }
     }
 
     fn own() -> Own<'static> {
@@ -240,13 +245,17 @@ jobs:
     #[test]
     fn a_task_is_a_job_with_what_surrounds_it() {
         let ready = ready(&task(PAYLOAD), own()).map_err(|rows| rows.join("\n")).unwrap();
-        assert_eq!(ready.job.timeout, Some(Duration::from_secs(3600)), "the runner's limit is the smaller one");
+        assert_eq!(
+            ready.job.timeout,
+            Some(Duration::from_secs(3600)),
+            "the runner's limit is the smaller one"
+        );
         assert_eq!(ready.job.needs.get("a").get("outputs").get("o").to_text().as_ref(), "v");
         let around = ready.around;
         assert_eq!(around.origin.server, "http://h:3000");
         assert_eq!(around.origin.token.as_ref().unwrap().expose_secret(), "of-secrets");
         assert_eq!(around.github.get("token").to_text().as_ref(), "of-secrets");
-        assert_eq!(around.github.get("gitea_runtime_token"), Value::Null);
+        assert!(matches!(around.github.get("gitea_runtime_token"), Value::Null));
         let env: BTreeMap<_, _> = around.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(env["ACTIONS_RUNTIME_TOKEN"], "runtime");
         assert_eq!(env["ACTIONS_RUNTIME_URL"], "http://h:3000/api/actions_pipeline/");
@@ -260,7 +269,10 @@ jobs:
             ("", "empty"),
             ("jobs: {a: {runs-on: x, steps: [{rn: a}]}}", "unknown key"),
             ("jobs: {a: {runs-on: x, steps: [{uses: a/b@v1}]}}", "does not work yet"),
-            ("jobs: {a: {runs-on: x, container: alpine, steps: [{run: a}]}}", "`container` does not work yet"),
+            (
+                "jobs: {a: {runs-on: x, container: alpine, steps: [{run: a}]}}",
+                "`container` does not work yet",
+            ),
             ("jobs: {}", "there are no jobs"),
             ("\u{0}", "payload"),
         ] {

@@ -6,7 +6,12 @@
 
 mod read;
 
-use std::{fs, io, num::NonZeroU8, path::{Path, PathBuf}, time::Duration};
+use std::{
+    fs, io,
+    num::NonZeroU8,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use doc::{Diagnostic, Source};
 
@@ -179,8 +184,7 @@ impl Config {
     /// # Errors
     /// It cannot be read, or is no configuration.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let bytes =
-            fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let bytes = fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let source = Source::from_bytes(path.display().to_string(), &bytes)
             .map_err(|fault| ConfigError::Diagnostics(vec![*fault]))?;
         Self::parse(&source)

@@ -27,7 +27,12 @@ pub(super) async fn of(git: &Git, commit: Commit, place: &Place, url: &str) -> R
     let scratch = tempfile::Builder::new().prefix("tree-").tempdir_in(git.dir()).map_err(failed)?;
     metadata(git, &commit, place, url, scratch.path()).await?;
     let mut files = git.command(["archive", "--format=tar"]);
-    files.arg(&commit.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    files
+        .arg(&commit.0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     // a pipe of the standard library: it is read by a thread
     let mut files = files.into_std();
     let mut files = files.spawn().map_err(GitError::Start)?;

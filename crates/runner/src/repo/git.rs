@@ -24,7 +24,7 @@ const LOCAL: Duration = Duration::from_secs(120);
 
 /// Why a commit cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum GitError {
+pub(crate) enum GitError {
     /// Git cannot be run.
     #[error("git cannot be run; is it installed?")]
     Start(#[source] io::Error),
@@ -115,7 +115,11 @@ impl Git {
     }
 
     /// Brings a commit into the cache, unless it is there.
-    pub(super) async fn fetch(&self, place: &Place, token: Option<&SecretString>) -> Result<Commit, GitError> {
+    pub(super) async fn fetch(
+        &self,
+        place: &Place,
+        token: Option<&SecretString>,
+    ) -> Result<Commit, GitError> {
         self.prepare().await?;
         if is_commit(&place.what) && self.has(&place.what).await? {
             return Ok(Commit(place.what.clone()));
@@ -241,7 +245,16 @@ pub(super) fn said(stderr: &[u8]) -> String {
 pub(super) fn bare_command(home: &Path) -> Command {
     let mut git = Command::new("git");
     git.env_clear();
-    for name in ["PATH", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+    for name in [
+        "PATH",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ] {
         if let Some(value) = std::env::var_os(name) {
             git.env(name, value);
         }

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use self::git::Git;
 use crate::task::Origin;
 
-pub use self::git::GitError;
+pub(crate) use self::git::GitError;
 
 /// All repositories that jobs came from.
 #[derive(Clone, Debug)]
@@ -122,11 +122,13 @@ impl Place {
             return Err(TreeError::NotThere(format!("`ref: {reference}` names no branch, tag or commit")));
         }
         // the branch that the job runs for stands where the job does, whatever came after
-        let short = origin.reference.strip_prefix("refs/heads/").or(origin.reference.strip_prefix("refs/tags/"));
+        let short =
+            origin.reference.strip_prefix("refs/heads/").or(origin.reference.strip_prefix("refs/tags/"));
         if reference == origin.reference || Some(reference) == short {
             return Ok(own(&origin.reference));
         }
-        let branch = reference.strip_prefix("refs/heads/").or((!reference.starts_with("refs/")).then_some(reference));
+        let branch =
+            reference.strip_prefix("refs/heads/").or((!reference.starts_with("refs/")).then_some(reference));
         Ok(Self { what: reference.to_owned(), within: None, branch: branch.map(str::to_owned) })
     }
 }
@@ -164,7 +166,9 @@ mod tests {
 
     #[test]
     fn what_could_be_an_option_or_a_pattern_is_no_reference() {
-        for bad in ["--upload-pack=x", "-x", "a b", "a..b", "a:b", "*", "a\nb", "/a", "a/", "a.lock", "@{0}", "a~1"] {
+        for bad in
+            ["--upload-pack=x", "-x", "a b", "a..b", "a:b", "*", "a\nb", "/a", "a/", "a.lock", "@{0}", "a~1"]
+        {
             assert!(Place::of(&origin("refs/heads/main"), Some(bad)).is_err(), "{bad:?}");
         }
         let mut nothing = origin("refs/heads/main");

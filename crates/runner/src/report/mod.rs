@@ -32,7 +32,7 @@ const MAX_BACKLOG: usize = 16 << 20;
 /// Least bytes of a call: two rows of the largest size, so that halving ends.
 const MIN_CALL: usize = 128 << 10;
 /// How long steps that run in spite of a cancel may take, as a local run gives them.
-const GRACE: Duration = Duration::from_secs(330);
+pub(crate) const GRACE: Duration = Duration::from_secs(330);
 /// How long the end of a report is tried: then the server has failed the task by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often rows may be answered and not kept.
@@ -113,6 +113,11 @@ impl Reporter {
     /// Adds rows of the runner's own, before the job's first event.
     pub(crate) fn say(&mut self, text: &str) {
         self.report.say(text);
+    }
+
+    /// Nothing was run.
+    pub(crate) fn fail(&mut self, at: Timestamp, result: Outcome) {
+        self.report.finish(at, result);
     }
 
     /// Reports what the job says until it says no more.
@@ -201,7 +206,7 @@ impl Reporter {
             }
             Err(error) => {
                 tracing::warn!(task = %self.task, error = &error as &dyn std::error::Error, "no rows reported");
-                if error.code() == Some(Code::ResourceExhausted) {
+                if error.is_too_large() {
                     self.limit = (self.limit / 2).max(MIN_CALL);
                 }
                 self.refused(&error);
@@ -255,7 +260,7 @@ impl Reporter {
                         sleep(backoff.next()).await;
                     }
                     // the limit may be another one now
-                    Err(error) if error.code() == Some(Code::ResourceExhausted) => break,
+                    Err(error) if error.is_too_large() => break,
                     Err(error) => self.again(error, deadline, &mut backoff).await?,
                 }
             }

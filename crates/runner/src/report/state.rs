@@ -218,7 +218,13 @@ impl Report {
             log_index: step.index.unwrap_or(next),
             log_length: step.length,
         });
-        TaskState { id: self.task, result, started_at: Some(self.started), stopped_at, steps: steps.collect() }
+        TaskState {
+            id: self.task,
+            result,
+            started_at: Some(self.started),
+            stopped_at,
+            steps: steps.collect(),
+        }
     }
 }
 
@@ -277,7 +283,7 @@ mod tests {
 
     /// A step that logs, one that says nothing, one that is skipped.
     fn told() -> Report {
-        let mut report = Report::new(TaskId::new(7), 3, at(0));
+        let mut report = Report::new(TaskId::new(7).unwrap(), 3, at(0));
         for (second, kind) in [
             (0, EventKind::JobStart),
             (1, log(None, "set up")),
@@ -325,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_end_brings_a_row_where_everything_else_was_acknowledged() {
-        let mut report = Report::new(TaskId::new(7), 0, at(0));
+        let mut report = Report::new(TaskId::new(7).unwrap(), 0, at(0));
         report.finish(at(1), Outcome::Skipped);
         let due = report.due(MAX_CALL).unwrap();
         assert!(due.last && due.rows.len() == 1);
@@ -333,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_call_is_no_larger_than_its_limit_but_for_one_row() {
-        let mut report = Report::new(TaskId::new(7), 1, at(0));
+        let mut report = Report::new(TaskId::new(7).unwrap(), 1, at(0));
         for _ in 0..10 {
             report.take(event(1, log(None, &"x".repeat(1000))));
         }
@@ -348,12 +354,12 @@ mod tests {
 
     #[test]
     fn steps_that_never_ended_get_an_end() {
-        let mut report = Report::new(TaskId::new(7), 3, at(0));
+        let mut report = Report::new(TaskId::new(7).unwrap(), 3, at(0));
         report.take(event(1, EventKind::StepStart { step: 0, name: "a".to_owned() }));
         report.take(event(2, job_end(Outcome::Failure)));
         let results: Vec<_> = report.state(Which::Final).steps.iter().map(|step| step.result).collect();
         assert_eq!(results, [TaskResult::Failure, TaskResult::Skipped, TaskResult::Skipped]);
-        let mut report = Report::new(TaskId::new(7), 1, at(0));
+        let mut report = Report::new(TaskId::new(7).unwrap(), 1, at(0));
         report.finish(at(1), Outcome::Cancelled);
         assert_eq!(report.state(Which::Final).steps[0].result, TaskResult::Cancelled);
     }

@@ -1,0 +1,226 @@
+//! One task from its receipt to its last report; what all tasks of a runner share.
+//!
+//! Owner: [`crate::daemon`] and [`crate::one_job`]. Invariant: whatever becomes of the job, the server is told
+//! its end.
+
+use std::sync::Arc;
+
+use forgejo::Task;
+use jiff::Timestamp;
+use job::{Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Config, Error, Label, Registration, ReportError,
+    repo::Repositories,
+    report::{Pace, Reporter},
+    task::{self, Own, Ready},
+};
+
+/// Events of one job under way.
+const EVENTS: usize = 256;
+
+/// What jobs run on.
+pub struct Machines {
+    /// Makes the VMs.
+    pub engine: sandbox::Engine,
+    /// What boots in them.
+    pub image: JobImage,
+    /// How large they are.
+    pub size: Size,
+    /// Parts of the jail that this host cannot give.
+    pub missing: Vec<String>,
+}
+
+/// What the user wants of a runner that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// It goes on.
+    No,
+    /// It takes no more work and ends with its jobs.
+    Drain,
+    /// It cancels its jobs, which may clean up.
+    Cancel,
+    /// It destroys their VMs.
+    Now,
+}
+
+/// A runner: who it is to its server, and what its jobs run on.
+pub struct Runner {
+    pub(crate) config: Config,
+    pub(crate) labels: Vec<Label>,
+    pub(crate) client: forgejo::Runner,
+    pub(crate) instance: String,
+    version: String,
+    name: String,
+    env: Vec<(String, String)>,
+    machines: Machines,
+    repositories: Repositories,
+}
+
+impl Runner {
+    /// Puts it together. `env` has what the configuration's `env_file` holds; `repositories` is where commits
+    /// are kept between jobs.
+    ///
+    /// # Errors
+    /// The address is none, the certificates cannot be read, there are no labels.
+    pub fn new(
+        config: Config,
+        registration: Registration,
+        machines: Machines,
+        env: Vec<(String, String)>,
+        repositories: std::path::PathBuf,
+        version: &str,
+    ) -> Result<Self, Error> {
+        let labels = match config.runner.labels.as_slice() {
+            [] => registration.labels,
+            labels => labels.to_vec(),
+        };
+        if labels.is_empty() {
+            return Err(Error::NoLabels);
+        }
+        let instance = registration.address.trim_end_matches('/').to_owned();
+        let failed = |source| Error::Server { instance: instance.clone(), source };
+        let client = client(&instance, &config.connection, version).map_err(failed)?;
+        let credential = forgejo::Credential { uuid: registration.uuid, token: registration.token };
+        let mut all = config.runner.envs.clone();
+        all.extend(env);
+        Ok(Self {
+            client: client.runner(credential),
+            labels,
+            version: version.to_owned(),
+            name: registration.name,
+            env: all,
+            machines,
+            repositories: Repositories::new(repositories, &config.connection),
+            instance,
+            config,
+        })
+    }
+
+    /// Labels whose jobs get something else than they say.
+    #[must_use]
+    pub fn unlike(&self) -> Vec<String> {
+        self.labels.iter().filter_map(Label::unlike).collect()
+    }
+
+    /// Tells the server which labels this runner has.
+    pub(crate) async fn declare(&self) -> Result<(), forgejo::Error> {
+        let names: Vec<String> = self.labels.iter().map(|label| label.name.clone()).collect();
+        self.client.declare(&self.version, &names).await.map(drop)
+    }
+
+    /// Closes the engine: nothing of a VM is left afterwards.
+    pub async fn close(&self) {
+        self.machines.engine.close().await;
+    }
+
+    /// Runs a task and reports it.
+    pub(crate) async fn run(
+        &self,
+        task: Task,
+        canceller: Canceller,
+        cancel: Cancel,
+    ) -> Result<(), ReportError> {
+        let id = task.id;
+        let pace = Pace { interval: self.config.runner.report_interval };
+        let own = Own { instance: &self.instance, env: &self.env, timeout: self.config.runner.timeout };
+        let Ready { job, around, warnings } = match task::ready(&task, own) {
+            Ok(ready) => ready,
+            Err(rows) => {
+                tracing::warn!(task = %id, "the task is no job that can run here");
+                let mut report = Reporter::new(self.client.clone(), id, 0, canceller, pace);
+                report.say(&rows.join("\n"));
+                report.fail(Timestamp::now(), Outcome::Failure);
+                return report.close(&Default::default()).await;
+            }
+        };
+        let steps = job.job().steps.len();
+        tracing::info!(task = %id, repository = %around.origin.repository, job = %job.name, "runs");
+        let mut report = Reporter::new(self.client.clone(), id, steps, canceller, pace);
+        let unlike =
+            self.labels.iter().filter(|label| job.runs_on.contains(&label.name)).find_map(Label::unlike);
+        for row in warnings.into_iter().chain(unlike.map(|text| format!("##[warning]{text}"))) {
+            report.say(&row);
+        }
+        let tree = Arc::new(self.repositories.of(&around.origin, &self.instance));
+        let facts = RunnerFacts { name: self.name.clone(), version: self.version.clone() };
+        let context = around.with(tree, facts);
+        let machinery = Machinery {
+            engine: &self.machines.engine,
+            image: &self.machines.image,
+            size: self.machines.size,
+            missing: &self.machines.missing,
+        };
+        let (events, mut said) = mpsc::channel(EVENTS);
+        let running = job::run(JobSpec { job }, context, machinery, events, cancel);
+        let (outcome, ()) = tokio::join!(running, report.follow(&mut said));
+        let summaries = match outcome {
+            Ok(outcome) => {
+                tracing::info!(task = %id, result = ?outcome.result, "ended");
+                outcome.summaries
+            }
+            Err(error) => {
+                tracing::error!(task = %id, error = &error as &dyn std::error::Error, "could not be run to its end");
+                Default::default()
+            }
+        };
+        report.close(&summaries).await
+    }
+}
+
+/// A client of an instance.
+pub(crate) fn client(
+    instance: &str,
+    connection: &crate::config::Connection,
+    version: &str,
+) -> Result<forgejo::Client, forgejo::Error> {
+    let instance = forgejo::Instance::parse(instance)?;
+    let mut options = forgejo::Options::new(instance, format!("ampoule/{version}"));
+    options.ca_file.clone_from(&connection.ca_file);
+    options.certificates = connection.certificates;
+    forgejo::Client::new(&options)
+}
+
+/// Registers a runner.
+///
+/// # Errors
+/// The server cannot be reached, or does not want it.
+pub async fn register(
+    instance: &str,
+    connection: &crate::config::Connection,
+    registration: forgejo::Registration,
+    labels: Vec<Label>,
+) -> Result<Registration, Error> {
+    let failed = |source| Error::Server { instance: instance.to_owned(), source };
+    let client = client(instance, connection, &registration.version).map_err(failed)?;
+    let registered = client.register(registration).await.map_err(failed)?;
+    Ok(Registration {
+        id: registered.id,
+        uuid: registered.uuid,
+        name: registered.name,
+        token: registered.token,
+        address: instance.to_owned(),
+        labels,
+        other: serde_json::Map::new(),
+    })
+}
+
+/// Asks all jobs of `canceller` to end, as far as `stop` wants it.
+pub(crate) fn obey(stop: Stop, cancellers: impl Iterator<Item = Canceller>) {
+    let how = match stop {
+        Stop::No | Stop::Drain => return,
+        Stop::Cancel => How::Graceful { deadline: tokio::time::Instant::now() + crate::report::GRACE },
+        Stop::Now => How::Now,
+    };
+    cancellers.for_each(|canceller| canceller.cancel(Reason::Shutdown, how));
+}
+
+/// Waits until the user wants more than `than`.
+pub(crate) async fn more(stop: &mut watch::Receiver<Stop>, than: Stop) -> Stop {
+    match stop.wait_for(|stop| *stop > than).await {
+        Ok(stop) => *stop,
+        // nobody can ask any more
+        Err(_) => std::future::pending().await,
+    }
+}
