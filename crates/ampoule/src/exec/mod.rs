@@ -99,9 +99,11 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
     }
     if bad > 0 {
         return match found {
-            // it was told where it is, and there is no other to choose
-            Found::File(_) => Ok(Class::User.into()),
-            Found::Directory { files, .. } => Err(ExecError::BadWorkflows { bad, all: files.len() }),
+            Found::Directory { files, .. } if files.len() > bad => {
+                Err(ExecError::BadWorkflows { bad, all: files.len() })
+            }
+            // it was told what is wrong, and there is no other to choose
+            Found::File(_) | Found::Directory { .. } => Ok(Class::User.into()),
         };
     }
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
