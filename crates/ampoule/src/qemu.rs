@@ -6,6 +6,7 @@ use backends::qemu::{Accel, Config, Kvm, PROGRAM, Qemu};
 
 use crate::{
     cli::args::AccelArg,
+    host,
     registry::{BackendRequest, Made},
 };
 
@@ -20,7 +21,8 @@ pub(crate) async fn make(request: BackendRequest) -> Result<Made, vm::Error> {
         AccelArg::Tcg => Accel::Tcg,
     };
     let qemu = Qemu::open(Config {
-        program: PathBuf::from(PROGRAM),
+        // as `doctor` and `setup` look for it
+        program: host::program(PROGRAM).unwrap_or_else(|| PathBuf::from(PROGRAM)),
         shim: request.shim,
         level: jail::Level::Available,
         accel,

@@ -99,7 +99,7 @@ fn ended_by(end: impl FnOnce(&mut Terminal, Pid)) -> Option<i32> {
 
 #[test]
 fn a_signal_at_the_question_cancels_and_the_terminal_echoes_again() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         assert_eq!(ended_by(|_, pid| kill_process(pid, signal).unwrap()), Some(130), "{signal:?}");
     }
 }

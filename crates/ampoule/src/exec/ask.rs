@@ -3,11 +3,18 @@
 //! Purpose: secrets that neither an option nor the environment gives.
 //! Invariant: however it ends, by an answer, a signal or an error, the terminal echoes again.
 
-use std::{fs::File, io, os::fd::AsFd};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
-use tokio::sync::oneshot;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 use crate::signals::{Signals, Wish};
 
@@ -18,11 +25,11 @@ use crate::signals::{Signals, Wish};
 pub(super) fn hidden(question: String) -> io::Result<SecretString> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // before the echo is off: a signal must not find it so with nobody listening
-    let signals = {
+    let (signals, mut quit) = {
         let _inside = runtime.enter();
-        Signals::listen()?
+        (Signals::listen()?, signal(SignalKind::quit())?)
     };
-    let _echo = Echo::keep()?;
+    let mut echo = Echo::keep()?;
     let (answer, answered) = oneshot::channel();
     // a thread, since a read of a terminal cannot be called off; it ends with the process
     std::thread::Builder::new().name("ask".to_owned()).spawn(move || {
@@ -32,7 +39,8 @@ pub(super) fn hidden(question: String) -> io::Result<SecretString> {
     let typed = runtime.block_on(async {
         tokio::select! {
             answer = answered => answer.unwrap_or_else(|_| Err(io::ErrorKind::UnexpectedEof.into())),
-            _ = wish.wait_for(|wish| *wish != Wish::Run) => Err(io::ErrorKind::Interrupted.into()),
+            _ = wish.wait_for(|wish| *wish != Wish::Run) => Err(echo.leave()),
+            _ = quit.recv() => Err(echo.leave()),
         }
     });
     typed.map(SecretString::from)
@@ -56,6 +64,14 @@ impl Echo {
         };
         let settings = tcgetattr(terminal.as_fd())?;
         Ok(Self { terminal, settings })
+    }
+}
+
+impl Echo {
+    /// What follows the question begins a row of its own.
+    fn leave(&mut self) -> io::Error {
+        let _ = self.terminal.write_all(b"\r\n");
+        io::ErrorKind::Interrupted.into()
     }
 }
 

@@ -36,8 +36,8 @@ pub enum ExecError {
     Prepare(#[from] PrepareError),
     /// Some workflows of a directory are not good; they were told.
     #[error(
-        "nothing was run: {bad} of the {all} workflows cannot; mend {}, or choose one with `-W FILE`",
-        if *bad == 1 { "it" } else { "them" }
+        "nothing was run, because {bad} of the {all} workflows cannot be: see above, or choose another with \
+         `-W FILE`"
     )]
     BadWorkflows {
         /// How many.
@@ -123,7 +123,8 @@ impl Classed for PrepareError {
         match self {
             Self::Read { .. }
             | Self::Diagnostics(_)
-            | Self::NoEvent { .. }
+            | Self::NoEvent(_)
+            | Self::EventNowhere { .. }
             | Self::UnknownJob(_)
             | Self::JobNowhere { .. }
             | Self::Input { .. } => Class::User,

@@ -162,7 +162,7 @@ pub(crate) async fn backend(
 /// takes it, gets a warning.
 fn image_name(args: &ExecArgs, look: Look) -> &str {
     match args.image.as_deref() {
-        Some(reference) if reference.contains(['/', ':', '@']) => {
+        Some(reference) if is_container_image(reference) => {
             let text = format!(
                 "--image {reference} names a container image, which jobs do not run in: all labels run on the \
                  root image `{}`",
@@ -176,12 +176,25 @@ fn image_name(args: &ExecArgs, look: Look) -> &str {
     }
 }
 
+/// Whether this is the reference of a container image, and neither a name of ours nor a path.
+fn is_container_image(text: &str) -> bool {
+    let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    starts && !text.contains("..") && text.contains(['/', ':', '@'])
+}
+
+/// Refuses a root image that is not there, before anything is looked for in it.
+pub(super) fn check_image(args: &ExecArgs, state_dir: &Path) -> Result<(), MachineError> {
+    let Some(name) = args.image.as_deref().filter(|name| !is_container_image(name)) else { return Ok(()) };
+    let dir = image_cmd::store_dir(state_dir);
+    // a directory that is not there is not made for a look
+    if dir.is_dir() && image::find(name, &Store::open(dir)?)?.is_some() {
+        return Ok(());
+    }
+    Err(MachineError::UnknownImage { name: name.to_owned() })
+}
+
 fn bootable(store: &Store, agent: &Path, name: &str, look: Look) -> Result<(JobImage, Boots), MachineError> {
-    let image = match image::find(name, store)? {
-        Some(image) => image,
-        None if name == image_cmd::STANDARD => return Err(MachineError::NoImage),
-        None => return Err(MachineError::UnknownImage { name: name.to_owned() }),
-    };
+    let image = image::find(name, store)?.ok_or(MachineError::NoImage)?;
     if let Some(warning) = image.age_warning() {
         warn(look, &warning.to_string());
     }

@@ -94,17 +94,20 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
 
     let (prepared, unfit) = prepare_all(workflows, &found, common, look)?;
     let bad = faulty + unfit;
+    let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
+    machine::check_image(args, &state_dir)?;
     if args.dryrun {
         return dry_run(&prepared, args, bad, look, &filters);
     }
     if bad > 0 {
         return match found {
-            // it was told where it is, and there is no other to choose
-            Found::File(_) => Ok(Class::User.into()),
-            Found::Directory { files, .. } => Err(ExecError::BadWorkflows { bad, all: files.len() }),
+            Found::Directory { files, .. } if files.len() > bad => {
+                Err(ExecError::BadWorkflows { bad, all: files.len() })
+            }
+            // it was told what is wrong, and there is no other to choose
+            Found::File(_) | Found::Directory { .. } => Ok(Class::User.into()),
         };
     }
-    let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     let context = runner::Shared {
         args,
         registry,
@@ -160,7 +163,7 @@ fn prepare_all(
 ) -> Result<(Vec<Prepared>, usize), ExecError> {
     let mut prepared = Vec::new();
     let mut unfit = 0;
-    let mut not_started = None;
+    let mut not_started = Vec::new();
     let mut without_job = Vec::new();
     for workflow in parsed {
         match prepare::prepare(workflow, common) {
@@ -171,9 +174,8 @@ fn prepare_all(
             Err(PrepareError::UnknownJob(error)) if matches!(found, Found::Directory { .. }) => {
                 without_job.push(error);
             }
-            // which of several is told hardly matters
-            Err(error @ PrepareError::NoEvent { .. }) if matches!(found, Found::Directory { .. }) => {
-                not_started = Some(error);
+            Err(PrepareError::NoEvent(error)) if matches!(found, Found::Directory { .. }) => {
+                not_started.push(error);
             }
             Err(error) => {
                 tell(look, error);
@@ -183,7 +185,9 @@ fn prepare_all(
     }
     if prepared.is_empty() && unfit == 0 {
         // that of a missing job says more
-        if let Some(error) = PrepareError::job_nowhere(without_job).or(not_started) {
+        if let Some(error) =
+            PrepareError::job_nowhere(without_job).or_else(|| PrepareError::event_nowhere(not_started))
+        {
             return Err(error.into());
         }
     }

@@ -56,14 +56,15 @@ pub enum PrepareError {
     #[error("{}", .0.iter().find(|d| d.is_error()).map(ToString::to_string).unwrap_or_default())]
     Diagnostics(Vec<Diagnostic>),
     /// The event does not start it.
-    #[error("{workflow} is not started by {event}; its events are {events}: choose one with `--event`")]
-    NoEvent {
-        /// The file.
-        workflow: String,
+    #[error(transparent)]
+    NoEvent(#[from] NoEvent),
+    /// The event starts no workflow of a directory.
+    #[error("no workflow is started by {event}: {workflows}")]
+    EventNowhere {
         /// The event.
         event: String,
-        /// What starts it.
-        events: String,
+        /// What starts each.
+        workflows: String,
     },
     /// It has no such job.
     #[error(transparent)]
@@ -90,7 +91,30 @@ pub enum PrepareError {
     },
 }
 
+/// An event that does not start a workflow.
+#[derive(Debug, thiserror::Error)]
+#[error("{workflow} is not started by {event}; its events are {events}: choose one with `--event`")]
+pub struct NoEvent {
+    /// The file.
+    pub workflow: String,
+    /// The event.
+    pub event: String,
+    /// What starts it.
+    pub events: String,
+}
+
 impl PrepareError {
+    /// What is said of an event that starts none of some workflows; nothing if there are none.
+    #[must_use]
+    pub fn event_nowhere(mut lacking: Vec<NoEvent>) -> Option<Self> {
+        if lacking.len() < 2 {
+            return lacking.pop().map(Into::into);
+        }
+        let event = lacking.first()?.event.clone();
+        let workflows = lacking.iter().map(|of| format!("{} has {}", of.workflow, of.events));
+        Some(Self::EventNowhere { event, workflows: workflows.collect::<Vec<_>>().join("; ") })
+    }
+
     /// What is said of a job that none of some workflows has; nothing if there are none.
     #[must_use]
     pub fn job_nowhere(mut lacking: Vec<UnknownJob>) -> Option<Self> {
@@ -144,7 +168,7 @@ pub fn prepare(
     let event = event_of(&workflow, args.event.as_deref());
     if workflow.trigger(&event).is_none() {
         let events: Vec<_> = workflow.on.iter().map(|trigger| trigger.event.value.as_str()).collect();
-        return Err(PrepareError::NoEvent { workflow: file, event, events: events.join(", ") });
+        return Err(NoEvent { workflow: file, event, events: events.join(", ") }.into());
     }
     let mut plan = Plan::new(Arc::clone(&workflow)).map_err(PrepareError::Diagnostics)?;
     if let Some(job) = &args.job {

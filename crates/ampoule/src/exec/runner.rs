@@ -12,8 +12,9 @@ use std::{
 
 use jiff::Timestamp;
 use job::{Cancel, JobContext, JobSpec, Outcome, Reason, Repository, RunnerFacts, Stopped, Workspace};
+use secrecy::ExposeSecret;
 use tokio::sync::{mpsc, watch};
-use workflow::{Conclusion, ExpandedJob, MatrixFilter, Value};
+use workflow::{Conclusion, ExpandedJob, MatrixFilter, Value, mask::Masker};
 
 use super::{
     ExecError,
@@ -21,7 +22,6 @@ use super::{
     machine::{self, Machine},
     prepare::Prepared,
     schedule::{self, Ended, Finished, Work},
-    show,
     values::Values,
     warn,
     working_tree::LocalTree,
@@ -173,10 +173,13 @@ impl Run<'_> {
             }))
             .await;
         let context = self.context()?;
+        let secrets = self.shared.values.secrets.values().map(|value| value.expose_secret());
+        let masker = Masker::new(secrets).ok();
         let work = Work {
             plan,
             contexts: &self.workflow.contexts,
             filters: self.shared.filters,
+            masker: masker.as_ref(),
             parallel: self.parallel,
         };
         let start = |job: ExpandedJob, cancel: Cancel| {
@@ -187,7 +190,6 @@ impl Run<'_> {
         self.out
             .send(Say::RunEnd(RunEnd { time: Timestamp::now(), result, duration: begun.elapsed() }))
             .await;
-        show(look, &finished.diagnostics);
         Ok(end(&finished))
     }
 

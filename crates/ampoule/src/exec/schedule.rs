@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use doc::Diagnostic;
+use doc::{Diagnostic, Rendering};
 use jiff::Timestamp;
 use job::{Cancel, Canceller, Event, EventKind, How, Outcome, Reason};
 use tokio::{
@@ -29,7 +29,7 @@ use tokio::{
 };
 use workflow::{
     Conclusion, Contexts, ExpandedJob, Expansion, FailFast, JobResult, MatrixFilter, OnError, Plan, Results,
-    RunState, Surroundings, Verdict,
+    RunState, Surroundings, Verdict, mask::Masker,
 };
 
 use crate::{
@@ -40,6 +40,9 @@ use crate::{
 
 /// How long steps that run `always()` can delay the end, with the signals to the step before.
 pub(super) const GRACE: Duration = Duration::from_secs(330);
+
+/// How long a slow reader of the output is waited for when all is to end at once.
+const LAST_ROWS: Duration = Duration::from_secs(1);
 
 /// What one job came to.
 #[derive(Clone, Debug)]
@@ -60,6 +63,8 @@ pub(super) struct Work<'a> {
     pub(super) contexts: &'a Contexts,
     /// `--matrix`.
     pub(super) filters: &'a [MatrixFilter],
+    /// Hides secrets in what is said of jobs that never begin; none if there are too many.
+    pub(super) masker: Option<&'a Masker>,
     /// Jobs at once, at least 1.
     pub(super) parallel: usize,
 }
@@ -69,8 +74,6 @@ pub(super) struct Work<'a> {
 pub(super) struct Finished {
     /// Of every job of the plan.
     pub(super) results: Results,
-    /// What was wrong with jobs that could only be looked at when their needs were done.
-    pub(super) diagnostics: Vec<Diagnostic>,
     /// Of every job that could not be run to its end.
     pub(super) faults: Vec<Class>,
     /// Whether the user ended it.
@@ -201,13 +204,35 @@ impl Scheduler<'_> {
             match plan.expand(&id, around) {
                 Ok(expansion) => self.begin(id, expansion).await,
                 Err(diagnostics) => {
-                    self.done.diagnostics.extend(diagnostics);
+                    self.say(id.clone(), EventKind::JobStart).await;
+                    for line in self.rows(&diagnostics) {
+                        self.say(id.clone(), EventKind::Log { step: None, line }).await;
+                    }
                     self.done.faults.push(Class::User);
                     self.job_end(&id, Outcome::Failure).await;
                     self.done.results.insert(id, JobResult::new(Conclusion::Failure));
                 }
             }
         }
+    }
+
+    /// What is wrong with a job, as rows of its log. A value that is quoted in them may hold a secret.
+    fn rows(&self, diagnostics: &[Diagnostic]) -> Vec<String> {
+        let Some(masker) = self.work.masker else {
+            return vec![
+                "##[error]something is wrong with this job, and too many secrets to mask it".to_owned(),
+            ];
+        };
+        let mut rows = Vec::new();
+        for diagnostic in diagnostics {
+            let text = masker.mask(&diagnostic.render(Rendering::Plain));
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            rows.extend(text.trim_end().lines().enumerate().map(|(at, line)| {
+                let mark = if at == 0 && diagnostic.is_error() { "##[error]" } else { "" };
+                format!("{mark}{line}")
+            }));
+        }
+        rows
     }
 
     async fn begin(&mut self, id: String, expansion: Expansion) {
@@ -295,20 +320,18 @@ impl Scheduler<'_> {
         for group in &self.open {
             group.canceller.cancel(reason, how);
         }
-        match how {
-            How::Now => self.out.give_up(),
-            // a terminal that is stopped must not hold the end back for ever
-            How::Graceful { deadline } => {
-                let surrender = self.out.surrender();
-                let expired = async move {
-                    tokio::time::sleep_until(deadline).await;
-                    surrender.cancel();
-                };
-                // ends with the runtime; it holds nothing but the way to give up, or the output's end would
-                // wait for it
-                drop(tokio::spawn(expired));
-            }
-        }
+        // a terminal that is stopped must not hold the end back for ever
+        let deadline = match how {
+            How::Now => Instant::now() + LAST_ROWS,
+            How::Graceful { deadline } => deadline,
+        };
+        let surrender = self.out.surrender();
+        let expired = async move {
+            tokio::time::sleep_until(deadline).await;
+            surrender.cancel();
+        };
+        // ends with the runtime; it holds nothing but the way to give up, or the output's end would wait for it
+        drop(tokio::spawn(expired));
     }
 
     /// Everything that has not begun is cancelled.

@@ -18,6 +18,9 @@ impl Sink for Told {
         if let Say::Job(Event { job, kind: EventKind::JobEnd { result, .. }, .. }) = say {
             self.0.lock().unwrap().push(format!("{job}: {}", crate::sink::word(*result)));
         }
+        if let Say::Job(Event { job, kind: EventKind::Log { line, .. }, .. }) = say {
+            self.0.lock().unwrap().push(format!("{job}| {line}"));
+        }
         Ok(())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -63,7 +66,9 @@ impl Bench {
         let task = tokio::spawn(async move {
             let mut contexts = Contexts::new();
             contexts.set(ContextName::Github, Object::new());
-            let work = Work { plan: &plan, contexts: &contexts, filters: &[], parallel };
+            let masker = Masker::new(["no json"]).unwrap();
+            let masker = Some(&masker);
+            let work = Work { plan: &plan, contexts: &contexts, filters: &[], masker, parallel };
             let start = |job: ExpandedJob, cancel: Cancel| {
                 let (end, ended) = oneshot::channel();
                 let needs = job.needs.to_json().to_string();
@@ -217,9 +222,12 @@ jobs:
     bench.next().await.end_with(Conclusion::Success, &[("list", "no json")]);
     bench.next().await.end(Conclusion::Success);
     let (finished, told) = bench.finish().await;
-    assert_eq!(told, ["b: failure"]);
+    assert_eq!(told.last().map(String::as_str), Some("b: failure"));
+    let rows = &told[..told.len() - 1];
+    assert!(rows[0].starts_with("b| ##[error]"), "{rows:?}");
+    assert!(rows.iter().any(|row| row.contains("ci.yml:7:")), "{rows:?}");
+    assert!(!rows.iter().any(|row| row.contains("no json")), "{rows:?}");
     assert_eq!(finished.faults, [Class::User]);
-    assert!(!finished.diagnostics.is_empty());
     assert_eq!(finished.results["c"].conclusion, Conclusion::Success);
 }
 

@@ -34,6 +34,18 @@ pub enum Say {
     Notice(String),
 }
 
+impl Say {
+    /// When, where it has a time.
+    fn time_mut(&mut self) -> Option<&mut Timestamp> {
+        match self {
+            Self::RunStart(start) => Some(&mut start.time),
+            Self::Job(event) => Some(&mut event.time),
+            Self::RunEnd(end) => Some(&mut end.time),
+            Self::Notice(_) => None,
+        }
+    }
+}
+
 /// A workflow begins.
 #[derive(Clone, Debug)]
 pub struct RunStart {

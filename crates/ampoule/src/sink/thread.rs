@@ -5,11 +5,12 @@
 //!                       │                        │
 //!                       └── given up: dropped    └── failed: `broken` is cancelled
 //! ```
-//! Invariants: what was accepted is written in its order; [`Writer::finish`] returns after the last row is
+//! Invariants: what was accepted is written in its order, and no time is earlier than that of the row before; [`Writer::finish`] returns after the last row is
 //! out; a writer that is stuck in a stopped terminal can be left behind.
 
 use std::{io, thread::JoinHandle};
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -80,8 +81,9 @@ impl Writer {
 }
 
 fn write_all(sink: &mut dyn Sink, rows: &mut mpsc::Receiver<Say>) -> io::Result<()> {
+    let mut latest = Timestamp::MIN;
     loop {
-        let say = match rows.try_recv() {
+        let mut say = match rows.try_recv() {
             Ok(say) => say,
             Err(_) => {
                 sink.flush()?;
@@ -91,6 +93,11 @@ fn write_all(sink: &mut dyn Sink, rows: &mut mpsc::Receiver<Say>) -> io::Result<
                 }
             }
         };
+        // the guests of two jobs have clocks of their own, and rows take their ways
+        if let Some(time) = say.time_mut() {
+            latest = latest.max(*time);
+            *time = latest;
+        }
         sink.say(&say)?;
     }
 }
@@ -123,6 +130,7 @@ mod tests {
     use std::sync::mpsc as std_mpsc;
 
     use super::*;
+    use job::Event;
 
     struct Stuck(std_mpsc::Receiver<()>);
     impl Sink for Stuck {
@@ -163,6 +171,34 @@ mod tests {
         drop(give_up);
         writer.finish().await.unwrap();
         drop(release);
+    }
+
+    struct Times(std_mpsc::Sender<Timestamp>);
+    impl Sink for Times {
+        fn say(&mut self, say: &Say) -> io::Result<()> {
+            let mut say = say.clone();
+            let _ = say.time_mut().map(|time| self.0.send(*time));
+            Ok(())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn time_never_goes_back_from_one_job_to_another() {
+        let (told, times) = std_mpsc::channel();
+        let writer = Writer::start(Box::new(Times(told))).unwrap();
+        let out = writer.out();
+        for second in [5, 3, 7, 6] {
+            let time = Timestamp::from_second(second).unwrap();
+            let kind = job::EventKind::JobStart;
+            out.send(Say::Job(Event { time, job: second.to_string(), kind })).await;
+        }
+        drop(out);
+        writer.finish().await.unwrap();
+        let seconds: Vec<_> = times.iter().map(|time| time.as_second()).collect();
+        assert_eq!(seconds, [5, 5, 7, 7]);
     }
 
     #[tokio::test]

@@ -103,7 +103,13 @@ impl Qemu {
             note: None,
         };
         let kvm = match config.accel {
-            Accel::Kvm => true,
+            Accel::Kvm => match probe::hindrance().and_then(Verdict::reason) {
+                Some(reason) => {
+                    let (program, reason) = (kvm::DEVICE.into(), reason.to_owned());
+                    return Err(vm::Error::Missing { program, reason });
+                }
+                None => true,
+            },
             Accel::Tcg => false,
             Accel::Auto => {
                 let verdict = probe::kvm(&qemu, config.probe.as_ref()).await;

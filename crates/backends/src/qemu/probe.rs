@@ -59,10 +59,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Why emulation is used, for the user; nothing where KVM works or was not tried.
+    /// Why KVM is not used; nothing where it works or was not tried.
     #[must_use]
-    pub fn note(self) -> Option<String> {
-        let why = match self {
+    pub fn reason(self) -> Option<&'static str> {
+        Some(match self {
             Self::Works | Self::Untried => return None,
             Self::Absent => "this host has no /dev/kvm",
             Self::Forbidden => "this user may not open /dev/kvm (the group `kvm` may)",
@@ -71,7 +71,13 @@ impl Verdict {
             }
             Self::Hangs => "a VM hangs under this host's KVM",
             Self::Fails => "a VM does not start under this host's KVM",
-        };
+        })
+    }
+
+    /// The same for the user, with what is done instead.
+    #[must_use]
+    pub fn note(self) -> Option<String> {
+        let why = self.reason()?;
         Some(format!("{why}: software emulation is used, which is ten to twenty times slower"))
     }
 }
@@ -99,16 +105,22 @@ const MEMORY: &str = "kvm.json";
 /// Entries that are kept.
 const MOST: usize = 32;
 
-/// What is known, from memory or by a boot.
-pub(super) async fn kvm(qemu: &Qemu, probe: Option<&Kvm>) -> Verdict {
+/// What stands before any boot.
+pub(super) fn hindrance() -> Option<Verdict> {
     if !Path::new(DEVICE).exists() {
-        return Verdict::Absent;
+        return Some(Verdict::Absent);
     }
     if OpenOptions::new().read(true).write(true).open(DEVICE).is_err() {
-        return Verdict::Forbidden;
+        return Some(Verdict::Forbidden);
     }
-    if getuid().is_root() && matches!(KvmAccess::here(), Ok(KvmAccess::Root)) {
-        return Verdict::RootOnly;
+    let root_only = getuid().is_root() && matches!(KvmAccess::here(), Ok(KvmAccess::Root));
+    root_only.then_some(Verdict::RootOnly)
+}
+
+/// What is known, from memory or by a boot.
+pub(super) async fn kvm(qemu: &Qemu, probe: Option<&Kvm>) -> Verdict {
+    if let Some(verdict) = hindrance() {
+        return verdict;
     }
     let Some(probe) = probe else { return Verdict::Untried };
     let memory = places::runtime_dir().map(|dir| dir.join(MEMORY)).ok();

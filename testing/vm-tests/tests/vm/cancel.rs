@@ -87,7 +87,11 @@ fn twice(on: On) {
     std::thread::sleep(Duration::from_secs(1));
     run.signal(Signal::INT);
     // `end` has the patience for one step's cancellation, not for the five minutes of `always()` steps
-    run.end().expect(130);
+    let ended = run.end();
+    ended.expect(130);
+    // all rows of the end are there: a reader can tell this from a crash
+    assert_eq!(ended.event("job_end").expect("a job_end")["result"], "cancelled");
+    assert_eq!(ended.event("run_end").expect("a run_end")["result"], "cancelled");
     place.assert_clean();
 }
 
