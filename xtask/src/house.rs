@@ -30,6 +30,8 @@ const IMPORTS: &[(&str, Option<&[&str]>)] = &[
     ("image", Some(&["store", "doc"])),
     // `vm` and `doc`: their plain data (sizes, policies, diagnostics) is part of what `sandbox` and `workflow` say.
     ("job", Some(&["workflow", "sandbox", "vm", "doc"])),
+    // `vm`: sizes, policies and names of slots are part of what `sandbox` says. Images it knows as closures only.
+    ("controller", Some(&["sandbox", "vm"])),
     ("agent", Some(&["wire", "tree"])),
     ("ampoule", None),
     ("testkit", None),
