@@ -73,7 +73,9 @@ impl Token {
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let failed = |source| TokenError::Read { path: path.to_owned(), source };
         let mut text = String::new();
-        File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)).map_err(failed)?;
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
+            .map_err(failed)?;
         let token = text.trim();
         if token.len() < MIN_TOKEN || text.len() as u64 > MAX_FILE {
             return Err(TokenError::Length { path: path.to_owned() });
@@ -122,7 +124,8 @@ fn names_loopback(host: &str) -> bool {
         Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),
         None => host.split_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -154,7 +157,9 @@ mod tests {
         for good in ["localhost", "LOCALHOST:8889", "127.0.0.1:8889", "127.1.2.3", "[::1]:8889", "[::1]"] {
             assert!(names_loopback(good), "{good}");
         }
-        for bad in ["example.org:8889", "localhost.example.org", "10.0.0.1", "[::2]:1", "", "127.0.0.1.nip.io"] {
+        for bad in
+            ["example.org:8889", "localhost.example.org", "10.0.0.1", "[::2]:1", "", "127.0.0.1.nip.io"]
+        {
             assert!(!names_loopback(bad), "{bad}");
         }
     }

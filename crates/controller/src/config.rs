@@ -1,10 +1,10 @@
 //! What a controller is started with: plain data.
 
-use std::{num::NonZeroU8, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU8, time::Duration};
 
 use vm::Mebibytes;
 
-use crate::Token;
+use crate::{Error, Result, Token};
 
 /// What a controller is started with.
 #[derive(Debug)]
@@ -46,6 +46,19 @@ pub enum Access {
     Token(Token),
     /// Every process of this host, and nobody else.
     Loopback,
+}
+
+impl Access {
+    /// Whether this address may be served.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn check(&self, address: SocketAddr) -> Result<()> {
+        match self {
+            Self::Loopback if !address.ip().is_loopback() => Err(Error::Open { address }),
+            Self::Token(_) | Self::Loopback => Ok(()),
+        }
+    }
 }
 
 /// Size of a sandbox.

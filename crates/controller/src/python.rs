@@ -63,6 +63,8 @@ fn why(outcome: Outcome, stderr: &str, exit_code: i32) -> String {
         Outcome::NotFound | Outcome::NotExecutable => stderr.trim_end().to_owned(),
         Outcome::TimedOut => "the time was over".to_owned(),
         Outcome::Signalled => format!("a signal ended the interpreter: {}", exit_code - 128),
-        Outcome::Exited => format!("the interpreter ended with {exit_code} and gave no value that can be read"),
+        Outcome::Exited => {
+            format!("the interpreter ended with {exit_code} and gave no value that can be read")
+        }
     }
 }

@@ -10,7 +10,7 @@ use sandbox::Engine;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Access, Config, Error, Images, Result, routes, sandboxes::Sandboxes};
+use crate::{Config, Error, Images, Result, routes, sandboxes::Sandboxes};
 
 /// How long answers that are under way may take at the end: what they wait for is gone by then.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -49,9 +49,7 @@ async fn run(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let address = listener.local_addr().map_err(Error::Listen)?;
-    if matches!(config.access, Access::Loopback) && !address.ip().is_loopback() {
-        return Err(Error::Open { address });
-    }
+    config.access.check(address)?;
     let shared = Shared { config: Arc::new(config), images, sandboxes: sandboxes.clone() };
     let server = axum::serve(listener, routes::router(shared))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());

@@ -77,9 +77,7 @@ pub(crate) async fn spawn(
     let memory = memory(&shared.config, body.memory_limit_mib)?;
     let ttl = match body.ttl_secs {
         None => shared.config.ttl,
-        Some(given) => {
-            Duration::from_secs(within("ttl_secs", given, 1, shared.config.max_ttl.as_secs())?)
-        }
+        Some(given) => Duration::from_secs(within("ttl_secs", given, 1, shared.config.max_ttl.as_secs())?),
     };
     let tag: Tag = body.snapshot_tag.parse()?;
     let boots = shared.images.boots(tag.clone()).await?.ok_or_else(|| Failure::NoSnapshot(tag.clone()))?;
