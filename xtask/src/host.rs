@@ -60,11 +60,42 @@ pub(crate) fn cxx() -> Result<()> {
     if output("c++", &["--version"]).is_ok() {
         return Ok(());
     }
+    install("fuzzing needs a C++ compiler", "g++")
+}
+
+/// Makes node 18 or newer available: the fork action is written for it.
+pub(crate) fn node() -> Result<()> {
+    if output("node", &["--version"]).is_ok_and(|version| node_is_good(&version)) {
+        return Ok(());
+    }
+    install("the tests of the fork action need node 18 or newer", "nodejs")?;
+    let version = output("node", &["--version"])?;
+    if node_is_good(&version) {
+        return Ok(());
+    }
+    bail!("the system's node is {}, and the fork action needs 18 or newer", version.trim());
+}
+
+fn node_is_good(version: &str) -> bool {
+    let major = version.trim().trim_start_matches('v').split('.').next();
+    major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 18)
+}
+
+/// Makes python3 with pip available: clients of the controller are tested as they are published.
+pub(crate) fn pip() -> Result<()> {
+    if output("python3", &["-m", "pip", "--version"]).is_ok() {
+        return Ok(());
+    }
+    install("the tests of the controller's clients need pip", "python3-pip")
+}
+
+/// Installs a package of the host as root; else says how.
+fn install(why: &str, package: &str) -> Result<()> {
     if output("id", &["-u"])?.trim() != "0" {
-        bail!("fuzzing needs a C++ compiler: sudo apt-get install g++");
+        bail!("{why}: sudo apt-get install {package}");
     }
     run(&mut command("apt-get", &["update"]))?;
-    run(command("apt-get", &["install", "--yes", "--no-install-recommends", "g++"])
+    run(command("apt-get", &["install", "--yes", "--no-install-recommends", package])
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
@@ -94,5 +125,13 @@ mod tests {
         let error = known_machine("linux", "aarch64").expect_err("must be refused").to_string();
         assert!(error.contains("aarch64"), "{error}");
         assert!(known_machine("macos", "x86_64").is_err());
+    }
+
+    #[test]
+    fn nodes_version_is_read() {
+        assert!(node_is_good("v18.0.0\n") && node_is_good("v24.1.2"));
+        for bad in ["v16.20.2", "", "node"] {
+            assert!(!node_is_good(bad), "{bad}");
+        }
     }
 }

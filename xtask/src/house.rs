@@ -33,6 +33,8 @@ const IMPORTS: &[(&str, Option<&[&str]>)] = &[
     ("forgejo", Some(&[])),
     // `workflow` and `sandbox`: what a job is made of and runs on is part of what `job` says.
     ("runner", Some(&["job", "forgejo", "doc", "workflow", "sandbox"])),
+    // `vm`: sizes, policies and names of slots are part of what `sandbox` says. Images it knows as closures only.
+    ("controller", Some(&["sandbox", "vm"])),
     ("agent", Some(&["wire", "tree"])),
     ("ampoule", None),
     ("testkit", None),

@@ -90,6 +90,8 @@ fn quick(report: &mut Report) -> Option<Ampoule> {
         let args = ["test", "--locked", "--workspace", "--exclude", "vm-tests", "--no-fail-fast"];
         run_counted(&mut cargo(&args))
     });
+    report.stage("fork action", Weight::Check, || plain(host::node().and_then(|()| fork_action())));
+    report.stage("clients' tools", Weight::Check, || plain(host::pip()));
     report.stage("tests in VMs", Weight::Check, || run_counted(&mut vm_tests(&ampoule, &[])));
     report.stage("examples", Weight::Check, || examples::all(&ampoule));
     report.stage("documents", Weight::Check, || console::all(&ampoule));
@@ -112,6 +114,18 @@ fn vm_tests(ampoule: &Ampoule, args: &[&str]) -> std::process::Command {
     tests.args(args);
     ampoule.name_agent(&mut tests);
     tests
+}
+
+/// The fork action's own tests, by node's test runner.
+fn fork_action() -> Result<()> {
+    let mut tests = command("node", &["--test"]);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("actions/fork/test"))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    // a directory means something else to each version of node
+    files.retain(|file| file.to_string_lossy().ends_with(".test.js"));
+    files.sort();
+    run(tests.args(files))
 }
 
 /// Licences, sources and doubles of everything we depend on. Advisories need the network of their database:

@@ -204,6 +204,23 @@ impl Classed for image::Error {
     }
 }
 
+impl Classed for controller::Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Open { .. } => Class::User,
+            Self::Listen(_) => Class::Infrastructure,
+        }
+    }
+}
+
+impl Classed for controller::TokenError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Read { .. } | Self::Length { .. } | Self::Characters { .. } => Class::User,
+        }
+    }
+}
+
 impl Classed for crate::worktree::Error {
     fn class(&self) -> Class {
         match self {

@@ -12,6 +12,7 @@
 pub mod agent_binary;
 pub mod class;
 pub mod cli;
+pub mod controller_cmd;
 pub mod doctor;
 pub mod exec;
 pub mod host;

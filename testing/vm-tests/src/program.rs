@@ -78,11 +78,11 @@ impl Place {
         self.dir.path()
     }
 
-    /// A call of the program with this state directory; `exec` gets backend and accelerator too.
+    /// A call of the program with this state directory; what runs VMs gets backend and accelerator too.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(harness());
         command.args(words).env("AMPOULE_STATE_DIR", self.path()).stdin(Stdio::null());
-        if words.first() == Some(&"exec") {
+        if words.first().is_some_and(|word| ["exec", "controller"].contains(word)) {
             match self.on {
                 On::Qemu => command.args(["--backend", "qemu", "--accel", "tcg"]),
                 On::Fake => command.args(["--backend", "fake"]),

@@ -30,6 +30,8 @@ const STYLES: Styles = Styles::styled()
 pub enum Command {
     /// Run a workflow of the working directory in ephemeral microVMs
     Exec(Box<ExecArgs>),
+    /// Serve sandboxes to clients of forkd, each a microVM
+    Controller(ControllerArgs),
     /// Install what this host lacks, and make the root image
     Setup(SetupArgs),
     /// Look at what this host can do, and say what mends what it cannot
@@ -147,6 +149,23 @@ pub struct ExecArgs {
     /// Options of the official `exec` that mean nothing here.
     #[command(flatten)]
     pub inapplicable: super::inapplicable::Inapplicable,
+}
+
+/// Arguments of `ampoule controller`.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// Where it listens
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8889")]
+    pub listen: std::net::SocketAddr,
+    /// File with the token that clients show; without it only loopback is served
+    #[arg(long, value_name = "F")]
+    pub token_file: Option<PathBuf>,
+    /// How VMs run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// Arguments of `ampoule setup`.

@@ -29,7 +29,7 @@ use clap::{Parser, error::ContextKind};
 use crate::{
     class::{Class, Classed, End},
     cli::args::{Cli, Command},
-    doctor, exec, image_cmd, prune,
+    controller_cmd, doctor, exec, image_cmd, prune,
     registry::Registry,
     sanitise::{self, Colours},
     setup,
@@ -60,6 +60,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> End {
     let look = Look::of(&io::stderr());
     match cli.command {
         Command::Exec(args) => told(look, exec::run(&args, registry)),
+        Command::Controller(args) => told(look, controller_cmd::run(&args, registry)),
         Command::Setup(args) => told(look, setup::run(&args)),
         Command::Doctor(args) => told(look, doctor::run(&args, registry)),
         Command::Prune(args) => told(look, prune::run(&args)),

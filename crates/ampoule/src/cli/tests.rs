@@ -16,7 +16,16 @@ fn help(words: &[&str]) -> String {
 
 #[test]
 fn the_help_is_what_it_was() {
-    for words in [&[][..], &["exec"], &["setup"], &["doctor"], &["prune"], &["image"], &["image", "build"]] {
+    for words in [
+        &[][..],
+        &["exec"],
+        &["controller"],
+        &["setup"],
+        &["doctor"],
+        &["prune"],
+        &["image"],
+        &["image", "build"],
+    ] {
         insta::assert_snapshot!(format!("help_{}", words.join("_")), help(words));
     }
 }

@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// Virtual processors of a VM.
-const CPUS: NonZeroU8 = NonZeroU8::new(2).unwrap();
+pub(crate) const CPUS: NonZeroU8 = NonZeroU8::new(2).unwrap();
 /// Memory of a VM.
-const MEMORY: Mebibytes = Mebibytes(2048);
+pub(crate) const MEMORY: Mebibytes = Mebibytes(2048);
 /// Logical size of a scratch disk; it is sparse on the host.
-const SCRATCH: u64 = 16 << 30;
+pub(crate) const SCRATCH: u64 = 16 << 30;
 
 /// What jobs run on.
 pub(super) struct Machine {
@@ -113,8 +113,21 @@ pub(super) async fn open(
             (image, Some(boots), Some(hold))
         }
     };
-    let request = BackendRequest { accel: args.machine.accel, shim: shim(), boots };
-    let made = registry.make(&args.machine.backend, request).await?;
+    let (engine, missing) = engine(&args.machine, registry, state_dir, boots, look).await?;
+    Ok(Machine { engine, image, missing, _hold: hold })
+}
+
+/// An engine on the backend that is asked for, and the parts of the jail that this host cannot give. It has
+/// removed what dead processes left.
+pub(crate) async fn engine(
+    args: &MachineArgs,
+    registry: &Registry,
+    state_dir: &Path,
+    boots: Option<Boots>,
+    look: Look,
+) -> Result<(Engine, Vec<String>), MachineError> {
+    let request = BackendRequest { accel: args.accel, shim: shim(), boots };
+    let made = registry.make(&args.backend, request).await?;
     if let Some(note) = &made.note {
         warn(look, note);
     }
@@ -131,7 +144,7 @@ pub(super) async fn open(
     for (slot, error) in &swept.failed {
         warn(look, &format!("what a dead process left in slot {slot} cannot be removed: {error}"));
     }
-    Ok(Machine { engine, image, missing, _hold: hold })
+    Ok((engine, missing))
 }
 
 /// The backend alone, for those who only ask it what it can do. No image is no error then.

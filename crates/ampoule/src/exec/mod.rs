@@ -283,7 +283,8 @@ fn show(look: Look, diagnostics: &[Diagnostic]) {
     }
 }
 
-fn warn(look: Look, text: &str) {
+/// Says something that does not keep the command from going on.
+pub(crate) fn warn(look: Look, text: &str) {
     let text = crate::sanitise::line(text, Colours::Drop);
     let _ = writeln!(io::stderr().lock(), "{} {text}", look.warning());
 }

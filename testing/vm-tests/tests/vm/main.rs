@@ -3,6 +3,7 @@
 mod bad_input;
 mod cancel;
 mod contract;
+mod controller;
 mod language;
 mod left;
 mod long;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         trials.extend(language::trials(on));
         trials.extend(cancel::trials(on));
         trials.extend(left::trials(on));
+        trials.extend(controller::trials(on));
         trials.extend(long::trials(on));
     }
     trials.extend(bad_input::trials());

@@ -1,0 +1,37 @@
+//! The REST API of the forkd controller, version 1, on our engine.
+//!
+//! Purpose: clients of forkd (its SDKs, its MCP server, our action) spawn sandboxes, run commands in them and
+//! delete them, without a change. A sandbox is a VM of the engine, a snapshot is a root image.
+//! Owner: the binary makes [`Images`] and an engine, binds a listener and calls [`serve`].
+//!
+//! ```text
+//!  client ──REST──▶ routes ──▶ sandboxes (the table) ──▶ Engine::lease
+//!                                 │ one keeper per sandbox: deleted, gone, too old, closing
+//!                                 ▼
+//!                              Lease::destroy
+//! ```
+//!
+//! Invariants
+//! - Every VM has a keeper, which alone holds its lease, or belongs to a request under way; when a client goes
+//!   away in the middle of a spawn, what was leased for it is destroyed.
+//! - A spawn gives all sandboxes or none.
+//! - Without a token only loopback is served, and only requests that name this host so.
+//! - What a guest printed is capped and made UTF-8 before it is an answer.
+//! - What the API of forkd has and this one lacks is answered with 501 and a reason.
+
+mod access;
+mod command;
+mod config;
+mod error;
+mod failure;
+mod images;
+mod python;
+mod routes;
+mod sandboxes;
+mod server;
+
+pub use access::{MIN_TOKEN, Token, TokenError};
+pub use config::{Access, Config, Size};
+pub use error::{Error, Result};
+pub use images::{Boots, Images, ImagesError, InvalidTag, Snapshot, Tag};
+pub use server::serve;

@@ -1,0 +1,158 @@
+//! The controller, by clients that are not ours: the package `forkd` of PyPI, and the fork action under node.
+
+use std::{path::Path, process::Command};
+
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use serde_json::Value;
+use vm_tests::{
+    controller::{Controller, TOKEN},
+    forkd, host,
+    program::{On, Place},
+};
+
+const CLIENT: &str = include_str!("forkd_client.py");
+
+pub(crate) fn trials(on: On) -> Vec<Trial> {
+    let action = crate::on(on, "the_fork_action_runs_a_script_in_three_sandboxes", action);
+    let mut trials = vec![
+        crate::on(on, "the_python_client_of_forkd_works_unchanged", client),
+        action.with_ignored_flag(!has_node()),
+    ];
+    if on == On::Fake {
+        trials.push(crate::on(on, "a_controller_that_ends_leaves_nothing", ends));
+        trials.push(crate::on(on, "what_cannot_be_served_is_said_at_once", unservable));
+    }
+    trials
+}
+
+fn has_node() -> bool {
+    let there = forkd::has_node();
+    if !there {
+        vm_tests::say("node is not installed: the test of the fork action is not run");
+    }
+    there
+}
+
+fn client(on: On) {
+    let place = Place::new(on);
+    let controller = Controller::start(&place);
+    assert_eq!(python(&controller, CLIENT), "all is well\n");
+    let (code, errors) = controller.end(Signal::TERM);
+    assert_eq!(code, Some(0), "{errors}");
+    place.assert_clean();
+}
+
+/// What a client wrote to its standard output.
+fn python(controller: &Controller, code: &str) -> String {
+    let output = Command::new("python3")
+        .args(["-c", code])
+        .env("PYTHONPATH", forkd::package())
+        .env("FORKD_URL", controller.url())
+        .env("FORKD_TOKEN", TOKEN)
+        .output()
+        .expect("python3 starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a step of the action ended with.
+struct Step {
+    code: Option<i32>,
+    log: String,
+    results: Vec<Value>,
+    any_failed: String,
+}
+
+fn step(controller: &Controller, inputs: &[(&str, &str)]) -> Step {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("output");
+    let entry = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../actions/fork/index.js");
+    let mut command = Command::new("node");
+    command.arg(entry).env("GITHUB_OUTPUT", &file);
+    let own = [("url", controller.url()), ("token", TOKEN), ("snapshot_tag", "standard")];
+    for (name, value) in own.iter().chain(inputs) {
+        command.env(format!("INPUT_{}", name.to_uppercase()), value);
+    }
+    let output = command.output().expect("node starts");
+    let log =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let outputs = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {log}"));
+    // one line each, between a delimiter that is different each time
+    let value = |name: &str| {
+        let mut lines = outputs.lines().skip_while(|line| !line.starts_with(&format!("{name}<<")));
+        lines.nth(1).unwrap_or_else(|| panic!("no {name}: {outputs}")).to_owned()
+    };
+    let results: Value = serde_json::from_str(&value("results")).expect("JSON");
+    Step {
+        code: output.status.code(),
+        log,
+        results: results.as_array().expect("an array").clone(),
+        any_failed: value("any_failed"),
+    }
+}
+
+fn action(on: On) {
+    let place = Place::new(on);
+    let controller = Controller::start(&place);
+    let script = "echo \"member $SANDBOX_INDEX\"\necho '::error::forged'\nif [ \"$SANDBOX_INDEX\" = 1 ]; then\n  \
+                  exit 7\nfi";
+    let inputs = [("script", script), ("n", "3")];
+    let failing = step(&controller, &inputs);
+    assert_eq!(failing.code, Some(1), "{}", failing.log);
+    assert_eq!(failing.any_failed, "true");
+    let codes: Vec<_> = failing.results.iter().map(|one| one["exit_code"].as_i64()).collect();
+    assert_eq!(codes, [Some(0), Some(7), Some(0)], "{}", failing.log);
+    for (at, one) in failing.results.iter().enumerate() {
+        assert_eq!(one["stdout"], format!("member {at}\n::error::forged\n"));
+    }
+    assert!(!failing.log.contains("\n::error::forged"), "{}", failing.log);
+    assert!(failing.log.contains("::error::the command failed in 1 of 3 sandboxes: 1 (exit code 7)"));
+    let fine = step(&controller, &[&inputs[..], &[("fail_on_nonzero", "false")]].concat());
+    assert_eq!(fine.code, Some(0), "{}", fine.log);
+    assert_eq!(fine.any_failed, "true");
+    // it has deleted its sandboxes
+    let slots = || host::remnants(place.path()).into_iter().filter(|left| left.starts_with("slot")).collect();
+    let left = host::settled(slots);
+    assert!(left.is_empty(), "{left:#?}");
+    let (code, errors) = controller.end(Signal::INT);
+    assert_eq!(code, Some(0), "{errors}");
+    place.assert_clean();
+}
+
+fn ends(on: On) {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let place = Place::new(on);
+        let controller = Controller::start(&place);
+        let spawn = "from forkd import Controller\nprint(len(Controller().spawn_sandboxes('standard', n=3)))";
+        assert_eq!(python(&controller, spawn), "3\n");
+        assert!(!host::running(place.path()).is_empty());
+        controller.end(signal);
+        let left = host::settled(|| host::running(place.path()));
+        assert!(left.is_empty(), "{left:#?}");
+        if signal == Signal::KILL {
+            // the next one removes what a killed one left
+            Controller::start(&place).end(Signal::TERM);
+        }
+        place.assert_clean();
+    }
+}
+
+fn unservable(on: On) {
+    let place = Place::new(on);
+    let short = place.path().join("short");
+    std::fs::write(&short, "too short\n").expect("a file");
+    let short = short.display().to_string();
+    for (words, code, said) in [
+        (&["--listen", "0.0.0.0:0"][..], 2, "without a token only a loopback address is served"),
+        (&["--token-file", "/nowhere/token"], 2, "cannot be read"),
+        (&["--token-file", &short], 2, "at least 16 characters"),
+        (&["--listen", "203.0.113.1:1", "--token-file", "/dev/null"], 2, "at least 16 characters"),
+    ] {
+        let output = place.command(&["controller"]).args(words).output().expect("it starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {errors}");
+        assert!(errors.contains(said), "{words:?}: {errors}");
+    }
+}
