@@ -21,6 +21,7 @@ mod progress;
 pub mod prune;
 mod qemu;
 pub mod registry;
+pub mod runner_cmd;
 pub mod setup;
 pub mod signals;
 pub mod sink;

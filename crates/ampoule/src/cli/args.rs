@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
+use secrecy::SecretString;
+
 use super::pair::{EnvArg, MatrixFilter, Pair, SecretArg};
 
 /// Run Forgejo Actions workflows, every job in its own microVM.
@@ -32,6 +34,19 @@ pub enum Command {
     Exec(Box<ExecArgs>),
     /// Serve sandboxes to clients of forkd, each a microVM
     Controller(ControllerArgs),
+    /// Register this machine as a runner of a Forgejo instance
+    Register(RegisterArgs),
+    /// Take jobs from a Forgejo instance, and run each in its own microVM
+    Daemon(DaemonArgs),
+    /// Take one job from a Forgejo instance, run it, and end
+    OneJob(OneJobArgs),
+    /// Look at configurations of the runner
+    #[command(arg_required_else_help = true)]
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Install what this host lacks, and make the root image
     Setup(SetupArgs),
     /// Look at what this host can do, and say what mends what it cannot
@@ -52,6 +67,77 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+}
+
+/// Arguments of `ampoule register`.
+#[derive(Debug, Args)]
+pub struct RegisterArgs {
+    /// Ask nothing; what is not given has its default, or is an error
+    #[arg(long)]
+    pub no_interactive: bool,
+    /// URL of the instance
+    #[arg(long, value_name = "URL")]
+    pub instance: Option<String>,
+    /// Registration token, as the instance's page of runners shows it
+    #[arg(long, value_name = "TOKEN", value_parser = hidden)]
+    pub token: Option<SecretString>,
+    /// Name of this runner [default: the host's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Labels whose jobs are taken, with commas between
+    #[arg(long, value_name = "LABELS")]
+    pub labels: Option<String>,
+    /// The instance forgets the runner after one job
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Configuration that says where the registration is written [default: config.toml, if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+fn hidden(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::from(text.trim()))
+}
+
+/// Arguments of `ampoule daemon`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Configuration [default: config.toml, if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Arguments of `ampoule one-job`.
+#[derive(Debug, Args)]
+pub struct OneJobArgs {
+    /// Configuration [default: config.toml, if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The job to run, as the instance's API names it (Forgejo)
+    #[arg(long, value_name = "HANDLE")]
+    pub handle: Option<String>,
+    /// Wait until there is a job; without it the exit code is 2 when there is none
+    #[arg(long)]
+    pub wait: bool,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// The commands of `ampoule config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Look at a configuration, and say what is wrong with it
+    Check {
+        /// The file [default: config.toml]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Print every setting with its default
+    Example,
 }
 
 /// Where everything is kept that outlives a command.

@@ -31,6 +31,7 @@ use crate::{
     cli::args::{Cli, Command},
     controller_cmd, doctor, exec, image_cmd, prune,
     registry::Registry,
+    runner_cmd,
     sanitise::{self, Colours},
     setup,
     sink::Look,
@@ -56,10 +57,17 @@ fn run(args: Vec<OsString>, registry: &Registry) -> End {
             return end;
         }
     };
-    trace();
+    // those two say what they do by themselves, as their configuration wants it
+    if !matches!(cli.command, Command::Daemon(_) | Command::OneJob(_)) {
+        trace();
+    }
     let look = Look::of(&io::stderr());
     match cli.command {
         Command::Exec(args) => told(look, exec::run(&args, registry)),
+        Command::Register(args) => told(look, runner_cmd::register(&args)),
+        Command::Daemon(args) => told(look, runner_cmd::daemon(&args, registry)),
+        Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),
+        Command::Config { command } => told(look, runner_cmd::config(&command)),
         Command::Controller(args) => told(look, controller_cmd::run(&args, registry)),
         Command::Setup(args) => told(look, setup::run(&args)),
         Command::Doctor(args) => told(look, doctor::run(&args, registry)),

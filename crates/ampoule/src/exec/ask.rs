@@ -22,7 +22,7 @@ use crate::signals::{Signals, Wish};
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] without a terminal, [`io::ErrorKind::Interrupted`] when a signal came first.
-pub(super) fn hidden(question: String) -> io::Result<SecretString> {
+pub(crate) fn hidden(question: String) -> io::Result<SecretString> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // before the echo is off: a signal must not find it so with nobody listening
     let (signals, mut quit) = {

@@ -28,13 +28,13 @@ pub(crate) const MEMORY: Mebibytes = Mebibytes(2048);
 pub(crate) const SCRATCH: u64 = 16 << 30;
 
 /// What jobs run on.
-pub(super) struct Machine {
-    pub(super) engine: Engine,
-    image: JobImage,
+pub(crate) struct Machine {
+    pub(crate) engine: Engine,
+    pub(crate) image: JobImage,
     /// Parts of the jail that this host cannot give.
-    missing: Vec<String>,
+    pub(crate) missing: Vec<String>,
     /// Blobs that boot are not removed while this lives.
-    _hold: Option<Hold>,
+    pub(crate) hold: Option<Hold>,
 }
 
 impl Machine {
@@ -95,15 +95,25 @@ pub(crate) fn shim() -> Vec<OsString> {
     vec!["/proc/self/exe".into(), "vm-shim".into()]
 }
 
-/// Opens everything, and removes what dead processes left.
+/// Opens what `exec` asks for.
 pub(super) async fn open(
     args: &ExecArgs,
     registry: &Registry,
     state_dir: &Path,
     look: Look,
 ) -> Result<Machine, MachineError> {
-    let name = image_name(args, look);
-    let (image, boots, hold) = match registry.needs(&args.machine.backend)? {
+    open_image(&args.machine, image_name(args, look), registry, state_dir, look).await
+}
+
+/// Opens everything, and removes what dead processes left.
+pub(crate) async fn open_image(
+    args: &MachineArgs,
+    name: &str,
+    registry: &Registry,
+    state_dir: &Path,
+    look: Look,
+) -> Result<Machine, MachineError> {
+    let (image, boots, hold) = match registry.needs(&args.backend)? {
         Needs::Nothing => (nothing(), None, None),
         Needs::Image => {
             let agent = agent_binary::find()?;
@@ -113,8 +123,8 @@ pub(super) async fn open(
             (image, Some(boots), Some(hold))
         }
     };
-    let (engine, missing) = engine(&args.machine, registry, state_dir, boots, look).await?;
-    Ok(Machine { engine, image, missing, _hold: hold })
+    let (engine, missing) = engine(args, registry, state_dir, boots, look).await?;
+    Ok(Machine { engine, image, missing, hold })
 }
 
 /// An engine on the backend that is asked for, and the parts of the jail that this host cannot give. It has
@@ -207,7 +217,11 @@ pub(super) fn check_image(args: &ExecArgs, state_dir: &Path) -> Result<(), Machi
 }
 
 fn bootable(store: &Store, agent: &Path, name: &str, look: Look) -> Result<(JobImage, Boots), MachineError> {
-    let image = image::find(name, store)?.ok_or(MachineError::NoImage)?;
+    let image = match image::find(name, store)? {
+        Some(image) => image,
+        None if name == image_cmd::STANDARD => return Err(MachineError::NoImage),
+        None => return Err(MachineError::UnknownImage { name: name.to_owned() }),
+    };
     if let Some(warning) = image.age_warning() {
         warn(look, &warning.to_string());
     }

@@ -8,7 +8,7 @@
 //! one starts; workflows run one after the other and the worst end of all is the end; whatever happens the
 //! engine is closed before this returns, so that nothing of a VM is left.
 
-mod ask;
+pub(crate) mod ask;
 pub mod dotenv;
 mod error;
 pub mod find;
@@ -271,7 +271,7 @@ fn tell(look: Look, error: PrepareError) {
 }
 
 /// Shows diagnostics as rustc does.
-fn show(look: Look, diagnostics: &[Diagnostic]) {
+pub(crate) fn show(look: Look, diagnostics: &[Diagnostic]) {
     let rendering = match look.colours() {
         Colours::Keep => Rendering::Coloured,
         Colours::Drop => Rendering::Plain,
