@@ -15,6 +15,7 @@
 //!                                             └──expand(job, results, contexts)──▶ [ExpandedJob]
 //! ```
 
+pub mod checkout;
 pub mod command;
 pub mod envfile;
 mod expand;
