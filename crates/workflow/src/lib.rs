@@ -53,7 +53,7 @@ pub use model::{
 };
 pub use outcome::{Conclusion, JobResult, Results};
 pub use plan::{Plan, RunState, UnknownJob};
-pub use settings::{minutes, minutes_of};
+pub use settings::{MINUTES, minutes, minutes_of};
 pub use shell::{Shell, UnknownShell};
 pub use uses::{BadUses, Uses};
 pub use value::{Object, Value, number_text};
