@@ -158,7 +158,19 @@ fn a_secret_is_masked_also_where_only_control_sequences_break_it() {
 
 #[test]
 fn blanks_are_no_mask() {
-    for blank in ["", " ", "  ", "\t", "%0A ", " %0D%0A "] {
+    for blank in [
+        "",
+        " ",
+        "  ",
+        "\t",
+        "%0A ",
+        " %0D%0A ",
+        "%20%0A",
+        "%09",
+        "\u{1b}[0m",
+        "\u{1b}[0m%0A",
+        "\u{1b}[1;31m \u{7}",
+    ] {
         let mut masker = Masker::default();
         let text = format!("::add-mask::{blank}\na  b \t c\n");
         assert_eq!(
@@ -168,4 +180,14 @@ fn blanks_are_no_mask() {
         );
     }
     assert_eq!(shown("::add-mask:: x\n- x y\n"), ["-*** y"]);
+}
+
+#[test]
+fn a_mask_of_a_sequence_leaves_the_ends_of_rows() {
+    for value in ["\u{1b}[0m", "[0m", "0m", "\u{1b}[0m\nlast line", "first line\n\u{1b}[0m"] {
+        let mut masker = Masker::new([value]).unwrap();
+        let rows = run(&mut plain(), &mut masker, &["\u{1b}[31mred\n\u{1b}[32mgreen\nplain\n"]);
+        let shown: Vec<_> = rows.iter().map(|row| sanitise::line(row, Colours::Drop)).collect();
+        assert_eq!(shown, ["red", "green", "plain"], "{value:?}: {rows:?}");
+    }
 }
