@@ -214,19 +214,19 @@ impl Output {
                 None
             }
             Command::Debug(text) => match self.debug {
-                DebugRows::Shown => Some(format!("##[debug]{text}")),
+                DebugRows::Shown => Some(marked(masker, "##[debug]", &text)),
                 DebugRows::Hidden => None,
             },
             Command::Group(title) => Some(format!("##[group]{title}")),
             Command::EndGroup => Some("##[endgroup]".to_owned()),
             Command::Annotation { level, place, title, message } => {
-                let mut text = format!("##[{}]", level.name());
+                let mut text = String::new();
                 for part in [place, title].into_iter().flatten() {
                     text.push_str(&part);
                     text.push_str(": ");
                 }
                 text.push_str(&message);
-                Some(text)
+                Some(marked(masker, &format!("##[{}]", level.name()), &text))
             }
             Command::Nothing => None,
         })
@@ -253,6 +253,17 @@ fn set(list: &mut Vec<(String, String)>, name: String, value: String) -> Option<
 
 fn too_many() -> String {
     format!("##[warning]ignored: a step can set at most {MAX_SET} values by commands")
+}
+
+/// Every row of a text with its mark. It is masked first: with marks in it, a value of several lines would
+/// no longer be found.
+fn marked(masker: &Masker, mark: &str, text: &str) -> String {
+    let text = text.trim_end_matches(['\r', '\n']);
+    if !text.contains('\n') {
+        return format!("{mark}{text}");
+    }
+    let text = masker.mask(&as_seen(masker, text));
+    text.split('\n').map(|row| format!("{mark}{row}")).collect::<Vec<_>>().join("\n")
 }
 
 /// The value with the blanks that some encode for nothing: commands have no escape for them.

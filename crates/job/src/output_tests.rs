@@ -97,7 +97,15 @@ fn groups_and_annotations_have_one_form() {
         shown(
             "::group::Build\nx\n::endgroup::\n##[group]B\n::error file=a.c,line=2::bad%0Aworse\n::notice::hi"
         ),
-        ["##[group]Build", "x", "##[endgroup]", "##[group]B", "##[error]a.c:2: bad", "worse", "##[notice]hi"]
+        [
+            "##[group]Build",
+            "x",
+            "##[endgroup]",
+            "##[group]B",
+            "##[error]a.c:2: bad",
+            "##[error]worse",
+            "##[notice]hi"
+        ]
     );
     assert_eq!(shown("::debug::x\n"), [""; 0]);
     let mut output = Output::new(DebugRows::Shown, Unsecure::Refused);
@@ -190,4 +198,14 @@ fn a_mask_of_a_sequence_leaves_the_ends_of_rows() {
         let shown: Vec<_> = rows.iter().map(|row| sanitise::line(row, Colours::Drop)).collect();
         assert_eq!(shown, ["red", "green", "plain"], "{value:?}: {rows:?}");
     }
+}
+
+#[test]
+fn every_row_of_a_message_has_its_mark_and_no_secret() {
+    let mut masker = Masker::new(["ab\ncd"]).unwrap();
+    let rows = run(&mut plain(), &mut masker, &["::warning::x ab%0Acd y%0A%0Az%0A\n::error::one%0D%0A\n"]);
+    assert_eq!(rows, ["##[warning]x ***", "##[warning]*** y", "##[warning]", "##[warning]z", "##[error]one"]);
+    let mut output = Output::new(DebugRows::Shown, Unsecure::Refused);
+    let rows = run(&mut output, &mut Masker::default(), &["::debug::x%0Ay\n"]);
+    assert_eq!(rows, ["##[debug]x", "##[debug]y"]);
 }
