@@ -87,6 +87,28 @@ fn matrix_filters() {
 }
 
 #[test]
+fn what_a_matrix_has_instead() {
+    let job = "runs-on: x\nstrategy: {matrix: {os: [u, v], version: [1.0, 12, '12.0'], n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], exclude: [{os: v, version: 12}]}}";
+    for (filters, help) in [
+        (&[("os", "w")][..], "`os` is one of `u`, `v`"),
+        (&[("n", "0")], "`n` is one of `1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9`, `10`, 2 more"),
+        (
+            &[("version", "1.0")],
+            "`version` is `1` here: a number that is not in quotes is taken by its value",
+        ),
+        (&[("verson", "1")], "the matrix has no `verson`: did you mean `version`?"),
+        (&[("python", "3")], "the matrix has no `python`: it has `os`, `version`, `n`"),
+        (&[("os", "v"), ("version", "12")], "each of these values is there, but no job has all of them"),
+    ] {
+        let seen = filters.iter().fold(Seen::of(job), |seen, (key, value)| seen.only(key, value));
+        let results = Results::new();
+        let faults = seen.plan.foresee("b", seen.around(&results)).expect_err("nothing is left");
+        assert_eq!(faults[0].help, [help], "{filters:?}");
+    }
+    assert_eq!(Seen::of("runs-on: x\nstrategy: {fail-fast: true}").only("os", "u").say(), "b");
+}
+
+#[test]
 fn other_systems() {
     let job = "needs: a\nruns-on: '${{ matrix.os }}'\nstrategy: {matrix: {os: [ubuntu, windows-latest]}}";
     let fault = format!("t.yml:6:14: {WINDOWS}");
