@@ -10,10 +10,6 @@ use doc::Diagnostic;
 
 use crate::{Contexts, Eval, EvalError, Job, Template, Value};
 
-pub(crate) fn condition(job: &Job, contexts: &Contexts) -> Result<bool, Vec<Diagnostic>> {
-    settled(job.condition.eval(contexts))
-}
-
 pub(crate) fn text(template: &Template, contexts: &Contexts) -> Result<String, Vec<Diagnostic>> {
     settled(template.eval_text(contexts))
 }
