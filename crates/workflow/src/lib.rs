@@ -41,7 +41,7 @@ pub use expand::{ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surrou
 pub use expr::{
     Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template, parse_expr,
 };
-pub use files::FileUse;
+pub use files::{FileUse, commands_here};
 pub use filter::{
     Admission, Cron, FilterKey, Filters, Matched, Pattern, PatternList, RefFacts, Schedule, Words,
 };
