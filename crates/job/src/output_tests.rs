@@ -197,6 +197,7 @@ fn a_mask_of_a_sequence_leaves_the_ends_of_rows() {
         let rows = run(&mut plain(), &mut masker, &["\u{1b}[31mred\n\u{1b}[32mgreen\nplain\n"]);
         let shown: Vec<_> = rows.iter().map(|row| sanitise::line(row, Colours::Drop)).collect();
         assert_eq!(shown, ["red", "green", "plain"], "{value:?}: {rows:?}");
+        assert!(!rows.concat().contains('*'), "{value:?}: {rows:?}");
     }
 }
 
