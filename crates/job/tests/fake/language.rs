@@ -381,6 +381,11 @@ async fn no_checkout() {
         ("- run: echo \"${{ hashFiles('*') }}\"", true),
         ("- run: 'true'\n  if: hashFiles('*') != ''", true),
         ("- run: ls", true),
+        ("- run: cat * > /dev/null || true", true),
+        ("- run: ls -la \"$GITHUB_ENV\"", false),
+        ("- run: cd /tmp && ls", false),
+        ("- run: test ! -e README\n  working-directory: /tmp", false),
+        ("- run: cp /etc/hosts README", false),
         ("- uses: actions/checkout@v4\n- run: head -n1 README", false),
     ] {
         let said = run(steps(text)).await;
