@@ -93,7 +93,7 @@ impl Steps<'_> {
             text.push_str(&what);
         }
         if let Some(more) = left_out.len().checked_sub(MAX_LEFT_OUT).filter(|more| *more > 0) {
-            text.push_str(&format!("\n##[warning]left out: {more} more of this kind"));
+            text.push_str(&format!("\n##[warning]left out: {more} more that are no files"));
         }
         Ok(text)
     }
