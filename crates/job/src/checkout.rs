@@ -3,10 +3,11 @@
 //! Purpose: the tree that is there before the first step, and checkout steps that are satisfied from it.
 //! Owner: the job's task.
 
+use workflow::checkout::{Checkout, Clean};
+
 use crate::{
     Wanted,
     guest::{Fault, Guest, USER},
-    resolve::{Checkout, Clean},
     steps::Steps,
 };
 
@@ -47,15 +48,15 @@ impl Steps<'_> {
         step: usize,
         wanted: &Checkout,
     ) -> Result<(), Fault> {
-        let Checkout { path, wanted, clean } = wanted;
+        let Checkout { path, reference, clean } = wanted;
         let dest = if path.is_empty() { guest.workspace().to_owned() } else { guest.path(path) };
-        let text = if path.is_empty() && self.tree == TreeState::Fresh && wanted.reference.is_none() {
+        let text = if path.is_empty() && self.tree == TreeState::Fresh && reference.is_none() {
             format!("{} is already in {}", self.context.tree.describe(), guest.seen(&dest))
         } else {
             if *clean == Clean::Yes {
                 self.clear(guest, path).await?;
             }
-            let text = self.bring(guest, dest, wanted).await?;
+            let text = self.bring(guest, dest, &Wanted { reference: reference.clone() }).await?;
             if path.is_empty() && self.tree == TreeState::Empty {
                 self.tree = TreeState::Fresh;
             }
@@ -92,7 +93,7 @@ impl Steps<'_> {
             text.push_str(&what);
         }
         if let Some(more) = left_out.len().checked_sub(MAX_LEFT_OUT).filter(|more| *more > 0) {
-            text.push_str(&format!("\n##[warning]left out: {more} more of this kind"));
+            text.push_str(&format!("\n##[warning]left out: {more} more that are no files"));
         }
         Ok(text)
     }

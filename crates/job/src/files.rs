@@ -111,9 +111,7 @@ impl StepFiles {
         let all = fetch(sandbox, format!("{}/files", self.dir), MAX_ARCHIVE + 1).await?;
         let Some(archive) = all else { return Ok(Written::default()) };
         if archive.len() as u64 > MAX_ARCHIVE {
-            return Err(Fault::step(format!(
-                "the directory of GITHUB_OUTPUT and its kin is larger than {MAX_ARCHIVE} bytes"
-            )));
+            return Err(Fault::step(too_large(&archive)));
         }
         let mut written = Written::unpack(&archive);
         for file in File::ALL {
@@ -144,6 +142,19 @@ async fn fetch(sandbox: &Sandbox, path: String, most: u64) -> Result<Option<Vec<
             _ => Err(Fault::step("the files of the step cannot be read")),
         },
     }
+}
+
+/// What is said of an archive that was cut at [`MAX_ARCHIVE`]: which file is to blame, if it is one.
+fn too_large(archive: &[u8]) -> String {
+    let fault = Written::unpack(archive).fault.filter(|fault| fault.ends_with(&larger()));
+    fault.unwrap_or_else(|| {
+        format!("the files that lie beside GITHUB_OUTPUT are larger than {} MiB together", MAX_ARCHIVE >> 20)
+    })
+}
+
+/// What is wrong with a file of more than [`MAX_FILE`].
+fn larger() -> String {
+    format!("is larger than {} MiB", MAX_FILE >> 20)
 }
 
 fn is_empty(archive: &[u8]) -> bool {
@@ -180,7 +191,7 @@ impl Written {
             let fault = if !entry.header().entry_type().is_file() {
                 Some(REPLACED.to_owned())
             } else if entry.size() > MAX_FILE as u64 {
-                Some(format!("is larger than {MAX_FILE} bytes"))
+                Some(larger())
             } else {
                 let mut content = Vec::new();
                 let read = entry.read_to_end(&mut content);
@@ -278,10 +289,25 @@ mod tests {
         archive.add("path", 0o644, b"/x");
         let archive = archive.finish();
         let written = Written::unpack(&archive);
-        assert!(written.fault().unwrap().starts_with("GITHUB_STATE is larger"));
+        assert_eq!(written.fault(), Some("GITHUB_STATE is larger than 8 MiB"));
         assert_eq!(written.content(File::Path), b"/x");
         assert!(Written::unpack(&archive[..1000]).fault().is_some());
         assert!(Written::unpack(&[7; 2000]).fault().is_some());
         assert!(Written::unpack(b"").fault().is_none());
+    }
+
+    #[test]
+    fn the_file_that_filled_the_archive_is_named() {
+        let cut = |name: &str| {
+            let mut archive = Archive::default();
+            archive.add("output", 0o644, b"a=1");
+            archive.add(name, 0o644, &vec![b'x'; MAX_FILE * 6]);
+            archive.add("path", 0o644, b"/x");
+            let mut archive = archive.finish();
+            archive.truncate(5 * MAX_FILE + (1 << 20) + 1);
+            too_large(&archive)
+        };
+        assert_eq!(cut("env"), "GITHUB_ENV is larger than 8 MiB");
+        assert_eq!(cut("core"), "the files that lie beside GITHUB_OUTPUT are larger than 41 MiB together");
     }
 }

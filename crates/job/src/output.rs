@@ -206,7 +206,7 @@ impl Output {
                 Unsecure::Refused => Some(effects.refuse("add-path", "GITHUB_PATH")),
             },
             // It would mask what every text has.
-            Command::AddMask(value) if value.trim().is_empty() => {
+            Command::AddMask(value) if mask::is_blank(&blanks(&value)) => {
                 Some("##[warning]`add-mask` is ignored: its value is empty or blank".to_owned())
             }
             Command::AddMask(value) => {
@@ -214,19 +214,19 @@ impl Output {
                 None
             }
             Command::Debug(text) => match self.debug {
-                DebugRows::Shown => Some(format!("##[debug]{text}")),
+                DebugRows::Shown => Some(marked(masker, "##[debug]", &text)),
                 DebugRows::Hidden => None,
             },
             Command::Group(title) => Some(format!("##[group]{title}")),
             Command::EndGroup => Some("##[endgroup]".to_owned()),
             Command::Annotation { level, place, title, message } => {
-                let mut text = format!("##[{}]", level.name());
+                let mut text = String::new();
                 for part in [place, title].into_iter().flatten() {
                     text.push_str(&part);
                     text.push_str(": ");
                 }
                 text.push_str(&message);
-                Some(text)
+                Some(marked(masker, &format!("##[{}]", level.name()), &text))
             }
             Command::Nothing => None,
         })
@@ -253,6 +253,22 @@ fn set(list: &mut Vec<(String, String)>, name: String, value: String) -> Option<
 
 fn too_many() -> String {
     format!("##[warning]ignored: a step can set at most {MAX_SET} values by commands")
+}
+
+/// Every row of a text with its mark. It is masked first: with marks in it, a value of several lines would
+/// no longer be found.
+fn marked(masker: &Masker, mark: &str, text: &str) -> String {
+    let text = text.trim_end_matches(['\r', '\n']);
+    if !text.contains('\n') {
+        return format!("{mark}{text}");
+    }
+    let text = masker.mask(&as_seen(masker, text));
+    text.split('\n').map(|row| format!("{mark}{row}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The value with the blanks that some encode for nothing: commands have no escape for them.
+fn blanks(value: &str) -> String {
+    value.replace("%20", " ").replace("%09", "\t")
 }
 
 /// One stream after its commands are out.
@@ -318,12 +334,19 @@ fn as_seen<'a>(masker: &Masker, text: &'a str) -> Cow<'a, str> {
         return Cow::Borrowed(text);
     }
     if !masker.finds(text) {
-        return Cow::Owned(if masker.finds(&plain) { plain } else { cleaned(text, Colours::Keep) });
+        return Cow::Owned(coloured(masker, text, plain));
     }
     // a value that has control characters itself is found only before they are dropped
     let masked = masker.mask(text);
     let plain = cleaned(&masked, Colours::Drop);
-    Cow::Owned(if masker.finds(&plain) { plain } else { cleaned(&masked, Colours::Keep) })
+    Cow::Owned(coloured(masker, &masked, plain))
+}
+
+/// The text with its colours; without, where a secret is in either, for a mask would go through a sequence:
+/// the one that closes a row is not the text's own.
+fn coloured(masker: &Masker, text: &str, plain: String) -> String {
+    let kept = cleaned(text, Colours::Keep);
+    if masker.finds(&plain) || masker.finds(&kept) { plain } else { kept }
 }
 
 /// Each row by itself; what ends a row stays.

@@ -97,7 +97,15 @@ fn groups_and_annotations_have_one_form() {
         shown(
             "::group::Build\nx\n::endgroup::\n##[group]B\n::error file=a.c,line=2::bad%0Aworse\n::notice::hi"
         ),
-        ["##[group]Build", "x", "##[endgroup]", "##[group]B", "##[error]a.c:2: bad", "worse", "##[notice]hi"]
+        [
+            "##[group]Build",
+            "x",
+            "##[endgroup]",
+            "##[group]B",
+            "##[error]a.c:2: bad",
+            "##[error]worse",
+            "##[notice]hi"
+        ]
     );
     assert_eq!(shown("::debug::x\n"), [""; 0]);
     let mut output = Output::new(DebugRows::Shown, Unsecure::Refused);
@@ -158,7 +166,19 @@ fn a_secret_is_masked_also_where_only_control_sequences_break_it() {
 
 #[test]
 fn blanks_are_no_mask() {
-    for blank in ["", " ", "  ", "\t", "%0A ", " %0D%0A "] {
+    for blank in [
+        "",
+        " ",
+        "  ",
+        "\t",
+        "%0A ",
+        " %0D%0A ",
+        "%20%0A",
+        "%09",
+        "\u{1b}[0m",
+        "\u{1b}[0m%0A",
+        "\u{1b}[1;31m \u{7}",
+    ] {
         let mut masker = Masker::default();
         let text = format!("::add-mask::{blank}\na  b \t c\n");
         assert_eq!(
@@ -168,4 +188,25 @@ fn blanks_are_no_mask() {
         );
     }
     assert_eq!(shown("::add-mask:: x\n- x y\n"), ["-*** y"]);
+}
+
+#[test]
+fn a_mask_of_a_sequence_leaves_the_ends_of_rows() {
+    for value in ["\u{1b}[0m", "[0m", "0m", "\u{1b}[0m\nlast line", "first line\n\u{1b}[0m"] {
+        let mut masker = Masker::new([value]).unwrap();
+        let rows = run(&mut plain(), &mut masker, &["\u{1b}[31mred\n\u{1b}[32mgreen\nplain\n"]);
+        let shown: Vec<_> = rows.iter().map(|row| sanitise::line(row, Colours::Drop)).collect();
+        assert_eq!(shown, ["red", "green", "plain"], "{value:?}: {rows:?}");
+        assert!(!rows.concat().contains('*'), "{value:?}: {rows:?}");
+    }
+}
+
+#[test]
+fn every_row_of_a_message_has_its_mark_and_no_secret() {
+    let mut masker = Masker::new(["ab\ncd"]).unwrap();
+    let rows = run(&mut plain(), &mut masker, &["::warning::x ab%0Acd y%0A%0Az%0A\n::error::one%0D%0A\n"]);
+    assert_eq!(rows, ["##[warning]x ***", "##[warning]*** y", "##[warning]", "##[warning]z", "##[error]one"]);
+    let mut output = Output::new(DebugRows::Shown, Unsecure::Refused);
+    let rows = run(&mut output, &mut Masker::default(), &["::debug::x%0Ay\n"]);
+    assert_eq!(rows, ["##[debug]x", "##[debug]y"]);
 }

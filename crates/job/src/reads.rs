@@ -6,18 +6,26 @@
 //!
 //! The rule, a guess that would rather be silent than wrong. A job reads the tree when
 //! - it has a script with a command that is of no use without one ([`workflow::Job::file_use`]: `make`,
-//!   `cargo build`, `./x.sh`), or `hashFiles`, or an action of its own tree (`uses: ./x`);
+//!   `cargo build`, `ls`), or `hashFiles`, or an action of its own tree (`uses: ./x`);
 //! - or a `working-directory` or a word of a script names something that lies at the top of the tree. A
-//!   command's own name does not count (`test` is a program, whatever the tree has), nor does what `echo` and
-//!   `mkdir` and their like get.
+//!   command's own name does not count (`test` is a program, whatever the tree has), nor a variable, nor what
+//!   is only written: what `echo` and `mkdir` and their like get, stands behind `>`, or is where `cp` copies
+//!   to. Behind a `cd` names are of another directory.
 
 use std::collections::BTreeSet;
 
 use doc::Source;
-use workflow::{Defaults, FileUse, Job, StepAction};
+use workflow::{Defaults, FileUse, Job, StepAction, commands_here};
 
 /// Programs whose words name nothing that they read.
-const MAKERS: [&str; 4] = ["echo", "printf", "mkdir", "touch"];
+const MAKERS: [&str; 5] = ["echo", "printf", "mkdir", "touch", "tee"];
+
+/// Programs whose last word names what they write.
+const COPIERS: [&str; 5] = ["cp", "mv", "ln", "install", "rsync"];
+
+/// How a script names the workspace in front of a path.
+const ROOTS: [&str; 5] =
+    ["$GITHUB_WORKSPACE/", "${GITHUB_WORKSPACE}/", "$PWD/", "${PWD}/", "${{ github.workspace }}/"];
 
 /// What a look at a job's text says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +58,9 @@ pub(crate) fn reads(job: &Job, defaults: &Defaults, source: &Source) -> Reads {
             StepAction::Run { script, working_directory, .. } => {
                 let dir = working_directory.as_ref().or(defaults.working_directory.as_ref());
                 names.extend(dir.and_then(|dir| top(dir.raw())));
-                names.extend(words(script.raw()));
+                if dir.is_none_or(|dir| matches!(dir.raw(), "." | "./")) {
+                    names.extend(words(script.raw()));
+                }
             }
         }
     }
@@ -59,20 +69,39 @@ pub(crate) fn reads(job: &Job, defaults: &Defaults, source: &Source) -> Reads {
 
 /// The tops of what the words of a script may name.
 fn words(script: &str) -> impl Iterator<Item = String> {
-    let lines = script.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
-    let commands = lines.flat_map(|line| line.split(['|', ';', '&']));
-    commands.flat_map(|command| {
-        let in_path = |c: char| c.is_alphanumeric() || "._/@+-~".contains(c);
-        let mut words = command.split(move |c| !in_path(c)).filter(|word| !word.is_empty());
-        let program = words.next().filter(|program| !MAKERS.contains(program));
-        let arguments = words.filter(move |_| program.is_some());
-        program.filter(|program| program.contains('/')).into_iter().chain(arguments).filter_map(top)
-    })
+    let script = ROOTS.iter().fold(script.to_owned(), |script, root| script.replace(root, "./"));
+    commands_here(&script).into_iter().flat_map(command).collect::<Vec<_>>().into_iter()
+}
+
+/// The same of one command.
+fn command(command: &str) -> Vec<String> {
+    let in_path = |c: char| c.is_alphanumeric() || "._/@+-~".contains(c);
+    let mut words = Vec::new();
+    let mut rest = command;
+    while let Some(start) = rest.find(in_path) {
+        let (before, behind) = rest.split_at(start);
+        let end = behind.find(|c| !in_path(c)).unwrap_or(behind.len());
+        words.push((before, &behind[..end]));
+        rest = &behind[end..];
+    }
+    let Some(((_, program), mut arguments)) = words.split_first() else { return Vec::new() };
+    if MAKERS.contains(program) {
+        return Vec::new();
+    }
+    if COPIERS.contains(program) {
+        arguments = arguments.split_last().map_or(arguments, |(_, from)| from);
+    }
+    let read = |(before, _): &&(&str, &str)| {
+        let variable = before.ends_with('$') || before.ends_with("${");
+        !variable && !before.trim_end_matches(['"', '\'', ' ']).ends_with('>')
+    };
+    let program = Some(*program).filter(|program| program.contains('/'));
+    let arguments = arguments.iter().filter(read).map(|(_, word)| *word);
+    program.into_iter().chain(arguments).filter_map(top).collect()
 }
 
 /// The first part of a path that is relative to the workspace.
 fn top(path: &str) -> Option<String> {
-    let path = ["GITHUB_WORKSPACE/", "PWD/"].iter().find_map(|dir| path.strip_prefix(dir)).unwrap_or(path);
     let first = path.trim_start_matches("./").split('/').next()?;
     (!matches!(first, "" | "." | "..")).then(|| first.to_owned())
 }
@@ -89,11 +118,20 @@ mod tests {
             ("test -f a", "-f a"),
             ("scripts/run it", "scripts it"),
             ("echo test > README", ""),
-            ("mkdir build && cp README.md build", "README.md build"),
+            ("mkdir build && cp README.md build", "README.md"),
             ("# see README", ""),
             ("x=$(wc -l < \"$GITHUB_WORKSPACE/src/a\")", "wc -l src"),
             ("text = open('README.md').read()", "open README.md .read"),
             ("cat /etc/passwd ../x", ""),
+            ("./build.sh && python3 setup.py", "build.sh setup.py"),
+            ("cp /etc/hosts src", ""),
+            ("sudo cp -r lib src", "-r lib"),
+            ("sort /etc/hosts > src; cat a >>\"src\"", "a"),
+            ("cat \"$src\" ${src}/a $src/b", ""),
+            ("cat ${GITHUB_WORKSPACE}/src/a", "src"),
+            ("cd build && cat src", "build"),
+            ("cd /tmp\ncat src", ""),
+            ("cd \"$GITHUB_WORKSPACE\" && cat src", "src"),
         ] {
             assert_eq!(tops(script), expected, "{script}");
         }

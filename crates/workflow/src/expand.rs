@@ -232,20 +232,17 @@ impl Plan {
     ) -> Result<Vec<(usize, Cell)>, Vec<Diagnostic>> {
         let source = &self.workflow().source;
         let Some(strategy) = &job.strategy else { return Ok(vec![(0, Cell::default())]) };
-        let cells = match &strategy.matrix {
-            Some(matrix) => matrix::cells(matrix, source, contexts)?,
-            None => vec![Cell::default()],
-        };
-        let kept: Vec<_> =
-            cells.into_iter().enumerate().filter(|(_, cell)| matrix::passes(cell, filters)).collect();
-        if kept.is_empty() {
-            return Err(vec![
+        let Some(matrix) = &strategy.matrix else { return Ok(vec![(0, Cell::default())]) };
+        let cells = matrix::cells(matrix, source, contexts)?;
+        if !cells.iter().any(|cell| matrix::passes(cell, filters)) {
+            let fault =
                 Diagnostic::error(format!("no matrix job of `{}` is left by `--matrix`", job.id.value))
                     .at(source, job.id.span)
-                    .label("this job"),
-            ]);
+                    .label("this job");
+            let helps = matrix::misses(&cells, filters);
+            return Err(vec![helps.into_iter().fold(fault, Diagnostic::help)]);
         }
-        Ok(kept)
+        Ok(cells.into_iter().enumerate().filter(|(_, cell)| matrix::passes(cell, filters)).collect())
     }
 
     fn expand_cell(

@@ -1,7 +1,8 @@
 //! Whether a job looks at the repository's files.
 //!
 //! Purpose: on a server the workspace is empty until a checkout; here it is not, and the user should
-//! know. Owner: `job` asks for its warning. Invariant: a guess that would rather be silent than wrong.
+//! know. Owner: `job` asks for its warning, and asks the tree for the names that scripts have: what is
+//! found here needs no name. Invariant: a guess that would rather be silent than wrong.
 
 use crate::{Job, StepAction};
 
@@ -16,11 +17,21 @@ pub enum FileUse {
     None,
 }
 
-/// Programs that are of no use without the repository's files when called without further words.
-const READERS: [&str; 24] = [
+/// Programs that are of no use without the repository's files.
+const READERS: [&str; 20] = [
     "make", "cmake", "meson", "ninja", "cargo", "go", "npm", "pnpm", "yarn", "npx", "pytest", "tox", "pip",
-    "mvn", "gradle", "bundle", "rake", "composer", "dotnet", "git", "ls", "cat", "tree", "find",
+    "mvn", "gradle", "bundle", "rake", "composer", "dotnet", "git",
 ];
+
+/// Modules that Python runs on the files that lie around.
+const MODULES: [&str; 4] = ["unittest", "pytest", "build", "tox"];
+
+/// Words in front of a command.
+const PREFIXES: [&str; 9] = ["sudo", "time", "exec", "if", "then", "else", "do", "!", "{"];
+
+/// How a script names the workspace.
+const HERE: [&str; 7] =
+    [".", "./", "$PWD", "$GITHUB_WORKSPACE", "${PWD}", "${GITHUB_WORKSPACE}", "$FORGEJO_WORKSPACE"];
 
 impl Job {
     /// Whether a step is a checkout, of any version.
@@ -35,7 +46,7 @@ impl Job {
                 action if is_checkout(action) => return FileUse::CheckedOut,
                 StepAction::Run { script, working_directory, .. } => {
                     let elsewhere = working_directory.as_ref().is_some_and(|dir| dir.raw().starts_with('/'));
-                    if !elsewhere && script.raw().lines().any(reads) {
+                    if !elsewhere && commands_here(script.raw()).into_iter().any(reads) {
                         return FileUse::Unchecked(index);
                     }
                 }
@@ -46,75 +57,152 @@ impl Job {
     }
 }
 
+/// The commands of a script that are run where it starts, without what stands in front of their program
+/// and without comments: up to the first `cd` to anywhere else, which is the last.
+pub fn commands_here(script: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let lines = script.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    for command in lines.flat_map(|line| line.split(['|', ';', '&'])) {
+        let command = bare(command);
+        let mut words = command.split_whitespace();
+        let leaves = matches!(words.next(), Some("cd" | "pushd")) && !words.next().is_some_and(is_here);
+        if !command.is_empty() {
+            found.push(command);
+        }
+        if leaves {
+            break;
+        }
+    }
+    found
+}
+
+/// A command without `sudo` and its like.
+fn bare(command: &str) -> &str {
+    let mut rest = command.trim().trim_start_matches('(');
+    while let Some((first, behind)) = rest.split_once(char::is_whitespace) {
+        if !PREFIXES.contains(&first) {
+            break;
+        }
+        rest = behind.trim_start();
+    }
+    rest
+}
+
 fn is_checkout(action: &StepAction) -> bool {
     matches!(action, StepAction::Uses { uses, .. } if uses.value.is_checkout())
 }
 
-/// Whether a line of a script begins with something that reads the repository, or runs a file of it.
-fn reads(line: &str) -> bool {
-    let line = line.trim_start();
-    let commands = line.split(['|', ';', '&']).map(str::trim_start);
-    commands.into_iter().any(|command| {
-        let mut words = command.split_whitespace();
-        let Some(program) = words.next() else { return false };
-        if program.starts_with("./") || program.starts_with("../") {
-            return true;
+/// Whether a word of a script is the workspace.
+fn is_here(word: &str) -> bool {
+    HERE.contains(&word.trim_matches('"'))
+}
+
+/// Whether a word is the workspace, or all that lies in it.
+fn is_all(word: &str) -> bool {
+    is_here(word) || matches!(word, "*" | "./*")
+}
+
+/// Whether a command reads what lies around without saying a name.
+fn reads(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    let Some(program) = words.next() else { return false };
+    let words: Vec<&str> = words.collect();
+    let named = || words.iter().filter(|word| !word.starts_with('-'));
+    let flagged = |flag: char| words.iter().any(|word| word.starts_with('-') && word.contains(flag));
+    match (program, words.first().copied()) {
+        (_, Some("--version" | "-v" | "-V" | "version" | "--help")) => false,
+        ("git", Some(word)) => !matches!(word, "clone" | "init" | "config" | "ls-remote"),
+        ("pip" | "npm" | "cargo" | "go", Some("install")) => {
+            let named: Vec<_> = words[1..].iter().filter(|word| !word.starts_with('-')).collect();
+            named.is_empty() || named.iter().any(|word| is_here(word) || word.ends_with(".txt"))
         }
-        let second = words.next();
-        let harmless = match (program, second) {
-            (_, Some("--version" | "-v" | "-V" | "version" | "--help")) => true,
-            ("git", Some(word)) => matches!(word, "clone" | "init" | "config" | "ls-remote"),
-            ("pip" | "npm" | "cargo" | "go", Some("install")) => {
-                let rest: Vec<_> = words.collect();
-                rest.iter().any(|word| !word.starts_with('-') && *word != "." && !word.ends_with(".txt"))
-            }
-            ("cat", second) => second.is_none_or(|word| word.starts_with(['<', '/', '$', '"', '-'])),
-            ("ls" | "find" | "tree", Some(word)) => word.starts_with(['/', '$', '"']),
-            ("bash" | "sh" | "python" | "python3" | "node", second) => {
-                second.is_none_or(|word| word.starts_with(['-', '/', '$', '<']))
-            }
-            _ => false,
-        };
-        let runs_file = matches!(program, "bash" | "sh" | "python" | "python3" | "node");
-        !harmless && (runs_file || READERS.contains(&program))
-    })
+        ("go", Some("env")) => false,
+        ("python" | "python3", Some("-m")) => words.get(1).is_some_and(|module| MODULES.contains(module)),
+        ("ls" | "tree" | "du", _) => named().next().is_none() || named().any(|word| is_all(word)),
+        ("find", _) => {
+            let places = words.iter().take_while(|word| !word.starts_with(['-', '(', '!', '\\']));
+            let places: Vec<_> = places.collect();
+            places.is_empty() || places.into_iter().any(|word| is_all(word))
+        }
+        ("grep", _) if flagged('r') || flagged('R') => {
+            let places: Vec<_> = named().skip(1).collect();
+            places.is_empty() || places.into_iter().any(|word| is_all(word))
+        }
+        // what is made of an archive lies where it is said behind `-C`
+        ("tar", Some(mode)) => mode.contains('c') && !mode.contains('x') && named().any(|word| is_all(word)),
+        ("cp" | "mv" | "rsync", _) => {
+            words.split_last().is_some_and(|(_, from)| from.iter().any(|word| is_all(word)))
+        }
+        ("cat" | "wc" | "head" | "tail" | "file" | "stat" | "zip" | "sha256sum" | "md5sum" | "for", _) => {
+            named().any(|word| is_all(word))
+        }
+        _ => READERS.contains(&program),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::reads;
+    use super::*;
 
     #[test]
     fn plausible_readers() {
-        for line in [
+        let finds = |script: &str| commands_here(script).into_iter().any(reads);
+        for script in [
             "make test",
-            "./build.sh",
             "  cargo build",
-            "python3 setup.py",
-            "cd x && npm ci",
+            "sudo make install",
+            "if make; then echo",
             "ls",
-            "cat README.md",
+            "ls -la",
+            "ls -l \"$GITHUB_WORKSPACE\"",
+            "cat *",
+            "wc -l *",
+            "for f in *; do echo $f; done",
+            "grep -rn TODO .",
+            "grep -R TODO",
+            "find . -name '*.rs'",
+            "find -type f",
+            "tar czf /tmp/x.tgz .",
+            "cp -r . /tmp/x",
             "git log",
             "pip install -r requirements.txt",
+            "cargo install --path .",
             "echo a; pytest",
+            "python3 -m unittest",
+            "go test ./...",
+            "cd .\nmake",
         ] {
-            assert!(reads(line), "{line}");
+            assert!(finds(script), "{script}");
         }
-        for line in [
+        for script in [
             "echo hello",
             "git clone https://x",
             "python3 -c 'print(1)'",
+            "python3 -m venv /tmp/v",
             "node --version",
             "ls /tmp",
+            "ls -la \"$GITHUB_ENV\"",
+            "cat \"$GITHUB_OUTPUT\"",
             "cat /etc/os-release",
+            "cat",
             "cat <<EOF",
+            "find / -name x",
+            "grep . /etc/hosts",
+            "tar xf /tmp/x.tgz -C .",
+            "cp /etc/hosts .",
             "pip install requests",
             "cargo --version",
+            "cargo install just",
+            "cd /tmp && make",
+            "cd\nmake",
+            "cd \"$(mktemp -d)\"\ngit log\nls",
+            "git clone https://x y\ncd y\nmake",
+            "# make",
             "",
             "makefile",
             "echo make",
         ] {
-            assert!(!reads(line), "{line}");
+            assert!(!finds(script), "{script}");
         }
     }
 }

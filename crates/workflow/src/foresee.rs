@@ -1,38 +1,111 @@
 //! What is known of a job before its needs are done.
 //!
-//! Purpose: faults that are better found before anything starts, and what a dry run may say of a job.
-//! Owner: `exec` asks it of every job of a plan. Invariants: nothing here depends on what a need gives
-//! out; an `if` is called false only where it is false however the needs end.
+//! Purpose: faults that are better found before anything starts, and what a dry run may say of a job and
+//! of its steps. Owner: `exec` asks it of every job of a plan. Invariants: nothing here depends on what a
+//! need gives out; an `if` is called false only where it is false however the needs, or the steps before,
+//! end.
+
+use std::collections::BTreeMap;
 
 use doc::Diagnostic;
 
 use crate::{
-    Conclusion, ContextName, Contexts, Expansion, Job, JobResult, Plan, Results, Status, Surroundings,
-    Template, Verdict,
+    Conclusion, Condition, ContextName, Contexts, Expansion, Job, JobResult, Object, Plan, Results, Status,
+    Step, Surroundings, Template, Value, Verdict,
     expand::Look,
-    settings::{condition, labels},
+    settings::{labels, settled},
     support,
 };
 
-/// Whether a job will run, as far as that is known before its needs are done.
+/// Whether a job or a step will run, as far as that is known before what comes before it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prospect {
-    /// Its `if` holds when what it needs succeeds; of a matrix, for one job at least.
+    /// Its `if` holds when what comes before it goes well; of a matrix, for one job at least.
     Runs,
-    /// Its `if` is false, however its needs end.
+    /// Its `if` is false, however that ends; also because of a need that is skipped for sure.
     Skipped,
-    /// That hangs on what its needs give out, or on one of them failing.
+    /// That hangs on what comes before: on what it gives out, or on a failure.
     Open,
 }
 
 /// How the needs of a job can end, the best first.
-const ENDS: [Status; 4] = [
-    Status::SUCCESS,
-    Status::FAILURE,
-    // One of them was skipped.
-    Status { success: false, failure: false, cancelled: false },
-    Status::CANCELLED,
-];
+const ENDS: [Status; 4] = [Status::SUCCESS, Status::FAILURE, SOME_SKIPPED, Status::CANCELLED];
+
+/// One of the needs was skipped, and none failed.
+const SOME_SKIPPED: Status = Status { success: false, failure: false, cancelled: false };
+
+/// How what all needs of a job become is known.
+#[derive(Clone, Copy, Default)]
+struct Below {
+    /// One is skipped for sure.
+    skipped: bool,
+    /// One may run.
+    open: bool,
+}
+
+impl Below {
+    /// How they can end, the best first.
+    fn ends(self) -> &'static [Status] {
+        match (self.skipped, self.open) {
+            (true, true) => &[SOME_SKIPPED, Status::FAILURE, Status::CANCELLED],
+            (true, false) => &[SOME_SKIPPED, Status::CANCELLED],
+            (false, true) => &ENDS,
+            // It needs nothing.
+            (false, false) => &[],
+        }
+    }
+}
+
+/// What is known of the jobs that come before one.
+#[derive(Default)]
+struct Known<'a>(BTreeMap<&'a str, (Prospect, Below)>);
+
+impl Known<'_> {
+    fn skips(&self, id: &str) -> bool {
+        self.0.get(id).is_some_and(|(prospect, _)| *prospect == Prospect::Skipped)
+    }
+
+    /// All that a job needs, directly or not.
+    fn below(&self, job: &Job) -> Below {
+        job.needs.iter().fold(Below::default(), |all, need| {
+            let below = self.0.get(need.value.as_str()).map(|(_, below)| *below).unwrap_or_default();
+            let skipped = self.skips(&need.value);
+            Below {
+                skipped: all.skipped || skipped || below.skipped,
+                open: all.open || !skipped || below.open,
+            }
+        })
+    }
+}
+
+impl Step {
+    /// Whether the step will run when its job does. `contexts` has what is known before: `github`, `vars`,
+    /// `inputs`, and of an expanded job `matrix` and `strategy`. An `if` that looks at anything else, also
+    /// at what only the running job adds to `github`, is open, as is one with a fault.
+    pub fn prospect(&self, contexts: &Contexts) -> Prospect {
+        const ENDS: [Status; 3] = [Status::SUCCESS, Status::FAILURE, Status::CANCELLED];
+        let known = |name: ContextName| match name {
+            ContextName::Github => {
+                let Value::Object(github) = contexts.get(name) else { return false };
+                self.condition.looks_only_at(name, &|property| github.get(property).is_some())
+            }
+            ContextName::Vars | ContextName::Inputs | ContextName::Matrix | ContextName::Strategy => {
+                contexts.has(name)
+            }
+            ContextName::Env
+            | ContextName::Job
+            | ContextName::Jobs
+            | ContextName::Steps
+            | ContextName::Runner
+            | ContextName::Secrets
+            | ContextName::Needs => false,
+        };
+        if ContextName::NAMES.iter().any(|(_, name)| self.condition.mentions(*name) && !known(*name)) {
+            return Prospect::Open;
+        }
+        settle(&self.condition, &mut contexts.clone(), &ENDS).unwrap_or(Prospect::Open)
+    }
+}
 
 impl Plan {
     /// What a job will become as far as that is known before its needs are done: none if its matrix,
@@ -59,35 +132,62 @@ impl Plan {
     }
 
     /// Whether a job will run. An `if` or a matrix that has a fault is open: [`Plan::foresee`] says it.
+    /// Of several jobs ask [`Plan::prospects`], which looks at each once.
     pub fn prospect(&self, id: &str, around: Surroundings<'_>) -> Prospect {
-        let Some(job) = self.job(id) else { return Prospect::Open };
-        let condition = &job.condition;
-        let waits = !job.needs.is_empty();
-        if waits && condition.mentions(ContextName::Needs) {
-            return Prospect::Open;
+        self.prospects(around).get(id).copied().unwrap_or(Prospect::Open)
+    }
+
+    /// Whether each job will run, by its id.
+    pub fn prospects(&self, around: Surroundings<'_>) -> BTreeMap<&str, Prospect> {
+        let mut known = Known::default();
+        for job in self.jobs() {
+            let below = known.below(job);
+            let prospect = self.look(job, around, &known, below);
+            known.0.insert(&job.id.value, (prospect, below));
         }
-        if condition.mentions(ContextName::Matrix) || condition.mentions(ContextName::Strategy) {
+        known.0.into_iter().map(|(id, (prospect, _))| (id, prospect)).collect()
+    }
+
+    fn look(&self, job: &Job, around: Surroundings<'_>, known: &Known<'_>, below: Below) -> Prospect {
+        let condition = &job.condition;
+        if below.skipped && !condition.has_status_function() {
+            return Prospect::Skipped;
+        }
+        let by_matrix = condition.mentions(ContextName::Matrix) || condition.mentions(ContextName::Strategy);
+        let mut contexts = around.contexts.clone();
+        if !job.needs.is_empty() && condition.mentions(ContextName::Needs) {
+            let skipped = || job.needs.iter().filter(|need| known.skips(&need.value));
+            let is_skipped = |id: &str| skipped().any(|need| need.value.eq_ignore_ascii_case(id));
+            let all = skipped().count() == job.needs.len();
+            if by_matrix || !all && !condition.looks_only_at(ContextName::Needs, &is_skipped) {
+                return Prospect::Open;
+            }
+            let result = JobResult::new(Conclusion::Skipped).to_value();
+            let needs: Object = skipped().map(|need| (need.value.as_str(), result.clone())).collect();
+            contexts.set(ContextName::Needs, needs);
+        }
+        if by_matrix {
+            let id = job.id.value.as_str();
             let runs = |expansion: &Expansion| expansion.jobs.iter().any(|job| job.verdict == Verdict::Run);
             let Ok(Some(expansion)) = self.foresee(id, around) else { return Prospect::Open };
             if !runs(&expansion) {
                 return Prospect::Skipped;
             }
             // It can run: does it, when all goes well?
-            let hoped: Results =
-                self.jobs().map(|job| (job.id.value.clone(), JobResult::new(Conclusion::Success))).collect();
+            let hope = |id: &str| match known.skips(id) {
+                true => JobResult::new(Conclusion::Skipped),
+                false => JobResult::new(Conclusion::Success),
+            };
+            let hoped: Results = self.jobs().map(|job| (job.id.value.clone(), hope(&job.id.value))).collect();
             return match self.expand(id, Surroundings { results: &hoped, ..around }) {
                 Ok(expansion) if runs(&expansion) => Prospect::Runs,
                 _ => Prospect::Open,
             };
         }
-        let mut contexts = around.contexts.clone();
-        if !waits {
-            contexts.set_status(self.status(id, around.results, around.run));
+        if job.needs.is_empty() {
+            contexts.set_status(self.status(&job.id.value, around.results, around.run));
         }
-        match settle(job, &mut contexts, if waits { &ENDS } else { &[] }) {
-            Ok(prospect) => prospect,
-            Err(_) => Prospect::Open,
-        }
+        settle(condition, &mut contexts, below.ends()).unwrap_or(Prospect::Open)
     }
 
     /// Faults of a job's matrix and labels, where these do not look at the needs though the job does.
@@ -133,23 +233,27 @@ impl Plan {
 /// Whether a job's `if` holds; ahead of its needs, whether it can.
 pub(crate) fn holds(job: &Job, contexts: &Contexts, look: Look) -> Result<bool, Vec<Diagnostic>> {
     match look {
-        Look::Now => condition(job, contexts),
-        Look::Ahead => Ok(settle(job, &mut contexts.clone(), &ENDS)? != Prospect::Skipped),
+        Look::Now => settled(job.condition.eval(contexts)),
+        Look::Ahead => Ok(settle(&job.condition, &mut contexts.clone(), &ENDS)? != Prospect::Skipped),
     }
 }
 
 /// What an `if` says after each of these ends, of which the first is the one to hope for; after none,
 /// what it says as things stand. Its faults count where that one finds them.
-fn settle(job: &Job, contexts: &mut Contexts, ends: &[Status]) -> Result<Prospect, Vec<Diagnostic>> {
+fn settle(
+    condition: &Condition,
+    contexts: &mut Contexts,
+    ends: &[Status],
+) -> Result<Prospect, Vec<Diagnostic>> {
     if let Some(hoped) = ends.first() {
         contexts.set_status(*hoped);
     }
-    if condition(job, contexts)? {
+    if settled(condition.eval(contexts))? {
         return Ok(Prospect::Runs);
     }
     let otherwise = ends.iter().skip(1).any(|end| {
         contexts.set_status(*end);
-        condition(job, contexts).unwrap_or(true)
+        settled(condition.eval(contexts)).unwrap_or(true)
     });
     Ok(if otherwise { Prospect::Open } else { Prospect::Skipped })
 }

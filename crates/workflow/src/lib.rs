@@ -15,6 +15,7 @@
 //!                                             └──expand(job, results, contexts)──▶ [ExpandedJob]
 //! ```
 
+pub mod checkout;
 pub mod command;
 pub mod envfile;
 mod expand;
@@ -41,7 +42,7 @@ pub use expand::{ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surrou
 pub use expr::{
     Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template, parse_expr,
 };
-pub use files::FileUse;
+pub use files::{FileUse, commands_here};
 pub use filter::{
     Admission, Cron, FilterKey, Filters, Matched, Pattern, PatternList, RefFacts, Schedule, Words,
 };
@@ -54,7 +55,7 @@ pub use model::{
 pub use outcome::{Conclusion, JobResult, Results};
 pub use payload::{expand_payload, payload_inputs};
 pub use plan::{Plan, RunState, UnknownJob};
-pub use settings::{minutes, minutes_of};
+pub use settings::{MINUTES, minutes, minutes_of};
 pub use shell::{Shell, UnknownShell};
 pub use uses::{BadUses, Uses};
 pub use value::{Object, Value, number_text};

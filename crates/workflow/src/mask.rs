@@ -89,7 +89,7 @@ impl Masker {
         Ok(masker)
     }
 
-    /// Masks this value from now on. Line feeds at its ends do not count; a value of blanks is no secret.
+    /// Masks this value from now on. Line feeds at its ends do not count; one that [`is_blank`] is no secret.
     ///
     /// # Errors
     /// When there are too many; the value is then *not* masked.
@@ -99,8 +99,8 @@ impl Masker {
 
     fn add_all<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) -> Result<(), TooManyMasks> {
         let mut new = HashSet::new();
-        // a value of blanks only would tear holes into every log, and hide nothing
-        for value in values.into_iter().filter(|value| !value.trim().is_empty()) {
+        // a blank value would tear holes into every log, and hide nothing
+        for value in values.into_iter().filter(|value| !is_blank(value)) {
             forms(value, |form| {
                 if !self.values.contains(&form) {
                     new.insert(form);
@@ -151,6 +151,26 @@ impl Masker {
     }
 }
 
+/// Whether nothing of a value can be seen: it is of blanks, control characters and control sequences such
+/// as `ESC [0m`, which a log may have at the end of every row.
+#[must_use]
+pub fn is_blank(value: &str) -> bool {
+    let invisible = |c: char| c.is_whitespace() || c.is_control() || ('\u{200b}'..='\u{200f}').contains(&c);
+    let mut rest = value;
+    loop {
+        rest = rest.trim_start_matches(|c| invisible(c) && !matches!(c, '\u{1b}' | '\u{9b}'));
+        let sequence = rest.strip_prefix("\u{1b}[").or_else(|| rest.strip_prefix('\u{9b}'));
+        if let Some(sequence) = sequence {
+            let parameters = sequence.trim_start_matches(|c| matches!(c, ' '..='?'));
+            rest = parameters.strip_prefix(|c| matches!(c, '@'..='~')).unwrap_or(parameters);
+        } else if let Some(behind) = rest.strip_prefix('\u{1b}') {
+            rest = behind;
+        } else {
+            return rest.is_empty();
+        }
+    }
+}
+
 /// All forms in which a value is looked for: itself and, if it has several lines, each of them.
 /// Encodings of it (base64, URL, JSON) are further forms and belong here.
 fn forms(value: &str, mut each: impl FnMut(String)) {
@@ -163,7 +183,7 @@ fn forms(value: &str, mut each: impl FnMut(String)) {
         value
             .lines()
             .map(str::trim)
-            .filter(|line| line.len() >= MIN_LINE)
+            .filter(|line| line.len() >= MIN_LINE && !is_blank(line))
             .for_each(|line| each(line.to_owned()));
     }
     each(value.to_owned());

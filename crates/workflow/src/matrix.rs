@@ -6,9 +6,13 @@
 //! becomes a cell of its own. Owner: `expand`.
 //! Invariants: an entry may overwrite what an earlier entry added, never an axis; at most [`MAX_CELLS`].
 
-use doc::{Diagnostic, Source, Spanned};
+use std::collections::HashSet;
 
-use crate::{Contexts, Data, DataKind, Matrix, MatrixFilter, Object, Value, settings::settled};
+use doc::{Diagnostic, Source, Spanned, did_you_mean};
+
+use crate::{
+    Contexts, Data, DataKind, Matrix, MatrixFilter, Object, Value, settings::settled, value::parse_number,
+};
 
 /// Most jobs of one matrix; GitHub allows 256 a run, Forgejo has no limit of its own.
 pub(crate) const MAX_CELLS: usize = 1024;
@@ -260,6 +264,55 @@ pub(crate) fn passes(cell: &Cell, filters: &[MatrixFilter]) -> bool {
         let Some(own) = cell.get(&filter.key) else { return false };
         filters.iter().filter(same_key).any(|filter| *own.to_text() == *filter.value)
     })
+}
+
+/// Why filters leave none of some cells: what there is instead of what was asked for.
+pub(crate) fn misses(cells: &[Cell], filters: &[MatrixFilter]) -> Vec<String> {
+    let mut told = Vec::new();
+    for filter in filters {
+        let values = known(cells.iter().filter_map(|cell| cell.get(&filter.key)).map(Value::to_text));
+        let MatrixFilter { key, value } = filter;
+        let number = Some(parse_number(value)).filter(|_| !value.trim().is_empty());
+        let same = values.iter().find(|text| Some(parse_number(text)) == number);
+        let text = if values.is_empty() {
+            let keys = known(cells.iter().flat_map(|cell| &cell.values).map(|(key, _)| key.as_str()));
+            match did_you_mean(key, keys.iter().map(String::as_str)) {
+                Some(near) => format!("the matrix has no `{key}`: did you mean `{near}`?"),
+                None if keys.is_empty() => format!("the matrix has no `{key}`, for it is empty"),
+                None => format!("the matrix has no `{key}`: it has {}", some(&keys)),
+            }
+        } else if values.contains(value) {
+            // with this one there are jobs, but with none of the others
+            continue;
+        } else if let Some(same) = same {
+            format!("`{key}` is `{same}` here: a number that is not in quotes is taken by its value")
+        } else {
+            format!("`{key}` is one of {}", some(&values))
+        };
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    if told.is_empty() {
+        told.push("each of these values is there, but no job has all of them".to_owned());
+    }
+    told
+}
+
+/// Each text once, in order.
+fn known<T: AsRef<str>>(texts: impl Iterator<Item = T>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    texts.filter(|text| seen.insert(text.as_ref().to_owned())).map(|text| text.as_ref().to_owned()).collect()
+}
+
+/// The first of some texts, for a message.
+fn some(texts: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let mut all: Vec<_> = texts.iter().take(SHOWN).map(|text| format!("`{text}`")).collect();
+    if let Some(more) = texts.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        all.push(format!("{more} more"));
+    }
+    all.join(", ")
 }
 
 /// `job (a, b)`: the values of all primitives, nested ones flattened.

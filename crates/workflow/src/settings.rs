@@ -10,10 +10,6 @@ use doc::Diagnostic;
 
 use crate::{Contexts, Eval, EvalError, Job, Template, Value};
 
-pub(crate) fn condition(job: &Job, contexts: &Contexts) -> Result<bool, Vec<Diagnostic>> {
-    settled(job.condition.eval(contexts))
-}
-
 pub(crate) fn text(template: &Template, contexts: &Contexts) -> Result<String, Vec<Diagnostic>> {
     settled(template.eval_text(contexts))
 }
@@ -52,22 +48,27 @@ pub(crate) fn count(template: &Template, contexts: &Contexts) -> Result<usize, V
     Ok(number as usize)
 }
 
-/// `timeout-minutes`, which may be fractional, as a duration: more than zero and at most a year.
+/// What a number of minutes has to be, in words.
+pub const MINUTES: &str = "more than 0 and at most 527040 (a year)";
+
+const YEAR: f64 = 527_040.0;
+
+/// `timeout-minutes`, which may be fractional, as a duration.
 ///
 /// # Errors
-/// A value that is no such number, or an expression without a value.
+/// A value that is not [`MINUTES`], or an expression without a value.
 pub fn minutes(template: &Template, contexts: &Contexts) -> Result<Duration, Vec<Diagnostic>> {
-    const YEAR: f64 = 366.0 * 24.0 * 60.0;
     let value = settled(template.eval(contexts))?;
-    minutes_of(&value)
-        .filter(|time| time.as_secs_f64() <= YEAR * 60.0)
-        .ok_or_else(|| fault(template, "this is no number of minutes".to_owned(), "a number greater than 0"))
+    minutes_of(&value).ok_or_else(|| {
+        fault(template, "this is no number of minutes".to_owned(), &format!("a number, {MINUTES}"))
+    })
 }
 
-/// The same of a value; none when it is not a positive, finite number.
+/// The same of a value; none when it is not [`MINUTES`].
 pub fn minutes_of(value: &Value) -> Option<Duration> {
     let minutes = value.to_number();
-    if minutes > 0.0 { Duration::try_from_secs_f64(minutes * 60.0).ok() } else { None }
+    let possible = minutes > 0.0 && minutes <= YEAR;
+    if possible { Duration::try_from_secs_f64(minutes * 60.0).ok() } else { None }
 }
 
 pub(crate) fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, Vec<Diagnostic>> {
@@ -96,4 +97,19 @@ pub(crate) fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, Vec<
         );
     }
     if faults.is_empty() { Ok(labels) } else { Err(faults) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_are_positive_and_end() {
+        for (minutes, seconds) in [("0.5", 30), ("1", 60), ("527040", 366 * 86_400)] {
+            assert_eq!(minutes_of(&minutes.into()), Some(Duration::from_secs(seconds)), "{minutes}");
+        }
+        for bad in ["0", "-1", "527040.5", "99999999999", "Infinity", "1e400", "NaN", "soon"] {
+            assert_eq!(minutes_of(&bad.into()), None, "{bad}");
+        }
+    }
 }

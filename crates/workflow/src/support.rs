@@ -1,25 +1,35 @@
 //! What the language knows and the engine cannot do yet.
 //!
 //! Purpose: a clear error with its place, before any VM starts, for each feature that is still to come.
-//! Owner: whoever runs a plan calls [`check`] first; of a workflow with faults the lowering calls
+//! Owner: whoever runs a plan calls [`check_for`] first; of a workflow with faults the lowering calls
 //! [`check_workflow`]. Each feature takes its row with it when it comes.
 //! Invariant: what is parsed and neither done nor ignored with a warning is in here.
 
 use doc::{Diagnostic, Source, Span};
 
-use crate::{Job, OtherKey, Plan, Shell, StepAction, Template, Uses, Workflow};
+use crate::{Job, OtherKey, Plan, Shell, StepAction, Template, Uses, Workflow, checkout};
 
-/// Everything that the jobs of a plan ask for and cannot get, and what is ignored (as warnings).
+/// Everything that the jobs of a plan ask for and cannot get, and what is ignored (as warnings), in a run
+/// of this repository, `owner/name`.
+pub fn check_for(plan: &Plan, repository: &str) -> Vec<Diagnostic> {
+    check_jobs(plan.workflow(), plan.jobs(), Some(repository))
+}
+
+/// The same where the repository is not known: a checkout of any may be one of the own.
 pub fn check(plan: &Plan) -> Vec<Diagnostic> {
-    check_jobs(plan.workflow(), plan.jobs())
+    check_jobs(plan.workflow(), plan.jobs(), None)
 }
 
 /// The same of all jobs of a workflow that has no plan.
 pub fn check_workflow(workflow: &Workflow) -> Vec<Diagnostic> {
-    check_jobs(workflow, workflow.jobs.iter())
+    check_jobs(workflow, workflow.jobs.iter(), None)
 }
 
-fn check_jobs<'a>(workflow: &Workflow, jobs: impl Iterator<Item = &'a Job>) -> Vec<Diagnostic> {
+fn check_jobs<'a>(
+    workflow: &Workflow,
+    jobs: impl Iterator<Item = &'a Job>,
+    repository: Option<&str>,
+) -> Vec<Diagnostic> {
     let source = &workflow.source;
     let mut found = Vec::new();
     found.extend(workflow.defaults.shell.iter().filter_map(shell));
@@ -36,7 +46,10 @@ fn check_jobs<'a>(workflow: &Workflow, jobs: impl Iterator<Item = &'a Job>) -> V
         for step in &job.steps {
             match &step.action {
                 StepAction::Run { shell: own, .. } => found.extend(own.iter().filter_map(shell)),
-                StepAction::Uses { uses, .. } => found.extend(action(&uses.value, source, uses.span)),
+                StepAction::Uses { uses, with } if uses.value.is_checkout() => {
+                    found.extend(checkout::look(with, repository, source));
+                }
+                StepAction::Uses { uses, .. } => found.push(action(&uses.value, source, uses.span)),
             }
         }
     }
@@ -102,21 +115,17 @@ fn shell(template: &Template) -> Option<Diagnostic> {
     })
 }
 
-fn action(uses: &Uses, source: &Source, span: Span) -> Option<Diagnostic> {
-    if uses.is_checkout() {
-        return None;
-    }
+/// An action that does not work, which is any but a checkout.
+fn action(uses: &Uses, source: &Source, span: Span) -> Diagnostic {
     let what = match uses {
         Uses::Repository { .. } => format!("the action `{uses}` does not work yet"),
         Uses::Local(_) => "local actions do not work yet".to_owned(),
         Uses::Image(_) => "docker actions do not work yet".to_owned(),
     };
-    Some(
-        Diagnostic::error(what)
-            .at(source, span)
-            .label("only `actions/checkout` works so far")
-            .help("write what it does as a `run` step"),
-    )
+    Diagnostic::error(what)
+        .at(source, span)
+        .label("only `actions/checkout` works so far")
+        .help("write what it does as a `run` step")
 }
 
 /// The labels that no machine of ours can satisfy.

@@ -87,6 +87,28 @@ fn matrix_filters() {
 }
 
 #[test]
+fn what_a_matrix_has_instead() {
+    let job = "runs-on: x\nstrategy: {matrix: {os: [u, v], version: [1.0, 12, '12.0'], n: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], exclude: [{os: v, version: 12}]}}";
+    for (filters, help) in [
+        (&[("os", "w")][..], "`os` is one of `u`, `v`"),
+        (&[("n", "0")], "`n` is one of `1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9`, `10`, 2 more"),
+        (
+            &[("version", "1.0")],
+            "`version` is `1` here: a number that is not in quotes is taken by its value",
+        ),
+        (&[("verson", "1")], "the matrix has no `verson`: did you mean `version`?"),
+        (&[("python", "3")], "the matrix has no `python`: it has `os`, `version`, `n`"),
+        (&[("os", "v"), ("version", "12")], "each of these values is there, but no job has all of them"),
+    ] {
+        let seen = filters.iter().fold(Seen::of(job), |seen, (key, value)| seen.only(key, value));
+        let results = Results::new();
+        let faults = seen.plan.foresee("b", seen.around(&results)).expect_err("nothing is left");
+        assert_eq!(faults[0].help, [help], "{filters:?}");
+    }
+    assert_eq!(Seen::of("runs-on: x\nstrategy: {fail-fast: true}").only("os", "u").say(), "b");
+}
+
+#[test]
 fn other_systems() {
     let job = "needs: a\nruns-on: '${{ matrix.os }}'\nstrategy: {matrix: {os: [ubuntu, windows-latest]}}";
     let fault = format!("t.yml:6:14: {WINDOWS}");
@@ -173,5 +195,98 @@ fn open_is_not_skipped() {
     for condition in ["needs.a.outputs.x == 'y'", "failure()", "needs.a.result != 'success'"] {
         let seen = Seen::of(&format!("needs: a\nruns-on: x\nif: \"{condition}\""));
         assert_eq!((seen.say(), seen.prospect()), ("b".to_owned(), Prospect::Open), "{condition}");
+    }
+}
+
+/// The jobs `a`, `b` and so on, each with its `needs` and `if`, and what they will be.
+#[track_caller]
+fn chain(jobs: &[&str]) -> Vec<Prospect> {
+    let mut text = "on: push\njobs:\n".to_owned();
+    for (id, job) in ('a'..).zip(jobs) {
+        text += &format!("  {id}: {{runs-on: x, steps: [{{run: a}}], {job}}}\n");
+    }
+    let workflow = parse(&Source::new("t.yml", text)).into_result().expect("a good workflow").0;
+    let plan = Plan::new(Arc::new(workflow)).expect("a plan");
+    let (results, mut contexts) = (Results::new(), Contexts::new());
+    contexts.set(ContextName::Github, Value::from_json(&serde_json::json!({"ref": "main"})));
+    let around =
+        Surroundings { results: &results, contexts: &contexts, run: RunState::Running, filters: &[] };
+    let all: Vec<_> = plan.prospects(around).into_values().collect();
+    let one_by_one: Vec<_> = plan.jobs().map(|job| plan.prospect(&job.id.value, around)).collect();
+    assert_eq!(all, one_by_one);
+    all
+}
+
+#[test]
+fn needs_that_are_skipped_for_sure() {
+    use Prospect::{Open, Runs, Skipped};
+    let never = "if: false";
+    for (job, expected) in [
+        ("needs: a", Skipped),
+        ("needs: a, if: github.ref == 'main'", Skipped),
+        ("needs: a, if: needs.a.outputs.x", Skipped),
+        ("needs: a, if: always()", Runs),
+        ("needs: a, if: '!cancelled()'", Runs),
+        ("needs: a, if: failure()", Skipped),
+        ("needs: a, if: success() || failure()", Skipped),
+        ("needs: a, if: cancelled()", Open),
+        ("needs: a, if: always() && needs.a.result == 'success'", Skipped),
+        ("needs: a, if: \"always() && needs['A'].result == 'skipped'\"", Runs),
+        ("needs: a, if: \"always() && contains(needs.*.result, 'skipped')\"", Runs),
+        ("needs: a, if: always() && needs.a.outputs.x", Skipped),
+        ("needs: a, strategy: {matrix: {x: [1, 2]}}, if: always() && matrix.x == 1", Runs),
+        ("needs: a, strategy: {matrix: {x: [1, 2]}}, if: matrix.x == 1", Skipped),
+    ] {
+        assert_eq!(chain(&[never, job]), [Skipped, expected], "{job}");
+    }
+    for (job, expected) in [
+        ("needs: [a, b]", Skipped),
+        ("needs: [a, b], if: failure()", Open),
+        ("needs: [a, b], if: always() && needs.b.result", Open),
+        ("needs: [a, b], if: always() && needs.a.result == 'success'", Skipped),
+        ("needs: [a, b], if: \"always() && contains(needs.*.result, 'success')\"", Open),
+        ("needs: [a, b], if: \"always() && needs[github.ref].result\"", Open),
+    ] {
+        assert_eq!(chain(&[never, "name: b", job]), [Skipped, Runs, expected], "{job}");
+    }
+    // status functions look at all that a job needs, directly or not
+    assert_eq!(chain(&[never, "needs: a, if: always()", "needs: b"]), [Skipped, Runs, Skipped]);
+    assert_eq!(chain(&[never, "needs: a, if: always()", "needs: b, if: failure()"]), [Skipped, Runs, Open]);
+    assert_eq!(chain(&[never, "needs: a", "needs: b", "needs: c, if: failure()"]), [Skipped; 4]);
+}
+
+#[test]
+fn prospects_of_steps() {
+    use Prospect::{Open, Runs, Skipped};
+    let prospect = |condition: &str| {
+        let text =
+            format!("on: push\njobs: {{a: {{runs-on: x, steps: [{{run: a, if: \"{condition}\"}}]}}}}\n");
+        let workflow = parse(&Source::new("t.yml", text)).into_result().expect("a good workflow").0;
+        let mut contexts = Contexts::new();
+        contexts
+            .set(ContextName::Github, Value::from_json(&serde_json::json!({"ref": "main", "event": {}})))
+            .set(ContextName::Matrix, Value::from_json(&serde_json::json!({"os": "u"})));
+        workflow.jobs[0].steps[0].prospect(&contexts)
+    };
+    for (condition, expected) in [
+        ("", Runs),
+        ("false", Skipped),
+        ("always() && false", Skipped),
+        ("github.ref == 'main'", Runs),
+        ("forgejo.ref == 'other'", Skipped),
+        ("github.event.head.fork", Skipped),
+        ("github['job'] == 'b'", Open),
+        ("github.workspace == '/x'", Open),
+        ("toJSON(github) == ''", Open),
+        ("matrix.os == 'v'", Skipped),
+        ("vars.X", Open),
+        ("failure()", Open),
+        ("failure() && github.ref == 'other'", Skipped),
+        ("env.X", Open),
+        ("steps.x.outcome == 'success'", Open),
+        ("runner.os == 'Linux'", Open),
+        ("hashFiles('*') != ''", Open),
+    ] {
+        assert_eq!(prospect(condition), expected, "{condition}");
     }
 }

@@ -19,7 +19,7 @@ fn complaints(source: &Source) -> Vec<Diagnostic> {
             return found;
         }
     };
-    found.extend(support::check(&plan));
+    found.extend(support::check_for(&plan, "me/it"));
     if !found.iter().any(Diagnostic::is_error) {
         let (results, contexts) = (Results::new(), Contexts::new());
         let around =

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use doc::Diagnostic;
 use workflow::{
-    MatrixFilter, Plan, Prospect, Results, RunState, StepAction, Surroundings, Verdict, Workflow,
+    ContextName, Contexts, MatrixFilter, Plan, Prospect, Results, RunState, StepAction, Surroundings,
+    Verdict, Workflow,
 };
 
 use super::prepare::Prepared;
@@ -78,13 +79,18 @@ pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<Stri
     let nothing = Results::new();
     let around =
         Surroundings { results: &nothing, contexts: &prepared.contexts, run: RunState::Running, filters };
+    // once for all: each looks at what it needs
+    let prospects = plan.prospects(around);
     for job in plan.jobs() {
         let needs: Vec<_> = job.needs.iter().map(|need| need.value.as_str()).collect();
         let after =
             if needs.is_empty() { String::new() } else { format!(", after {}", clean(&needs.join(", "))) };
-        let prospect = plan.prospect(&job.id.value, around);
+        let prospect = prospects.get(job.id.value.as_str()).copied().unwrap_or(Prospect::Open);
+        let below = !job.condition.has_status_function()
+            && needs.iter().any(|need| prospects.get(need) == Some(&Prospect::Skipped));
         let runs = match prospect {
             Prospect::Runs => "",
+            Prospect::Skipped if below => ", skipped with what it needs",
             Prospect::Skipped => ", skipped: its `if` is false",
             Prospect::Open => ", if what it needs says so",
         };
@@ -97,7 +103,10 @@ pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<Stri
                     };
                     lines.push(format!("  job {}{after}{cell}", clean(&expanded.name)));
                     if expanded.verdict == Verdict::Run && prospect != Prospect::Skipped {
-                        lines.extend(steps(job));
+                        let mut contexts = prepared.contexts.clone();
+                        contexts.set(ContextName::Matrix, expanded.matrix.clone());
+                        contexts.set(ContextName::Strategy, expanded.strategy.clone());
+                        lines.extend(steps(job, &contexts));
                     }
                 }
             }
@@ -106,22 +115,27 @@ pub fn dry_run(prepared: &Prepared, filters: &[MatrixFilter]) -> Result<Vec<Stri
                     "  job {}{after}{runs}; the rest is known when these are done",
                     clean(&job.id.value)
                 ));
-                lines.extend(steps(job));
+                lines.extend(steps(job, &prepared.contexts));
             }
         }
     }
     Ok(lines)
 }
 
-fn steps(job: &workflow::Job) -> impl Iterator<Item = String> + '_ {
+fn steps<'a>(job: &'a workflow::Job, contexts: &'a Contexts) -> impl Iterator<Item = String> + 'a {
     job.steps.iter().enumerate().map(|(index, step)| {
+        let runs = match step.prospect(contexts) {
+            Prospect::Runs => "",
+            Prospect::Skipped => ", skipped: its `if` is false",
+            Prospect::Open => ", if it turns out so",
+        };
         let name = step.name.as_ref().map_or_else(|| step.title(), |name| name.raw().to_owned());
         let what = match &step.action {
             StepAction::Run { .. } => String::new(),
             StepAction::Uses { uses, .. } => format!(" [{}]", uses.value),
         };
         let what = if step.name.is_some() { what } else { String::new() };
-        format!("    {index}  {}", clean(&format!("{name}{what}")))
+        format!("    {index}  {}{runs}", clean(&format!("{name}{what}")))
     })
 }
 
@@ -155,6 +169,8 @@ jobs:
     steps:
       - uses: actions/checkout@v4
       - {name: \"Make \\e[2J\", run: make}
+      - {if: github.event_name == 'schedule', run: nightly}
+      - {if: env.DEEP, run: deep}
   test:
     needs: build
     runs-on: debian

@@ -174,7 +174,7 @@ pub fn prepare(
     if let Some(job) = &args.job {
         plan = plan.select(job)?;
     }
-    let mut warnings = workflow::support::check(&plan);
+    let mut warnings = workflow::support::check_for(&plan, &common.facts.repository);
     if warnings.iter().any(Diagnostic::is_error) {
         return Err(PrepareError::Diagnostics(warnings));
     }

@@ -367,7 +367,7 @@ async fn left_out() {
     let rows: Vec<_> = said.rows(None).into_iter().filter(|row| row.contains("left out: ")).collect();
     assert_eq!(rows.len(), 11, "{rows:#?}");
     assert_eq!(rows[0], "##[warning]left out: `a?b0` is a fifo");
-    assert_eq!(rows[10], "##[warning]left out: 2 more of this kind");
+    assert_eq!(rows[10], "##[warning]left out: 2 more that are no files");
 }
 
 async fn no_checkout() {
@@ -381,6 +381,11 @@ async fn no_checkout() {
         ("- run: echo \"${{ hashFiles('*') }}\"", true),
         ("- run: 'true'\n  if: hashFiles('*') != ''", true),
         ("- run: ls", true),
+        ("- run: cat * > /dev/null || true", true),
+        ("- run: ls -la \"$GITHUB_ENV\"", false),
+        ("- run: cd /tmp && ls", false),
+        ("- run: test ! -e README\n  working-directory: /tmp", false),
+        ("- run: cp /etc/hosts README", false),
         ("- uses: actions/checkout@v4\n- run: head -n1 README", false),
     ] {
         let said = run(steps(text)).await;

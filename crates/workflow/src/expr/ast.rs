@@ -94,6 +94,30 @@ impl Expr {
         self.any(&mut |kind| matches!(kind, AstKind::Context(found) if *found == context))
     }
 
+    /// Whether all that it looks at of a context are these properties: not at the context as a whole, nor
+    /// at a property whose name is made.
+    pub(crate) fn looks_only_at(&self, context: ContextName, known: &dyn Fn(&str) -> bool) -> bool {
+        let (mut all, mut good) = (0usize, 0usize);
+        self.any(&mut |kind| {
+            match kind {
+                AstKind::Context(found) if *found == context => all += 1,
+                AstKind::Access { base, path }
+                    if matches!(&base.kind, AstKind::Context(found) if *found == context) =>
+                {
+                    let name = match path.first() {
+                        Some(Accessor::Name(name)) => Some(name),
+                        Some(Accessor::Index(Ast { kind: AstKind::Text(name), .. })) => Some(name),
+                        _ => None,
+                    };
+                    good += usize::from(name.is_some_and(|name| known(name)));
+                }
+                _ => {}
+            }
+            false
+        });
+        all == good
+    }
+
     /// The place of the whole expression.
     pub fn span(&self) -> Span {
         self.root.span

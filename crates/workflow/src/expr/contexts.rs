@@ -126,6 +126,11 @@ impl Contexts {
         self.values.get(&name).cloned().unwrap_or_else(|| crate::Object::new().into())
     }
 
+    /// Whether it was set.
+    pub(crate) fn has(&self, name: ContextName) -> bool {
+        self.values.contains_key(&name)
+    }
+
     /// Sets what the status functions say.
     pub fn set_status(&mut self, status: Status) -> &mut Contexts {
         self.status = status;

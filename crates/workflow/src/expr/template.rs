@@ -237,11 +237,21 @@ impl Condition {
 
     /// Whether it looks at this context.
     pub fn mentions(&self, context: super::ContextName) -> bool {
-        match &self.test {
-            Test::Absent => false,
-            Test::Expr(expr) => expr.mentions(context),
-            Test::Text(template) => template.exprs().any(|expr| expr.mentions(context)),
-        }
+        self.exprs().any(|expr| expr.mentions(context))
+    }
+
+    /// See [`Expr::looks_only_at`].
+    pub(crate) fn looks_only_at(&self, context: super::ContextName, known: &dyn Fn(&str) -> bool) -> bool {
+        self.exprs().all(|expr| expr.looks_only_at(context, known))
+    }
+
+    fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        let (expr, template) = match &self.test {
+            Test::Absent => (None, None),
+            Test::Expr(expr) => (Some(expr), None),
+            Test::Text(template) => (None, Some(template)),
+        };
+        expr.into_iter().chain(template.into_iter().flat_map(Template::exprs))
     }
 
     /// Whether a status function is in it, so that it can hold after a failure or a cancel.

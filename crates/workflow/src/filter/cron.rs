@@ -7,7 +7,10 @@ use std::fmt;
 
 /// A cron expression that the server takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cron(String);
+pub struct Cron {
+    text: String,
+    never: bool,
+}
 
 /// What is wrong with a cron expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,19 +62,25 @@ impl Cron {
             }
             rest = times.trim();
         }
-        if rest.starts_with('@') {
+        let never = if rest.starts_with('@') {
             word(text, rest)?;
+            false
         } else {
-            fields(text, rest)?;
-        }
-        Ok(Cron(text.to_owned()))
+            never(fields(text, rest)?)
+        };
+        Ok(Cron { text: text.to_owned(), never })
+    }
+
+    /// Whether there is no such time in any year: the 31st of February.
+    pub fn never(&self) -> bool {
+        self.never
     }
 }
 
 /// As written.
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -92,7 +101,16 @@ fn word(text: &str, rest: &str) -> Result<(), BadCron> {
     Err(bad(text, rest, format!("there is no `{rest}`"), help))
 }
 
-fn fields(text: &str, rest: &str) -> Result<(), BadCron> {
+/// What a field lets through.
+#[derive(Clone, Copy, Default)]
+struct Values {
+    /// Bit n is the value n.
+    bits: u64,
+    /// A `*` without a step is in it.
+    all: bool,
+}
+
+fn fields(text: &str, rest: &str) -> Result<[Values; 5], BadCron> {
     let found: Vec<&str> = rest.split_whitespace().collect();
     if found.len() != FIELDS.len() {
         let count = match found.len() {
@@ -102,42 +120,68 @@ fn fields(text: &str, rest: &str) -> Result<(), BadCron> {
         };
         return Err(bad(text, rest, count, EXAMPLE));
     }
-    for (written, field) in found.iter().zip(&FIELDS) {
+    let mut values = [Values::default(); 5];
+    for ((written, field), values) in found.iter().zip(&FIELDS).zip(&mut values) {
         for range in written.split(',').filter(|range| !range.is_empty()) {
-            field.range(text, range)?;
+            let Values { bits, all } = field.range(text, range)?;
+            values.bits |= bits;
+            values.all |= all;
         }
     }
-    Ok(())
+    Ok(values)
+}
+
+/// Whether the fields have no time in common. Where both days are restricted the server takes either.
+fn never([minute, hour, day, month, weekday]: [Values; 5]) -> bool {
+    const LENGTHS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let has_day = |(at, length): (u32, u32)| {
+        // bits 1 to length
+        month.bits & (1 << at) != 0 && day.bits & ((2 << length) - 2) != 0
+    };
+    let by_day = (1..).zip(LENGTHS).any(has_day);
+    let days = match day.all || weekday.all {
+        true => by_day && weekday.bits != 0,
+        false => by_day || weekday.bits != 0,
+    };
+    minute.bits == 0 || hour.bits == 0 || month.bits == 0 || !days
 }
 
 impl Field {
-    fn range(&self, text: &str, range: &str) -> Result<(), BadCron> {
+    fn range(&self, text: &str, range: &str) -> Result<Values, BadCron> {
         let (values, step) = match range.split_once('/') {
             Some((values, step)) => (values, Some(step)),
             None => (range, None),
         };
-        if let Some(step) = step
-            && number(step).is_none_or(|step| step == 0)
-        {
-            let at = if step.is_empty() { range } else { step };
-            return Err(bad(text, at, "this is no step", "a step is a number from 1 on, such as `*/15`"));
-        }
+        let every = match step.map(|step| (step, number(step).filter(|step| *step > 0))) {
+            None => 1,
+            Some((_, Some(every))) => every,
+            Some((step, None)) => {
+                let at = if step.is_empty() { range } else { step };
+                return Err(bad(text, at, "this is no step", "a step is a number from 1 on, such as `*/15`"));
+            }
+        };
+        let stepped = |first: u32, last: u32, all: bool| {
+            let each = (first..=last).step_by(usize::try_from(every).unwrap_or(usize::MAX));
+            Values { bits: each.fold(0, |bits, value| bits | 1 << value), all: all && every == 1 }
+        };
         let (low, high) = match values.split_once('-') {
             Some((low, high)) => (low, Some(high)),
             None => (values, None),
         };
         if matches!(low, "*" | "?") {
-            return Ok(());
+            return Ok(stepped(self.low, self.high, true));
         }
         let at = |part: &str| if part.is_empty() { range.to_owned() } else { part.to_owned() };
         let first = self.value(low).ok_or_else(|| self.bad(text, low, range))?;
-        let Some(high) = high else { return Ok(()) };
+        let Some(high) = high else {
+            return Ok(stepped(first, if step.is_some() { self.high } else { first }, false));
+        };
         let last = self.value(high).ok_or_else(|| self.bad(text, high, range))?;
         if first > last {
             let help = format!("write `{}-{}`, or two ranges with a `,` between them", at(high), at(low));
             return Err(bad(text, range, "the range ends before it begins", help));
         }
-        Ok(())
+        Ok(stepped(first, last, false))
     }
 
     fn value(&self, written: &str) -> Option<u32> {
@@ -221,6 +265,25 @@ mod tests {
             "CRON_TZ=UTC @hourly",
         ] {
             assert!(Cron::parse(text).is_ok(), "{text}: {:?}", Cron::parse(text));
+        }
+    }
+
+    #[test]
+    fn times_that_never_come() {
+        for text in ["0 0 31 2 *", "0 0 30,31 FEB ?", "0 0 31 2,4,6,9-11/2 *", "0 0 31 4/7 *", ", * * * *"] {
+            assert!(Cron::parse(text).expect(text).never(), "{text}");
+        }
+        for text in [
+            "0 0 29 2 *",
+            "0 0 31 2 1",
+            "0 0 31 2 */2",
+            "0 0 31 */2 *",
+            "0 0 28-31 2 *",
+            "@daily",
+            "* * * * *",
+            "59 23 31 12 6",
+        ] {
+            assert!(!Cron::parse(text).expect(text).never(), "{text}");
         }
     }
 

@@ -57,6 +57,10 @@ impl Pattern {
             Some(rest) => (true, rest),
             None => (false, text),
         };
+        if rest.is_empty() {
+            let why = if negative { "nothing stands behind the `!`" } else { "this is nothing" };
+            return Err(BadPattern { start: 0, end: text.len(), why });
+        }
         let shift = text.len() - rest.len();
         let pieces = Reader { text: rest, at: 0, pieces: Vec::new() }.read().map_err(|bad| BadPattern {
             start: bad.start + shift,
@@ -287,7 +291,6 @@ mod tests {
         check("?", &["?"], &["a", ""]);
         check("ä?ß+", &["äß", "ß", "ßß"], &["ä"]);
         check("a*?", &["a", "abc"], &["a/b"]);
-        check("", &[""], &["a"]);
         check("v*.*", &["v1.2"], &["v1"]);
     }
 
@@ -297,6 +300,8 @@ mod tests {
             let bad = Pattern::parse(pattern).expect_err(pattern);
             (bad.start, bad.end)
         };
+        assert_eq!(bad(""), (0, 0));
+        assert_eq!(bad("!"), (0, 1));
         assert_eq!(bad("a[]"), (1, 3));
         assert_eq!(bad("a[b"), (1, 3));
         assert_eq!(bad("!a[b"), (2, 4));

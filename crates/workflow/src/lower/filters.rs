@@ -8,10 +8,13 @@ use doc::{Diagnostic, Entry, Kind, Locator, Map, Node, Span, Spanned, did_you_me
 use super::Lower;
 use crate::filter::{Cron, FilterKey, Filters, Pattern, PatternList, Schedule, Words, events, is_glob};
 
+/// The event that needs times.
+pub(super) const SCHEDULE: &str = "schedule";
+
 impl Lower<'_> {
     /// What stands below an event that has no inputs.
     pub(super) fn filters(&mut self, event: &Spanned<String>, node: &Node) -> Filters {
-        if event.value == "schedule" {
+        if event.value == SCHEDULE {
             return Filters { schedules: self.schedules(node), ..Filters::default() };
         }
         let what = format!("`{}`", event.value);
@@ -125,10 +128,16 @@ impl Lower<'_> {
                 Err(bad) => {
                     all_good = false;
                     let span = self.within(item, bad.start, bad.end);
-                    let fault = self
-                        .error(format!("`{}` is no pattern", text.value), span)
-                        .label(bad.why)
-                        .help("put a `\\` before a character that is to stand for itself");
+                    let (message, help) = match text.value.as_str() {
+                        "" | "!" => {
+                            ("a pattern is empty".to_owned(), "leave it out, or write `**` for every name")
+                        }
+                        text => (
+                            format!("`{text}` is no pattern"),
+                            "put a `\\` before a character that is to stand for itself",
+                        ),
+                    };
+                    let fault = self.error(message, span).label(bad.why).help(help);
                     self.faults.push(fault);
                 }
             }
@@ -180,9 +189,18 @@ impl Lower<'_> {
             return Vec::new();
         };
         if items.is_empty() {
-            self.fault("`schedule` has no times", node.span, "expected `- cron: …`");
+            self.no_times(node.span);
         }
         items.iter().filter_map(|item| self.schedule(item)).collect()
+    }
+
+    /// A schedule that would never come.
+    pub(super) fn no_times(&mut self, span: Span) {
+        let fault = self
+            .error("`schedule` has no times", span)
+            .label("expected a list of times below it")
+            .help("write `- cron: '30 5 * * 1'` below it");
+        self.faults.push(fault);
     }
 
     fn schedule(&mut self, node: &Node) -> Option<Schedule> {
@@ -195,7 +213,17 @@ impl Lower<'_> {
         };
         let text = self.text(cron, "`cron`")?;
         match Cron::parse(&text.value) {
-            Ok(parsed) => Some(Schedule { cron: Spanned::new(parsed, cron.span), timezone }),
+            Ok(parsed) => {
+                if parsed.never() {
+                    self.faults.push(
+                        Diagnostic::warning(format!("`{parsed}` never comes"))
+                            .at(self.source, cron.span)
+                            .label("no year has such a time")
+                            .help("the fields are minute, hour, day, month and day of the week"),
+                    );
+                }
+                Some(Schedule { cron: Spanned::new(parsed, cron.span), timezone })
+            }
             Err(bad) => {
                 let span = self.within(cron, bad.start, bad.end);
                 let fault = self.error(bad.message, span).label("this cron expression").help(bad.help);

@@ -320,7 +320,7 @@ impl<'a> Lower<'a> {
             && crate::minutes_of(&text.into()).is_none()
         {
             self.fault(
-                "`timeout-minutes` is a number greater than 0",
+                format!("`timeout-minutes` is a number, {}", crate::MINUTES),
                 node.span,
                 "expected minutes, such as `30`",
             );

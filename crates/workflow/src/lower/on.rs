@@ -5,7 +5,7 @@
 
 use doc::{Kind, Node, Spanned, Typed, did_you_mean};
 
-use super::{Dots, Lower};
+use super::{Dots, Lower, filters::SCHEDULE};
 use crate::{Filters, Input, InputKind, Trigger, inputs};
 
 /// All events of GitHub, Gitea and Forgejo.
@@ -80,6 +80,11 @@ impl Lower<'_> {
         for trigger in &triggers {
             self.event(&trigger.event);
         }
+        if let Kind::Scalar(_) | Kind::Seq(_) = node.kind {
+            for trigger in triggers.iter().filter(|trigger| trigger.event.value == SCHEDULE) {
+                self.no_times(trigger.event.span);
+            }
+        }
         triggers
     }
 
@@ -99,6 +104,9 @@ impl Lower<'_> {
     fn trigger(&mut self, event: &Spanned<String>, node: &Node) -> Trigger {
         let mut trigger = plain(event.clone());
         if node.is_null() {
+            if event.value == SCHEDULE {
+                self.no_times(event.span);
+            }
             return trigger;
         }
         if !matches!(event.value.as_str(), "workflow_dispatch" | "workflow_call") {

@@ -194,3 +194,22 @@ fn blanks_are_no_secret() {
     let masker = Masker::new(["", "  ", "\t\n", "key"]).unwrap();
     assert_eq!(masker.mask("a  b\t\nkey"), "a  b\t\n***");
 }
+
+#[test]
+fn what_cannot_be_seen_is_blank() {
+    for blank in [
+        "",
+        " \r\n\t",
+        "\u{1b}[0m",
+        "\u{1b}[1;31m \u{9b}m\u{7}",
+        "\u{1b}",
+        "\u{1b}[31",
+        "\u{200b}\u{1b}[?25l\n",
+    ] {
+        assert!(is_blank(blank), "{blank:?}");
+        assert!(!Masker::new([blank]).unwrap().finds(&format!("a{blank}b")), "{blank:?}");
+    }
+    for seen in ["0m", "\u{1b}[0mx", "x\u{1b}[0m", "\u{1b}]secret\u{7}", "%20", "\u{1b}[s3cret"] {
+        assert!(!is_blank(seen), "{seen:?}");
+    }
+}

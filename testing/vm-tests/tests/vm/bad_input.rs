@@ -80,6 +80,20 @@ jobs:
         &["test.yml:6:9", "unknown key", "`run`"],
     );
     refused(
+        "on: push
+jobs:
+  a:
+    runs-on: debian
+    steps:
+      - uses: actions/checkout@v4
+        with: {repository: other/it}
+      - uses: actions/checkout@v4
+        with: {path: ../out}
+",
+        &[],
+        &["test.yml:7:28", "other/it", "test.yml:9:22", "below the workspace"],
+    );
+    refused(
         "on: push\njobs:\n  a:\n    runs-on: windows-latest\n    steps: [{run: 'true'}]\n",
         &[],
         &["test.yml:4:14", "windows"],
