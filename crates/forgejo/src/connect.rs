@@ -8,7 +8,7 @@
 //! - An answer is read up to its limit, counted after decompression, and no further.
 //! - Of a refusal at most [`REFUSAL`] bytes are read; its text is cleaned of control characters.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use prost::Message;
 use reqwest::{
@@ -88,14 +88,11 @@ impl Connect {
         if options.instance.is_loopback() {
             builder = builder.no_proxy();
         }
-        if let Some(path) = &options.ca_file {
-            let pem = fs::read(path).map_err(|source| Error::CaFile { path: path.clone(), source })?;
-            let format = |source| Error::CaFormat { path: path.clone(), source };
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| format(Some(error)))?;
-            if certificates.is_empty() {
-                return Err(format(None));
-            }
-            builder = builder.tls_certs_merge(certificates);
+        if !options.instance.is_https() {
+            // nothing to trust and nothing to load: a host without CA certificates can have such an instance
+            builder = builder.tls_certs_only([]);
+        } else if let Some(path) = &options.ca_file {
+            builder = builder.tls_certs_merge(certificates(path)?);
         }
         let http = builder.build().map_err(Error::Setup)?;
         Ok(Self { http, instance: options.instance.clone() })
@@ -133,6 +130,14 @@ impl Connect {
         let body = read(response, limit.0).await?;
         measure::decode(&body)
     }
+}
+
+/// The certificates of a CA file; a file without one is a mistake that would show much later.
+fn certificates(path: &Path) -> Result<Vec<Certificate>> {
+    let pem = fs::read(path).map_err(|source| Error::CaFile { path: path.to_owned(), source })?;
+    let format = |source| Error::CaFormat { path: path.to_owned(), source };
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| format(Some(error)))?;
+    if certificates.is_empty() { Err(format(None)) } else { Ok(certificates) }
 }
 
 /// Whether the answer says that it is one.

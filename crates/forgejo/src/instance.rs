@@ -44,6 +44,11 @@ impl Instance {
         url
     }
 
+    /// Whether it is reached by TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     /// Whether it is this machine, which no proxy can reach.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']);
