@@ -1,15 +1,19 @@
-//! What the tasks need of the toolchain: the musl target of the agent, rustfmt and clippy.
+//! What the tasks need of the toolchain: the musl target of the agent, rustfmt and clippy, Go.
 //!
 //! Purpose: the part of set-up that comes before anything can be built. What the product itself needs of a
 //! host is the matter of `ampoule setup`, and only there.
 //!
 //! Invariants: nothing is installed that is there already; everything goes into the user's own rustup.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{command, run};
+use crate::run::{command, root, run};
 
 /// The target of the agent, which is one static file.
 pub(crate) const AGENT_TARGET: &str = "x86_64-unknown-linux-musl";
@@ -60,12 +64,82 @@ pub(crate) fn cxx() -> Result<()> {
     if output("c++", &["--version"]).is_ok() {
         return Ok(());
     }
+    packages(&["g++"], "fuzzing needs a C++ compiler")
+}
+
+/// Makes Go and a C compiler available, for the Gitea that the tests talk to.
+pub(crate) fn go() -> Result<()> {
+    if output("gcc", &["--version"]).is_err() {
+        packages(&["gcc", "libc6-dev"], "Gitea's database is written in C")?;
+    }
+    if find_go().is_none() {
+        packages(&["golang-go"], "the tests build a Gitea, which needs Go")?;
+    }
+    let go = find_go().context("no `go` on the path, not even after its package was installed")?;
+    let wanted = fs::read_to_string(root().join(GITEA).join("go.mod")).context("the module of Gitea")?;
+    let wanted = wanted.lines().find_map(|line| line.strip_prefix("go ")).context("go.mod names no Go")?;
+    let version = |of: &mut Command| -> Result<String> {
+        let output = of.args(["env", "GOVERSION"]).output().context("starting go")?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let have = version(Command::new(&go).env("GOTOOLCHAIN", "local"))?;
+    match enough(&have, wanted) {
+        Go::Enough => Ok(()),
+        Go::Loads => {
+            println!("$ go version  # {have} loads go{wanted} by itself");
+            let loaded =
+                version(Command::new(&go).env("GOTOOLCHAIN", "auto").current_dir(root().join(GITEA)));
+            loaded.map(drop).with_context(|| format!("{have} is there, go{wanted} is needed: see go.dev/dl"))
+        }
+        Go::TooOld => bail!("{} is {have}; the tests' Gitea needs go{wanted}: see go.dev/dl", go.display()),
+    }
+}
+
+/// The module that pins the tests' Gitea.
+const GITEA: &str = "testing/gitea";
+
+/// Go where `testkit` looks for it, too.
+fn find_go() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/local/go/bin")]);
+    dirs.map(|dir| dir.join("go")).find(|go| go.is_file())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Go {
+    Enough,
+    /// Old, but it knows how to get a newer one.
+    Loads,
+    TooOld,
+}
+
+fn enough(have: &str, wanted: &str) -> Go {
+    let numbers = |text: &str| -> Vec<u32> {
+        let text = text.trim_start_matches("go");
+        // a release candidate is older than its release, which no test will mind
+        text.split(['.', 'r', ' ', '-']).map_while(|number| number.parse().ok()).collect()
+    };
+    let have = numbers(have);
+    if have >= numbers(wanted) {
+        Go::Enough
+    } else if have >= vec![1, 21] {
+        Go::Loads
+    } else {
+        Go::TooOld
+    }
+}
+
+/// Installs packages as root; tells anybody else how.
+fn packages(names: &[&str], why: &str) -> Result<()> {
     if output("id", &["-u"])?.trim() != "0" {
-        bail!("fuzzing needs a C++ compiler: sudo apt-get install g++");
+        bail!("{why}: sudo apt-get install {}", names.join(" "));
     }
     run(&mut command("apt-get", &["update"]))?;
-    run(command("apt-get", &["install", "--yes", "--no-install-recommends", "g++"])
-        .env("DEBIAN_FRONTEND", "noninteractive"))
+    let mut install = command("apt-get", &["install", "--yes", "--no-install-recommends"]);
+    run(install.args(names).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn rustup(args: &[&str]) -> Result<()> {
@@ -94,5 +168,14 @@ mod tests {
         let error = known_machine("linux", "aarch64").expect_err("must be refused").to_string();
         assert!(error.contains("aarch64"), "{error}");
         assert!(known_machine("macos", "x86_64").is_err());
+    }
+
+    #[test]
+    fn an_old_go_loads_a_new_one_and_a_very_old_one_cannot() {
+        assert_eq!(enough("go1.26.3", "1.26.3"), Go::Enough);
+        assert_eq!(enough("go1.27", "1.26.3"), Go::Enough);
+        assert_eq!(enough("go1.24.4", "1.26.3"), Go::Loads);
+        assert_eq!(enough("go1.19.8", "1.26.3"), Go::TooOld);
+        assert_eq!(enough("devel", "1.26.3"), Go::TooOld);
     }
 }

@@ -41,6 +41,7 @@ Usage: cargo xtask <task> [options]
   console                runs the console blocks of README.md and the book, and compares
   fuzz [--seconds N] [TARGET]...
                          fuzzes each target for N seconds (60)
+  gitea                  starts the tests' Gitea and tells how to log in, until Control-D
   book                   checks the book's pages and links, builds it where mdbook is installed
   bench [--lines N] [--boots N]
                          log throughput and cold boots; a table, and target/bench.json
@@ -72,6 +73,7 @@ fn task(args: Vec<String>) -> Result<()> {
         "examples" => none(&rest).and_then(|()| examples::task()),
         "console" => none(&rest).and_then(|()| console::task()),
         "fuzz" => fuzz::task(&rest),
+        "gitea" => none(&rest).and_then(|()| host::go()).and_then(|()| run::run(&mut suites::gitea("run"))),
         "book" => none(&rest).and_then(|()| book::task()),
         "bench" => bench::task(&rest),
         "help" | "-h" | "--help" => {

@@ -1,5 +1,6 @@
-//! Helpers of the tests, with the fake backend.
+//! Helpers of the tests: the fake backend, a real Gitea.
 //!
 //! Purpose: what several test harnesses share. Owner: the harnesses; nothing that is released imports it.
 
 pub mod fake;
+pub mod gitea;
