@@ -81,7 +81,7 @@ fn build(fresh: &Path, home: &Path) -> Result<()> {
     }
     fs::create_dir_all(fresh).map_err(Error::io(format!("make {}", fresh.display())))?;
     let mut compile = in_module(&go);
-    compile.args(["build", "-v", "-mod=readonly", "-trimpath", "-tags", TAGS]);
+    compile.args(["build", "-v", "-mod=readonly", "-tags", TAGS]);
     compile.arg(format!("-ldflags={LINK}{}", version()));
     compile.arg("-o").arg(fresh.join("gitea")).arg(MODULE);
     watched(compile)?;

@@ -3,7 +3,7 @@
 //! Purpose: a run is cancelled, and its steps' rows are read, by routes that want a browser's session and not a
 //! token. This one logs in by the form, as a person does.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -46,8 +46,7 @@ impl Gitea {
             let body = format!("status {}: {}", answer.status, answer.shown());
             return Err(Error::Login { user: account.name.clone(), body });
         }
-        let cookie = |cookie: &String| cookie.split(';').next().map(str::to_owned);
-        let cookies = answer.cookies.iter().filter_map(cookie).collect::<Vec<_>>().join("; ").into();
+        let cookies = kept(&answer.cookies).into();
         Ok(Session { http, url: self.url().to_owned(), user: account.name.clone(), cookies })
     }
 }
@@ -84,6 +83,14 @@ impl Session {
     }
 }
 
+/// What a browser sends back: of each name the last value, since a session is renewed by the log-in.
+fn kept(set: &[String]) -> String {
+    let pairs = set.iter().filter_map(|cookie| cookie.split(';').next()?.split_once('='));
+    let last: BTreeMap<&str, &str> = pairs.collect();
+    let cookie = |(name, value): (&str, &str)| format!("{name}={value}");
+    last.into_iter().filter(|(_, value)| !value.is_empty()).map(cookie).collect::<Vec<_>>().join("; ")
+}
+
 /// A form's body.
 fn encoded(fields: &[(&str, &str)]) -> String {
     let word = |text: &str| {
@@ -99,6 +106,12 @@ fn encoded(fields: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_cookie_of_a_name_counts() {
+        let set = ["s=old; Path=/", "lang=en; HttpOnly", "s=new=; Path=/", "gone=; Max-Age=0"];
+        assert_eq!(kept(&set.map(str::to_owned)), "lang=en; s=new=");
+    }
 
     #[test]
     fn a_form_is_encoded() {

@@ -48,7 +48,7 @@ async fn repository(api: &Api, visibility: Visibility) -> gitea::Result<Repo> {
     api.create_repo(&name, visibility).await
 }
 
-const WAITS: &str = "on: push\njobs:\n  a:\n    runs-on: nobody-has-this\n    steps:\n      - run: 'true'\n";
+const WAITS: &str = "on: push\njobs:\n  a:\n    runs-on: nobody-has-this\n    steps:\n      - run: make\n";
 
 async fn cancel(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
@@ -80,9 +80,9 @@ async fn cancel(gitea: &Gitea) -> gitea::Result<()> {
     );
 
     // a second version of the file is one more run, and so is the first one again
-    let commit =
-        api.commit(&repo, "again", &[File::text(".forgejo/workflows/ci.yml", &format!("{WAITS}#\n"))]);
-    let second = api.wait_for_run_of(&repo, &commit.await?.sha, "ci.yml").await;
+    let changed = format!("{WAITS}#\n");
+    let commit = api.commit(&repo, "again", &[File::text(".forgejo/workflows/ci.yml", &changed)]).await?;
+    let second = api.wait_for_run_of(&repo, &commit.sha, "ci.yml").await;
     assert_eq!(api.runs(&repo).await?.iter().map(|run| run.id).collect::<Vec<_>>(), [second.id, run.id]);
     api.rerun(&repo, run.id).await?;
     api.wait_for_state(&repo, run.id, State::Waiting, PATIENCE).await;
@@ -94,9 +94,10 @@ async fn dispatch(gitea: &Gitea) -> gitea::Result<()> {
     let repo = repository(&api, Visibility::Public).await?;
     let by_hand = "on:\n  workflow_dispatch:\n    inputs:\n      colour:\n        type: string\njobs:\n  a:\n    \
                    runs-on: nobody-has-this\n    steps:\n      - run: echo ${{ inputs.colour }}\n";
+    let by_request = WAITS.replace("push", "pull_request");
     let files = [
         File::text(".forgejo/workflows/hand.yml", by_hand),
-        File::text(".forgejo/workflows/push.yml", &WAITS.replace("push", "pull_request")),
+        File::text(".forgejo/workflows/push.yml", &by_request),
     ];
     api.commit(&repo, "two workflows", &files).await?;
     let inputs = BTreeMap::from([("colour", "green")]);
@@ -180,7 +181,7 @@ async fn played(gitea: &Gitea) -> gitea::Result<()> {
     assert_eq!((tasks[0].id.to_string().as_str(), tasks[0].state), (task.as_str(), State::Failure));
     let jobs = api.jobs(&repo, run.id).await?;
     assert_eq!(jobs[0].runner_name, "player");
-    assert_eq!(steps(&jobs[0]), [("Run 'true'", State::Failure)]);
+    assert_eq!(steps(&jobs[0]), [("Run make", State::Failure)]);
     let log = String::from_utf8(api.job_log(&repo, jobs[0].id).await?).expect("text");
     let texts: Vec<&str> = log.lines().filter_map(|line| Some(line.split_once(' ')?.1)).collect();
     assert_eq!(texts, rows);
@@ -188,7 +189,7 @@ async fn played(gitea: &Gitea) -> gitea::Result<()> {
     let session = gitea.log_in(gitea.admin()).await?;
     let page = session.page(&repo, run.id, Some(jobs[0].id), &[Cursor { step: 1, row: 1 }]).await?;
     let names: Vec<&str> = page.steps.iter().map(|step| step.name.as_str()).collect();
-    assert_eq!(names, ["Set up job", "Run 'true'", "Complete job"]);
+    assert_eq!(names, ["Set up job", "Run make", "Complete job"]);
     assert_eq!(page.steps[1].state, State::Failure);
     let shown: Vec<&str> = page.logs[0].lines.iter().map(|line| line.text.as_str()).collect();
     assert_eq!((shown.as_slice(), page.logs[0].next), (&rows[1..], 3));
