@@ -43,6 +43,7 @@ Usage: cargo xtask <task> [options]
   proto                  writes crates/forgejo/src/generated anew from the .proto files
   fuzz [--seconds N] [TARGET]...
                          fuzzes each target for N seconds (60)
+  gitea                  starts the tests' Gitea and tells how to log in, until Control-D
   book                   checks the book's pages and links, builds it where mdbook is installed
   bench [--lines N] [--boots N]
                          log throughput and cold boots; a table, and target/bench.json
@@ -75,6 +76,7 @@ fn task(args: Vec<String>) -> Result<()> {
         "console" => none(&rest).and_then(|()| console::task()),
         "proto" => none(&rest).and_then(|()| proto::task()),
         "fuzz" => fuzz::task(&rest),
+        "gitea" => none(&rest).and_then(|()| host::go()).and_then(|()| run::run(&mut suites::gitea("run"))),
         "book" => none(&rest).and_then(|()| book::task()),
         "bench" => bench::task(&rest),
         "help" | "-h" | "--help" => {

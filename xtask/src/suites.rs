@@ -73,7 +73,9 @@ fn usable(tool: PathBuf) -> Option<PathBuf> {
 }
 
 fn quick(report: &mut Report) -> Option<Ampoule> {
-    report.stage("tools", Weight::Gate, || plain(host::check_machine().and_then(|()| host::checkers())));
+    report.stage("tools", Weight::Gate, || {
+        plain(host::check_machine().and_then(|()| host::checkers()).and_then(|()| host::go()))
+    });
     report.stage("format", Weight::Check, || plain(run(&mut cargo(&["fmt", "--all", "--check"]))));
     report.stage("house rules", Weight::Check, || plain(house::task()));
     report.stage("book", Weight::Check, || plain(book::task()));
@@ -86,6 +88,7 @@ fn quick(report: &mut Report) -> Option<Ampoule> {
     let ampoule = ampoule?;
     // some unit tests call programs that it installs
     report.stage("setup", Weight::Gate, || plain(run(&mut ampoule.command(&["setup", "--yes"]))));
+    report.stage("gitea", Weight::Check, || plain(run(&mut gitea("build"))));
     report.stage("unit tests", Weight::Check, || {
         let args = ["test", "--locked", "--workspace", "--exclude", "vm-tests", "--no-fail-fast"];
         run_counted(&mut cargo(&args))
@@ -106,6 +109,11 @@ fn long(report: &mut Report, ampoule: &Ampoule) {
         fuzz::fuzz(&targets, FUZZ_SECONDS)?;
         Ok(Tally { passed: u64::try_from(targets.len())?, ..Tally::default() })
     });
+}
+
+/// The Gitea of the tests: `build` makes what they would otherwise make first, `run` starts one.
+pub(crate) fn gitea(word: &str) -> std::process::Command {
+    cargo(&["run", "--quiet", "--locked", "-p", "testkit", "--bin", "test-gitea", "--", word])
 }
 
 /// The tests that boot real VMs; the long ones are marked as ignored.

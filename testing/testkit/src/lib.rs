@@ -1,6 +1,7 @@
-//! Helpers of the tests, with the fake backend and the test forge.
+//! Helpers of the tests: the fake backend, a forge with Forgejo's rules, a real Gitea.
 //!
 //! Purpose: what several test harnesses share. Owner: the harnesses; nothing that is released imports it.
 
 pub mod fake;
 pub mod forge;
+pub mod gitea;

@@ -4,6 +4,7 @@ mod bad_input;
 mod cancel;
 mod contract;
 mod controller;
+mod gitea;
 mod language;
 mod left;
 mod long;
@@ -30,7 +31,10 @@ fn main() -> ExitCode {
         trials.extend(long::trials(on));
     }
     trials.extend(bad_input::trials());
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials.extend(gitea::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    testkit::gitea::stop();
+    conclusion.exit_code()
 }
 
 /// A test on one backend; it fails by panicking, as every assertion does.

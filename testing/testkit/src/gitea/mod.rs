@@ -1,0 +1,65 @@
+//! A real Gitea for tests: built from its Go module, started on a loopback port, asked by a typed client.
+//!
+//! Purpose: the runner's protocol is Forgejo's and Gitea's alike, and a real server is the only judge of it.
+//! Owner: a test binary. [`shared`] starts one for all its tests at the first call; its `main` ends with [`stop`].
+//! [`Gitea::start`] makes one that belongs to whoever holds it.
+//!
+//! Invariants
+//! - It listens on loopback only, runs as no root, and has everything in one directory of its own.
+//! - It ends with its owner, also with one that is killed; what a killed owner left on disk the next start
+//!   removes.
+//! - Waiting is for something to be seen, up to a deadline; a wait that fails shows the end of the server's log.
+
+mod actions;
+mod api;
+mod error;
+mod files;
+mod keeper;
+mod model;
+mod program;
+mod repos;
+mod server;
+mod user;
+mod web;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use actions::{PATIENCE, Scope};
+pub use api::Api;
+pub use error::{Error, Result};
+pub use model::{
+    Account, Commit, Cursor, File, Job, JobId, Line, Page, PageJob, PageStep, Repo, Run, RunId, Runner,
+    RunnerId, State, Step, StepLog, Task, Variable, Visibility,
+};
+pub use program::{Program, version};
+pub use server::Gitea;
+pub use web::Session;
+
+/// The server that all tests of this process share, or why there is none: one start that failed is enough.
+static SHARED: Mutex<Option<std::result::Result<Arc<Gitea>, String>>> = Mutex::new(None);
+
+/// The Gitea of this test binary, started at the first call.
+///
+/// # Panics
+/// When it cannot be built or started: no test that wants one can pass.
+#[must_use]
+pub fn shared() -> Arc<Gitea> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = shared.get_or_insert_with(|| Gitea::start().map(Arc::new).map_err(|error| chain(&error)));
+    let started = started.clone();
+    // the panic is this test's, and not a poisoned lock for the next
+    drop(shared);
+    started.unwrap_or_else(|why| panic!("no Gitea: {why}"))
+}
+
+/// Ends the shared server, if one was started. Statics are never dropped: a test binary's `main` calls this.
+pub fn stop() {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// An error with its sources, as a panic shows it.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

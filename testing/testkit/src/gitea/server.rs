@@ -1,0 +1,331 @@
+//! A running Gitea.
+//!
+//! Purpose: configuration, first account, start, and the wait until it answers.
+//! Owner: whoever holds the [`Gitea`]; dropping it ends the server and removes its directory.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read, Seek, SeekFrom, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::rand::GetRandomFlags;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    Account, Api, Error, Result,
+    files::{self, Home},
+    keeper::Keeper,
+    program::{self, Program},
+    user::User,
+};
+
+/// How long it may take from its start to its first answer, on a machine that does much else.
+const START: Duration = Duration::from_secs(120);
+/// How much of its log a failure shows.
+const TAIL: u64 = 16 << 10;
+/// How often another port is tried where somebody took the free one first.
+const PORTS: usize = 3;
+/// Name of the first account, an administrator.
+const ADMIN: &str = "root-of-tests";
+
+/// A running Gitea with one administrator.
+#[derive(Debug)]
+pub struct Gitea {
+    url: String,
+    admin: Account,
+    // the order is that of the end: the server first, then its directory
+    keeper: Keeper,
+    home: Home,
+}
+
+impl Gitea {
+    /// Starts one, building it first where that was not done yet.
+    ///
+    /// # Errors
+    /// When it cannot be built or started, or does not answer in time.
+    pub fn start() -> Result<Self> {
+        let program = Program::ensure()?;
+        let begun = Instant::now();
+        let home = Home::new()?;
+        let user = User::find();
+        let place = Place { program: home.install(&program)?, work: home.work(user)?, user };
+        let config = place.configure(free_port()?)?;
+        place.run(&config, &["migrate"])?;
+        let admin = place.create_admin(&config)?;
+        let mut attempt = 1;
+        let (url, keeper) = loop {
+            let port = free_port()?;
+            let config = place.configure(port)?;
+            match place.serve(&config, port, &home.log()) {
+                Ok(keeper) => break (root_url(port), keeper),
+                Err(error) if attempt == PORTS || !error.to_string().contains("address already in use") => {
+                    return Err(error);
+                }
+                Err(_) => attempt += 1,
+            }
+        };
+        program::say(&format!("gitea: {url} answers after {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(Self { url, admin, keeper, home })
+    }
+
+    /// Its address, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The administrator.
+    #[must_use]
+    pub fn admin(&self) -> &Account {
+        &self.admin
+    }
+
+    /// A client of the administrator. Each belongs to the runtime that it is first used in, so every test makes
+    /// its own.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        self.api_of(&self.admin)
+    }
+
+    /// A client of another account.
+    #[must_use]
+    pub fn api_of(&self, account: &Account) -> Api {
+        Api::new(&self.url, account, &self.home.log())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.keeper.pid()
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        tail(&self.home.log())
+    }
+}
+
+/// Where a server lives, and as whom.
+struct Place {
+    program: Program,
+    work: PathBuf,
+    user: User,
+}
+
+impl Place {
+    /// Writes its app.ini for a port. A second one keeps the secrets that it wrote into the first.
+    fn configure(&self, port: u16) -> Result<PathBuf> {
+        let path = self.work.join("app.ini");
+        let text = match fs::read_to_string(&path) {
+            Ok(old) => with_port(&old, port),
+            Err(_) => app_ini(&self.work, &self.program.files, port),
+        };
+        fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
+        files::give(&path, self.user)?;
+        Ok(path)
+    }
+
+    fn command(&self, config: &Path, words: &[&str]) -> Command {
+        let mut command = self.user.command(&self.program.binary);
+        command.arg("--config").arg(config).args(words).current_dir(&self.work).stdin(Stdio::null());
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.work.join("home"))
+            .env("TMPDIR", self.work.join("tmp"))
+            .env("GITEA_WORK_DIR", &self.work);
+        command
+    }
+
+    /// Runs one of its commands to the end; what it printed.
+    fn run(&self, config: &Path, words: &[&str]) -> Result<String> {
+        let mut command = self.command(config, words);
+        let output = command.output().map_err(Error::io(format!("start {}", program::shown(&command))))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        // the words of the command may hold a password
+        let command = words.iter().take(3).copied().collect::<Vec<_>>().join(" ");
+        Err(Error::Command { command: format!("gitea {command}"), status: output.status, output: text })
+    }
+
+    fn create_admin(&self, config: &Path) -> Result<Account> {
+        let password = random_secret()?;
+        let mail = format!("{ADMIN}@example.invalid");
+        let account = ["--username", ADMIN, "--password", password.expose_secret(), "--email", &mail];
+        let mut words = vec!["admin", "user", "create", "--admin", "--must-change-password=false"];
+        words.extend(account);
+        self.run(config, &words)?;
+        let token = ["--username", ADMIN, "--token-name", "tests", "--scopes", "all", "--raw"];
+        let mut words = vec!["admin", "user", "generate-access-token"];
+        words.extend(token);
+        let printed = self.run(config, &words)?;
+        // log lines may come before it
+        let token = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        Ok(Account { name: ADMIN.to_owned(), password, token: token.trim().to_owned().into() })
+    }
+
+    /// Starts the server and waits until it answers.
+    fn serve(&self, config: &Path, port: u16, log: &Path) -> Result<Keeper> {
+        let output = fs::File::create(log).map_err(Error::io(format!("open {}", log.display())))?;
+        let errors = output.try_clone().map_err(Error::io("share the log"))?;
+        let mut command = self.command(config, &["web"]);
+        command.stdout(output).stderr(errors);
+        let keeper = Keeper::start(command).map_err(Error::io("start gitea"))?;
+        let begun = Instant::now();
+        while !answers(port) {
+            if keeper.ended() {
+                return Err(Error::NotReady { what: "ended at its start", log: tail(log) });
+            }
+            if begun.elapsed() > START {
+                return Err(Error::NotReady { what: "does not answer", log: tail(log) });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(keeper)
+    }
+}
+
+/// Does a server answer there, with its database and all?
+fn answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
+    let request = "GET /api/v1/version HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    let mut answer = Vec::new();
+    let whole = stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .and_then(|()| stream.write_all(request.as_bytes()))
+        .and_then(|()| stream.take(4096).read_to_end(&mut answer));
+    let answer = String::from_utf8_lossy(&answer);
+    whole.is_ok() && answer.split(' ').nth(1) == Some("200") && answer.contains(program::version())
+}
+
+fn free_port() -> Result<u16> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    Ok(port.map_err(Error::io("find a free port"))?.port())
+}
+
+fn root_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+fn random_secret() -> Result<SecretString> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|error| Error::io("make a password")(error.into()))?;
+    let mut text = String::new();
+    for byte in bytes {
+        // a String takes everything
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text.into())
+}
+
+/// The end of a log.
+pub(super) fn tail(log: &Path) -> String {
+    let mut text = Vec::new();
+    let read = fs::File::open(log).and_then(|mut file| {
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+        file.take(TAIL).read_to_end(&mut text)
+    });
+    match read {
+        Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) => format!("({} cannot be read: {error})", log.display()),
+    }
+}
+
+/// No mail, no SSH, nothing outside, no caches on disk; workflows where Forgejo has them, and actions of this
+/// very server.
+fn app_ini(work: &Path, files: &Path, port: u16) -> String {
+    let (work, files, url) = (work.display(), files.display(), root_url(port));
+    format!(
+        "APP_NAME = Gitea of the tests\n\
+         RUN_MODE = prod\n\
+         WORK_PATH = {work}\n\
+         [server]\n\
+         PROTOCOL = http\n\
+         HTTP_ADDR = 127.0.0.1\n\
+         HTTP_PORT = {port}\n\
+         DOMAIN = 127.0.0.1\n\
+         ROOT_URL = {url}/\n\
+         LOCAL_ROOT_URL = {url}/\n\
+         STATIC_ROOT_PATH = {files}\n\
+         OFFLINE_MODE = true\n\
+         DISABLE_SSH = true\n\
+         LFS_START_SERVER = false\n\
+         [database]\n\
+         DB_TYPE = sqlite3\n\
+         PATH = {work}/gitea.db\n\
+         SQLITE_JOURNAL_MODE = WAL\n\
+         [security]\n\
+         INSTALL_LOCK = true\n\
+         PASSWORD_HASH_ALGO = pbkdf2$1000$32\n\
+         [service]\n\
+         DISABLE_REGISTRATION = true\n\
+         [session]\n\
+         PROVIDER = memory\n\
+         [indexer]\n\
+         ISSUE_INDEXER_TYPE = db\n\
+         [queue]\n\
+         TYPE = channel\n\
+         [repository]\n\
+         DEFAULT_BRANCH = main\n\
+         [actions]\n\
+         ENABLED = true\n\
+         DEFAULT_ACTIONS_URL = self\n\
+         WORKFLOW_DIRS = .forgejo/workflows,.gitea/workflows\n\
+         [packages]\n\
+         ENABLED = false\n\
+         [cron.update_checker]\n\
+         ENABLED = false\n\
+         [i18n]\n\
+         LANGS = en-US\n\
+         NAMES = English\n\
+         [log]\n\
+         MODE = console\n\
+         LEVEL = info\n"
+    )
+}
+
+/// The same configuration on another port.
+fn with_port(ini: &str, port: u16) -> String {
+    let url = root_url(port);
+    let line = |line: &str| match line.split('=').next().map(str::trim) {
+        Some("HTTP_PORT") => format!("HTTP_PORT = {port}\n"),
+        Some("ROOT_URL") => format!("ROOT_URL = {url}/\n"),
+        Some("LOCAL_ROOT_URL") => format!("LOCAL_ROOT_URL = {url}/\n"),
+        _ => format!("{line}\n"),
+    };
+    ini.lines().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_port_keeps_the_rest() {
+        let mut first = app_ini(Path::new("/w"), Path::new("/f"), 1111);
+        first.push_str("[oauth2]\nJWT_SECRET = keep=me\n");
+        let second = with_port(&first, 2222);
+        assert!(!second.contains("1111"), "{second}");
+        assert_eq!(second.matches("2222").count(), 3);
+        assert!(second.contains("JWT_SECRET = keep=me\n"));
+    }
+
+    #[test]
+    fn a_tail_is_the_end() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), format!("{}last line\n", "x".repeat(100_000))).expect("written");
+        let tail = tail(file.path());
+        assert!(tail.ends_with("last line\n") && tail.len() as u64 == TAIL);
+    }
+}
