@@ -126,7 +126,10 @@ pub struct TaskState {
 }
 
 impl TaskState {
-    /// The state that changes nothing: it says that the runner lives, and asks what the forge has.
+    /// The least state: it says that the runner lives, and asks what the forge has.
+    ///
+    /// Forgejo shows a step that began and is not named as running, also where it had ended: so this is for a task
+    /// whose steps are not known yet, or which was ended there.
     #[must_use]
     pub fn heartbeat(id: TaskId) -> Self {
         Self { id, result: TaskResult::Unspecified, started_at: None, stopped_at: None, steps: Vec::new() }

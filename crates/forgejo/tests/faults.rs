@@ -33,7 +33,7 @@ fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Fault {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).expect("gzip");
     encoder.finish().expect("gzip")
 }
@@ -180,7 +180,7 @@ async fn gzip_is_understood_and_counted_unpacked() {
     assert_eq!(runner.fetch_task(&Fetch::default()).await.expect("gzip").tasks_version, 5);
 
     let bomb = gzip(&vec![0; 33 << 20]);
-    assert!(bomb.len() < 64 << 10);
+    assert!(bomb.len() < 1 << 20);
     forge.plan_next(Method::FetchTask, answer(200, &headers, &bomb));
     let refused = runner.fetch_task(&Fetch::default()).await.expect_err("a bomb");
     assert!(matches!(refused, Error::TooLarge { limit } if limit == 32 << 20), "{refused:?}");

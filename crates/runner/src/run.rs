@@ -218,9 +218,10 @@ pub(crate) fn obey(stop: Stop, cancellers: impl Iterator<Item = Canceller>) {
 
 /// Waits until the user wants more than `than`.
 pub(crate) async fn more(stop: &mut watch::Receiver<Stop>, than: Stop) -> Stop {
-    match stop.wait_for(|stop| *stop > than).await {
-        Ok(stop) => *stop,
+    let harder = stop.wait_for(|stop| *stop > than).await.map(|stop| *stop).ok();
+    match harder {
+        Some(stop) => stop,
         // nobody can ask any more
-        Err(_) => std::future::pending().await,
+        None => std::future::pending().await,
     }
 }

@@ -94,7 +94,7 @@ impl TaskSpec {
 /// A step on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// How it ended.
+    /// How it ended; unspecified while it waits or runs.
     pub result: TaskResult,
     /// The seconds of its beginning; 0 before.
     pub started: i64,
@@ -202,19 +202,20 @@ impl Record {
         self.reported = Some(state.clone());
         self.result = result(state.result());
         for (number, step) in self.steps.iter_mut().enumerate() {
-            let Some(told) = state.steps.iter().rev().find(|told| usize::try_from(told.id) == Ok(number))
-            else {
-                continue;
-            };
-            let seconds = |time: Option<prost_types::Timestamp>| time.map_or(0, |time| time.seconds);
-            // an unspecified one does not take back what was reported before
-            if told.result() != runner::Result::Unspecified {
-                step.result = result(told.result());
+            let told = state.steps.iter().rev().find(|told| usize::try_from(told.id) == Ok(number));
+            if let Some(told) = told {
+                let seconds = |time: Option<prost_types::Timestamp>| time.map_or(0, |time| time.seconds);
+                step.started = seconds(told.started_at);
+                step.stopped = seconds(told.stopped_at);
+                step.log_index = told.log_index;
+                step.log_length = told.log_length;
             }
-            step.started = seconds(told.started_at);
-            step.stopped = seconds(told.stopped_at);
-            step.log_index = told.log_index;
-            step.log_length = told.log_length;
+            match told.map(runner::StepState::result).unwrap_or_default() {
+                // one that began runs, also where it had ended before or is not named
+                runner::Result::Unspecified if step.started != 0 => step.result = TaskResult::Unspecified,
+                runner::Result::Unspecified => {}
+                ended => step.result = result(ended),
+            }
         }
     }
 
