@@ -38,7 +38,7 @@ use crate::{
     state_dir::{self, NoStateDir},
 };
 
-/// Least memory of a sandbox: the guest of the standard image boots in half of it.
+/// Least memory of a sandbox: commands of the standard image's guest have 50 MiB of it.
 const MIN_MEMORY: Mebibytes = Mebibytes(128);
 /// Most memory of a sandbox.
 const MAX_MEMORY: Mebibytes = Mebibytes(64 << 10);
