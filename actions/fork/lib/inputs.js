@@ -3,6 +3,9 @@
 /** An input that cannot be used; its message says which, and never repeats the token. */
 export class InputError extends Error {}
 
+/** Most bytes of a script: it travels in the arguments of a command. */
+const MAX_SCRIPT = 1024 * 1024;
+
 /** Reads and checks all inputs. */
 export function readInputs(env) {
   const text = (name) => (env[`INPUT_${name.toUpperCase()}`] ?? '').trim();
@@ -33,6 +36,7 @@ export function readInputs(env) {
   if ((command === '') === (script.trim() === '')) {
     throw new InputError('exactly one of the inputs command and script is needed');
   }
+  if (Buffer.byteLength(script) > MAX_SCRIPT) throw new InputError('the input script is longer than 1 MiB');
   return {
     url: controllerUrl(required('url')),
     token: bearer(required('token')),

@@ -9,6 +9,7 @@
 //!   sent here, by a name that leads to 127.0.0.1, names that page's host instead.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read},
     net::IpAddr,
@@ -33,8 +34,13 @@ pub const MIN_TOKEN: usize = 16;
 const MAX_FILE: u64 = 4096;
 
 /// A bearer token.
-#[derive(Debug)]
 pub struct Token(SecretString);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}
 
 /// Why a file holds no token.
 #[derive(Debug, thiserror::Error)]

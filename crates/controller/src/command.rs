@@ -31,8 +31,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) const DIRECTORY: &str = "/workspace";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What runs.
-#[derive(Debug)]
+/// What runs. Arguments may hold secrets, so it cannot be printed.
 pub(crate) struct Command {
     pub(crate) args: Vec<String>,
     pub(crate) stdin: Stdin,

@@ -19,6 +19,10 @@ pub struct Config {
     pub max_ttl: Duration,
     /// Most sandboxes at a time.
     pub max_sandboxes: usize,
+    /// Most connections at a time; more of them wait.
+    pub max_connections: usize,
+    /// How long a connection may take for the head of its next request: whoever is silent for longer is cut off.
+    pub head_timeout: Duration,
     /// Most VMs that boot at a time; more of them would only wait for each other.
     pub boots: usize,
 }
@@ -34,6 +38,8 @@ impl Config {
             ttl: Duration::from_secs(3600),
             max_ttl: Duration::from_secs(24 * 3600),
             max_sandboxes: 1000,
+            max_connections: 2000,
+            head_timeout: Duration::from_secs(30),
             boots: processors,
         }
     }

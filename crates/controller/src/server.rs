@@ -3,17 +3,31 @@
 //! ```text
 //!  serving ──shutdown──▶ no new connections, every sandbox destroyed ──answers, at most 5 s──▶ engine closed
 //! ```
+//! Invariants: there are at most as many connections as the configuration says, and one that sends no request is
+//! cut off, so that those who have no token cannot keep out those who have.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use sandbox::Engine;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Config, Error, Images, Result, routes, sandboxes::Sandboxes};
 
 /// How long answers that are under way may take at the end: what they wait for is gone by then.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long nothing is accepted after the host could not give a connection.
+const BREATHER: Duration = Duration::from_secs(1);
 
 /// What every route has.
 #[derive(Clone, Debug)]
@@ -50,16 +64,101 @@ async fn run(
 ) -> Result<()> {
     let address = listener.local_addr().map_err(Error::Listen)?;
     config.access.check(address)?;
-    let shared = Shared { config: Arc::new(config), images, sandboxes: sandboxes.clone() };
-    let server = axum::serve(listener, routes::router(shared))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let farewell = async {
-        shutdown.cancelled().await;
-        sandboxes.close().await;
-        tokio::time::sleep(FAREWELL).await;
+    let config = Arc::new(config);
+    let shared = Shared { config: Arc::clone(&config), images, sandboxes: sandboxes.clone() };
+    let connections = Connections {
+        router: routes::router(shared),
+        tasks: TaskTracker::new(),
+        shutdown,
+        cut: CancellationToken::new(),
+        head_timeout: config.head_timeout,
     };
-    tokio::select! {
-        served = server.into_future() => served.map_err(Error::Listen),
-        () = farewell => Ok(()),
+    connections.accept(&listener, config.max_connections).await;
+    // whoever comes now is refused by the system
+    drop(listener);
+    sandboxes.close().await;
+    connections.finish().await;
+    Ok(())
+}
+
+/// The connections that there are, each a task.
+struct Connections {
+    router: Router,
+    tasks: TaskTracker,
+    /// Each ends after the answer that is under way.
+    shutdown: CancellationToken,
+    /// Each ends now.
+    cut: CancellationToken,
+    head_timeout: Duration,
+}
+
+impl Connections {
+    /// Accepts until the shutdown.
+    async fn accept(&self, listener: &TcpListener, most: usize) {
+        let places = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+        let next = async {
+            loop {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                match listener.accept().await {
+                    Ok((socket, _)) => {
+                        let connection = self.connection(socket);
+                        self.tasks.spawn(async move {
+                            connection.await;
+                            drop(place);
+                        });
+                    }
+                    Err(error) if of_one(&error) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "no connection can be accepted");
+                        sleep(BREATHER).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = next => {}
+        }
     }
+
+    fn connection(&self, socket: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        // a matter of speed only
+        let _ = socket.set_nodelay(true);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(self.router.clone()));
+        let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
+        async move {
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = connection.as_mut() => ended,
+                        () = cut.cancelled() => return,
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended");
+            }
+        }
+    }
+
+    /// Lets answers go that are under way, and ends what is left then.
+    async fn finish(&self) {
+        self.tasks.close();
+        if timeout(FAREWELL, self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// Whether an error is about one connection that was gone before it was accepted.
+fn of_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -42,16 +42,16 @@ pub(crate) struct Spawn {
     ttl_secs: Option<u64>,
 }
 
-/// The body of an exec.
-#[derive(Debug, Deserialize)]
+/// The body of an exec. Arguments may hold secrets, so it cannot be printed.
+#[derive(Deserialize)]
 pub(crate) struct Exec {
     args: Vec<String>,
     #[serde(default = "timeout")]
     timeout_secs: u64,
 }
 
-/// The body of an eval.
-#[derive(Debug, Deserialize)]
+/// The body of an eval. Code may hold secrets, so it cannot be printed.
+#[derive(Deserialize)]
 pub(crate) struct Eval {
     code: String,
     /// Ours.

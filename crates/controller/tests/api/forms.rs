@@ -1,11 +1,14 @@
 //! The forms of requests and answers: codes, bodies, who may ask.
 
-use std::path::Path;
+use std::time::Duration;
 
 use controller::{Access, Error};
 use libtest_mimic::Trial;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,6 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("without_a_token_only_loopback_is_served", loopback()),
         trial("bad_bodies_get_the_frameworks_codes", bodies()),
         trial("numbers_have_bounds", bounds()),
+        trial("those_who_send_nothing_keep_nobody_out", silent()),
+        trial("one_connection_takes_several_requests", kept()),
     ]
 }
 
@@ -163,7 +168,6 @@ async fn loopback() {
     }
     assert_eq!(service.spawn(1).await.len(), 1);
     service.end().await;
-    assert!(!Path::new(state.path()).join("slots").join("x").exists());
 }
 
 async fn bodies() {
@@ -221,4 +225,38 @@ async fn bounds() {
     assert!(full.error().contains("2 of 3"), "{full:?}");
     assert_eq!(service.spawn(1).await.len(), 1);
     service.end().await;
+}
+
+async fn silent() {
+    let service = Service::with(testkit::fake::backend(), |config| {
+        config.max_connections = 3;
+        config.head_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let mut idle = Vec::new();
+    for head in ["", "GET /healthz HT", "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\n"] {
+        let mut socket = TcpStream::connect(&service.address).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        idle.push(socket);
+    }
+    assert_eq!(service.spawn(1).await.len(), 1);
+    for mut socket in idle {
+        // it was cut off, with or without a word
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    }
+    service.end().await;
+}
+
+async fn kept() {
+    let service = Service::start().await;
+    let mut socket = TcpStream::connect(&service.address).await.unwrap();
+    for _ in 0..3 {
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{\"ok\":true}") {
+            assert_ne!(socket.read_buf(&mut answer).await.unwrap(), 0);
+        }
+    }
+    service.end().await;
+    assert_eq!(socket.read_to_end(&mut Vec::new()).await.unwrap(), 0);
 }
