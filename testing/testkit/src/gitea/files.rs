@@ -10,7 +10,6 @@
 
 use std::{
     fs::{self, File, Permissions},
-    io,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
@@ -136,14 +135,9 @@ pub(super) fn copy_tree(from: &Path, to: &Path, how: How) -> Result<()> {
 }
 
 fn place(from: &Path, to: &Path, how: How) -> Result<()> {
-    if how == How::Link {
-        match fs::hard_link(from, to) {
-            Ok(()) => return Ok(()),
-            // another file system, or one without links
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported) => {}
-            Err(source) => return Err(Error::io(format!("link {}", from.display()))(source)),
-        }
+    // not across file systems, and not to another user's file: then a copy does
+    if how == How::Link && fs::hard_link(from, to).is_ok() {
+        return Ok(());
     }
     fs::copy(from, to).map_err(Error::io(format!("copy {}", from.display())))?;
     let executable = fs::metadata(from).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);

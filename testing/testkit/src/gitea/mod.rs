@@ -52,9 +52,27 @@ pub fn shared() -> Arc<Gitea> {
     started.unwrap_or_else(|why| panic!("no Gitea: {why}"))
 }
 
-/// Ends the shared server, if one was started. Statics are never dropped: a test binary's `main` calls this.
-pub fn stop() {
-    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+/// How the tests of a binary went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tests {
+    /// All well: nothing is kept.
+    Passed,
+    /// Somebody will want to know what the server saw.
+    Failed,
+}
+
+/// Ends the shared server, if one was started; after a failure its whole log is kept, and named. Statics are
+/// never dropped: a test binary's `main` calls this.
+pub fn stop(tests: Tests) {
+    let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(Ok(gitea)) = shared
+        && tests == Tests::Failed
+    {
+        match gitea.keep_log() {
+            Ok(kept) => program::say(&format!("gitea: its log is kept in {}", kept.display())),
+            Err(error) => program::say(&format!("gitea: its log is lost: {}", chain(&error))),
+        }
+    }
 }
 
 /// An error with its sources, as a panic shows it.

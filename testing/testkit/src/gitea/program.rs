@@ -47,7 +47,7 @@ impl Program {
     /// # Errors
     /// Without a Go, without the module's sources, or when it does not compile.
     pub fn ensure() -> Result<Self> {
-        let kept = target_dir()?.join("gitea");
+        let kept = kept()?;
         let home = kept.join(digest());
         let program = Self { binary: home.join("gitea"), files: home.join("static") };
         if home.is_dir() {
@@ -166,6 +166,11 @@ fn digest() -> String {
         hash.update(part);
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where binaries, and logs of failures, are kept.
+pub(super) fn kept() -> Result<PathBuf> {
+    Ok(target_dir()?.join("gitea"))
 }
 
 /// The target directory that this program was built into: cargo marks it for programs that make backups.

@@ -109,6 +109,16 @@ impl Gitea {
     pub fn log_tail(&self) -> String {
         tail(&self.home.log())
     }
+
+    /// Copies its log to where it outlives the server; where that is.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn keep_log(&self) -> Result<PathBuf> {
+        let kept = program::kept()?.join(format!("failure-{}.log", self.pid()));
+        fs::copy(self.home.log(), &kept).map_err(Error::io(format!("write {}", kept.display())))?;
+        Ok(kept)
+    }
 }
 
 /// Where a server lives, and as whom.

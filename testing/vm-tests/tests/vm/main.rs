@@ -12,6 +12,7 @@ mod long;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use testkit::gitea::Tests;
 use vm_tests::program::On;
 
 fn main() -> ExitCode {
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
     trials.extend(bad_input::trials());
     trials.extend(gitea::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
-    testkit::gitea::stop();
+    let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };
+    testkit::gitea::stop(tests);
     conclusion.exit_code()
 }
 
