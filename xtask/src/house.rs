@@ -1,6 +1,6 @@
 //! `cargo xtask house`: the house rules that no compiler checks.
 //!
-//! Purpose: the import table of ARCHITECTURE.md, the fence around `unsafe`, and the size and head of files.
+//! Purpose: the import table of ARCHITECTURE.md, the fence around `unsafe`, what may show a secret, and the size and head of files.
 //! Owner: `cargo xtask test` runs it as a stage.
 //!
 //! Invariants: a crate that the table does not know is a failure, so that a new one comes with its reason.
@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{cargo, root};
+use crate::{
+    run::{cargo, root},
+    secrets,
+};
 
 /// Which of our crates each of our crates may import, tests aside. `None`: any.
 const IMPORTS: &[(&str, Option<&[&str]>)] = &[
@@ -61,7 +64,7 @@ pub(crate) fn task() -> Result<()> {
         sources(&root().join(dir), &mut |path, text| wrong.extend(source(path, text)))?;
     }
     if wrong.is_empty() {
-        println!("imports, unsafe, heads and lengths: ok");
+        println!("imports, unsafe, secrets, heads and lengths: ok");
         return Ok(());
     }
     bail!("{}", wrong.join("\n"))
@@ -152,6 +155,7 @@ fn source(path: &Path, text: &str) -> Vec<String> {
     if !text.starts_with("//!") {
         wrong.push(format!("{}: does not begin with its purpose (//!)", short(path)));
     }
+    wrong.extend(secrets::shown(text).into_iter().map(|what| format!("{}: {what}", short(path))));
     wrong
 }
 

@@ -19,6 +19,7 @@ mod host;
 mod house;
 mod proto;
 mod run;
+mod secrets;
 mod suites;
 mod up;
 

@@ -3,7 +3,7 @@
 //! Owner: [`super::main`] parses once; the commands take their arguments as these types.
 //! Invariant: the form of `exec` is the one that scripts and checks rely on; an option is added, never renamed.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
@@ -70,7 +70,7 @@ pub enum Command {
 }
 
 /// Arguments of `ampoule register`.
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct RegisterArgs {
     /// Ask nothing; what is not given has its default, or is an error
     #[arg(long)]
@@ -93,6 +93,16 @@ pub struct RegisterArgs {
     /// Configuration that says where the registration is written [default: config.toml, if it is there]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+impl fmt::Debug for RegisterArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisterArgs")
+            .field("instance", &self.instance)
+            .field("name", &self.name)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
 }
 
 fn hidden(text: &str) -> Result<SecretString, std::convert::Infallible> {

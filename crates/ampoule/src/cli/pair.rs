@@ -80,7 +80,7 @@ impl EnvArg {
 }
 
 /// `K[=V]` of `--secret`; the name is upper-cased as the server does it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SecretArg {
     /// The upper-cased name.
     pub name: String,
@@ -88,6 +88,12 @@ pub struct SecretArg {
     pub written: String,
     /// Its value, unless it is to be looked up.
     pub value: Option<SecretString>,
+}
+
+impl fmt::Debug for SecretArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.name)
+    }
 }
 
 impl SecretArg {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fmt,
     io::{self, IsTerminal},
     path::Path,
 };
@@ -22,7 +22,7 @@ use crate::cli::{
 };
 
 /// The values of a run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Values {
     /// By upper-case name.
     pub secrets: BTreeMap<String, SecretString>,
@@ -30,6 +30,16 @@ pub struct Values {
     pub vars: BTreeMap<String, String>,
     /// In the order in which they were given; may hold what nobody should read, so `Debug` shows names.
     pub env: Vec<Pair>,
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values")
+            .field("secrets", &self.secrets.keys().collect::<Vec<_>>())
+            .field("vars", &self.vars.keys().collect::<Vec<_>>())
+            .field("env", &self.env)
+            .finish()
+    }
 }
 
 /// Why there are no values.
