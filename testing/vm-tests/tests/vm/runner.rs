@@ -93,6 +93,17 @@ async fn wait_for_row(api: &Api, repo: &Repo, run: RunId, wanted: &str) {
     .await;
 }
 
+/// Waits until every job of a run has ended, and the run has failed: the server says that of a run while others of
+/// its jobs still wait.
+async fn wait_for_failure(api: &Api, repo: &Repo, run: RunId) {
+    let what = format!("all jobs of run {run} of {repo} to end");
+    api.wait(&what, PATIENCE, async || {
+        Ok(api.jobs(repo, run).await?.iter().all(|job| job.state.is_done()).then_some(()))
+    })
+    .await;
+    api.wait_for_state(repo, run, State::Failure, PATIENCE).await;
+}
+
 #[track_caller]
 fn has(rows: &[String], wanted: &str) {
     assert!(rows.iter().any(|row| row == wanted), "no row {wanted:?} in {rows:#?}");
@@ -117,7 +128,7 @@ jobs:
       - id: s
         run: |
           cat greeting
-          echo "process 1 is $(cat /proc/1/comm)"
+          echo "kernel $(uname -r), user $(id -un)"
           echo "HEAD is $(git rev-parse HEAD)"
           echo word=fish >> "$GITHUB_OUTPUT"
   second:
@@ -151,13 +162,13 @@ async fn push(gitea: &Gitea) -> gitea::Result<()> {
     let first = job(&api, &repo, run.id, "first").await?;
     assert_eq!(first.runner_name, repo.name);
     let log = rows(&api, &repo, &first).await?;
-    for row in ["hello from a file", "process 1 is ampoule-agent", &format!("HEAD is {}", run.head_sha)] {
+    for row in ["hello from a file", &format!("HEAD is {}", run.head_sha), "boundary: emulated + jail"] {
         has(&log, row);
     }
-    let set_up = ["backend: qemu", "emulated + jail"];
-    for part in set_up {
-        assert!(log.iter().any(|row| row.contains(part)), "no {part:?} in {log:#?}");
-    }
+    // the step's kernel is the one that was booted for it
+    let ready = log.iter().find(|row| row.starts_with("the VM is ready")).expect("a row of the boot");
+    let kernel = log.iter().find_map(|row| row.strip_prefix("kernel ")?.strip_suffix(", user root"));
+    assert!(kernel.is_some_and(|kernel| ready.contains(kernel)), "{log:#?}");
     for cell in ["north", "south"] {
         let second = job(&api, &repo, run.id, &format!("second ({cell})")).await?;
         assert_eq!(second.state, State::Success);
@@ -241,7 +252,7 @@ async fn failing(gitea: &Gitea) -> gitea::Result<()> {
     let runner = registered(&api, &repo).await?;
     let daemon = runner.daemon();
     let run = push_workflow(&api, &repo, FAILING).await?;
-    api.wait_for_state(&repo, run.id, State::Failure, PATIENCE).await;
+    wait_for_failure(&api, &repo, run.id).await;
     let a = job(&api, &repo, run.id, "a").await?;
     assert_eq!(
         steps(&a),
@@ -385,7 +396,7 @@ async fn checkout(gitea: &Gitea) -> gitea::Result<()> {
     let daemon = runner.daemon();
     let place = [File::text("place", "the side")];
     let run = push_with(&api, &repo, "side/way", CHECKOUT, &place).await?;
-    api.wait_for_state(&repo, run.id, State::Failure, PATIENCE).await;
+    wait_for_failure(&api, &repo, run.id).await;
     let own = job(&api, &repo, run.id, "own").await?;
     assert_eq!(own.state, State::Success);
     let log = rows(&api, &repo, &own).await?;
@@ -405,7 +416,7 @@ async fn checkout(gitea: &Gitea) -> gitea::Result<()> {
         Ok(api.runs(&repo).await?.into_iter().find(|run| run.event == "pull_request"))
     });
     let run = run.await;
-    api.wait_for_state(&repo, run.id, State::Failure, PATIENCE).await;
+    wait_for_failure(&api, &repo, run.id).await;
     let own = job(&api, &repo, run.id, "own").await?;
     assert_eq!(own.state, State::Success);
     has(&rows(&api, &repo, &own).await?, &format!("place: the side, HEAD: {}, branch: ", run.head_sha));
