@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::{
     Error, ReportError, Runner, Stop,
     backoff::Backoff,
+    error::is_unknown_runner,
     run::{more, obey},
 };
 
@@ -69,7 +70,7 @@ pub(crate) async fn declare(runner: &Runner, stop: &mut watch::Receiver<Stop>) -
 /// What no wait mends.
 pub(crate) fn lasting(runner: &Runner, error: forgejo::Error) -> Option<Error> {
     let instance = runner.instance.clone();
-    if error.code() == Some(Code::Unauthenticated) {
+    if is_unknown_runner(&error) {
         return Some(Error::Unknown { instance });
     }
     if error.is_transient() {

@@ -1,5 +1,7 @@
 //! Why the runner cannot begin, or cannot go on.
 
+use forgejo::Code;
+
 use crate::{ConfigError, RegistrationError};
 
 /// Why the runner cannot begin, or cannot go on.
@@ -28,6 +30,17 @@ pub enum Error {
         /// Its address.
         instance: String,
     },
+    /// The server answers, and registers no such runner: for a bad token it says so in words alone, as a 500.
+    #[error(
+        "the server {instance} does not register this runner: is the token one of its registration tokens?"
+    )]
+    Unregistered {
+        /// Its address.
+        instance: String,
+        /// What it said.
+        #[source]
+        source: forgejo::Error,
+    },
     /// There are no labels.
     #[error(
         "the runner has no labels, so no job would ever be given to it: add `labels` to [runner], or register again"
@@ -36,4 +49,32 @@ pub enum Error {
     /// A job's end could not be reported.
     #[error(transparent)]
     Report(#[from] crate::ReportError),
+}
+
+/// Whether the server does not know this runner. Forgejo has a code for it; Gitea wraps gRPC's, in words.
+pub(crate) fn is_unknown_runner(error: &forgejo::Error) -> bool {
+    match error {
+        forgejo::Error::Refused { code: Code::Unauthenticated, .. } => true,
+        forgejo::Error::Refused { code: Code::Unknown, message, .. } => {
+            message.starts_with("rpc error: code = Unauthenticated ")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forges_say_that_a_runner_is_unknown() {
+        let said =
+            |code, message: &str| forgejo::Error::Refused { status: 500, code, message: message.into() };
+        let gitea = "rpc error: code = Unauthenticated desc = unregistered runner";
+        assert!(is_unknown_runner(&said(Code::Unknown, gitea)));
+        assert!(is_unknown_runner(&said(Code::Unauthenticated, "")));
+        for (code, message) in [(Code::Unknown, "unregistered runner"), (Code::Internal, gitea)] {
+            assert!(!is_unknown_runner(&said(code, message)), "{message}");
+        }
+    }
 }

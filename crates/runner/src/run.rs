@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use forgejo::Task;
+use forgejo::{Code, Task};
 use jiff::Timestamp;
 use job::{Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size};
 use tokio::sync::{mpsc, watch};
@@ -194,7 +194,13 @@ pub async fn register(
 ) -> Result<Registration, Error> {
     let failed = |source| Error::Server { instance: instance.to_owned(), source };
     let client = client(instance, connection, &registration.version).map_err(failed)?;
-    let registered = client.register(registration).await.map_err(failed)?;
+    let registered = client.register(registration).await.map_err(|source| match source.code() {
+        // a server that is overloaded or away has other words
+        Some(Code::Unknown | Code::InvalidArgument | Code::NotFound | Code::PermissionDenied) => {
+            Error::Unregistered { instance: instance.to_owned(), source }
+        }
+        _ => failed(source),
+    })?;
     Ok(Registration {
         id: registered.id,
         uuid: registered.uuid,

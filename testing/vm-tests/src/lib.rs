@@ -14,6 +14,7 @@ pub mod forkd;
 pub mod host;
 pub mod program;
 pub mod random;
+pub mod runner;
 pub mod workflow;
 
 /// Says something about a test that passes too: a seed, a figure.

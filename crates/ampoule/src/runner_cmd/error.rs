@@ -77,7 +77,11 @@ impl Classed for RunnerCmdError {
 impl Classed for runner::Error {
     fn class(&self) -> Class {
         match self {
-            Self::Config(_) | Self::Registration(_) | Self::NoLabels | Self::Unknown { .. } => Class::User,
+            Self::Config(_)
+            | Self::Registration(_)
+            | Self::NoLabels
+            | Self::Unknown { .. }
+            | Self::Unregistered { .. } => Class::User,
             // what a wait would not mend is an address or a token
             Self::Server { source, .. } if !source.is_transient() => Class::User,
             Self::Server { .. } | Self::Report(_) => Class::Infrastructure,

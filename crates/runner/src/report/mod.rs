@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use self::state::{Due, MAX_CALL, Report, Which};
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, error::is_unknown_runner};
 
 /// A job is not read on while the server lacks so many bytes of its log.
 const MAX_BACKLOG: usize = 16 << 20;
@@ -217,7 +217,7 @@ impl Reporter {
 
     /// What an error says of the task.
     fn refused(&mut self, error: &forgejo::Error) {
-        if matches!(error.code(), Some(Code::AlreadyExists | Code::Unauthenticated | Code::NotFound)) {
+        if matches!(error.code(), Some(Code::AlreadyExists | Code::NotFound)) || is_unknown_runner(error) {
             self.stop(Standing::GivenUp);
         }
     }
@@ -273,7 +273,7 @@ impl Reporter {
             match self.client.update_task(&state, &BTreeMap::new()).await {
                 Ok(_) => return Ok(()),
                 // a runner that lived for this task is deleted with its end: the answer before was lost
-                Err(error) if error.code() == Some(Code::Unauthenticated) => return Ok(()),
+                Err(error) if is_unknown_runner(&error) => return Ok(()),
                 Err(error) => self.again(error, deadline, &mut backoff).await?,
             }
         }

@@ -112,6 +112,15 @@ impl Api {
         self.call(Method::POST, &format!("repos/{repo}/branches"), Some(&body)).await.map(drop)
     }
 
+    /// Asks for a branch to be merged into another, within the repository.
+    ///
+    /// # Errors
+    /// When the server refuses it: there is nothing to merge.
+    pub async fn create_pull(&self, repo: &Repo, head: &str, base: &str) -> Result<()> {
+        let body = json!({ "head": head, "base": base, "title": format!("merge {head}") });
+        self.call(Method::POST, &format!("repos/{repo}/pulls"), Some(&body)).await.map(drop)
+    }
+
     /// The content of a file on `main`.
     ///
     /// # Errors

@@ -199,7 +199,8 @@ async fn played(gitea: &Gitea) -> gitea::Result<()> {
     Ok(())
 }
 
-fn steps(job: &Job) -> Vec<(&str, State)> {
+/// Names and states.
+pub(crate) fn steps(job: &Job) -> Vec<(&str, State)> {
     job.steps.iter().map(|step| (step.name.as_str(), step.state)).collect()
 }
 

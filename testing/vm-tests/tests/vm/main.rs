@@ -8,6 +8,7 @@ mod gitea;
 mod language;
 mod left;
 mod long;
+mod runner;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     }
     trials.extend(bad_input::trials());
     trials.extend(gitea::trials());
+    trials.extend(runner::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };
     testkit::gitea::stop(tests);
