@@ -39,6 +39,7 @@ const AWAY: Duration = Duration::from_secs(60);
 pub async fn daemon(runner: Arc<Runner>, mut stop: watch::Receiver<Stop>) -> Result<(), Error> {
     let Some(declared) = declare(&runner, &mut stop).await else { return Ok(()) };
     declared?;
+    tracing::info!(version = %runner.version, "takes jobs");
     let mut daemon =
         Daemon { jobs: JoinSet::new(), running: HashMap::new(), fetch: Fetcher::new(&runner), runner };
     let polled = daemon.poll(&mut stop).await;

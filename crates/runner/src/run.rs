@@ -51,7 +51,7 @@ pub struct Runner {
     pub(crate) labels: Vec<Label>,
     pub(crate) client: forgejo::Runner,
     pub(crate) instance: String,
-    version: String,
+    pub(crate) version: String,
     name: String,
     env: Vec<(String, String)>,
     machines: Machines,

@@ -41,7 +41,6 @@ pub fn daemon(args: &DaemonArgs, registry: &Registry) -> Result<End, RunnerCmdEr
     let Some(config) = configured(args.config.as_deref())? else { return Ok(Class::User.into()) };
     trace(&config);
     with_runner(config, args.state.state_dir.as_deref(), registry, async |runner, stop| {
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "takes jobs");
         runner::daemon(runner, stop).await?;
         Ok(End::Success)
     })

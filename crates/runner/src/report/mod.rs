@@ -243,6 +243,7 @@ impl Reporter {
     /// The server does not want it, or cannot be reached for long.
     pub(crate) async fn close(mut self, summaries: &BTreeMap<usize, String>) -> Result<(), ReportError> {
         let deadline = Instant::now() + PATIENCE;
+        self.report.close();
         while let Some(due) = self.report.due(self.limit) {
             let mut backoff = end_backoff();
             let before = self.report.backlog();

@@ -11,7 +11,8 @@
 //! Invariants
 //! - A row's index is its place from the first row of the task on; acknowledged rows are forgotten, none before.
 //! - From the first step's first row to the last step's end every row belongs to a step.
-//! - Until the end one row is held back, because the server ignores `no_more` without a new row.
+//! - The last call brings a row, because the server ignores `no_more` without a new one: where all rows were
+//!   acknowledged there is one of ours ([`Report::close`]), so that none has to be held back while the job runs.
 
 use std::collections::VecDeque;
 
@@ -141,16 +142,18 @@ impl Report {
             }
         }
         self.end = Some(End { at, result });
-        if self.rows.is_empty() {
-            // the last call has to bring a row that the server does not have
-            let text = match result {
-                Outcome::Success => "the job succeeded",
-                Outcome::Failure => "the job failed",
-                Outcome::Cancelled => "the job was cancelled",
-                Outcome::Skipped => "the job was skipped: its `if` is false",
-            };
-            self.push(at, text.to_owned());
-        }
+    }
+
+    /// No call is under way any more: makes sure that the last one will have a row to bring.
+    pub(super) fn close(&mut self) {
+        let Some(End { at, result }) = self.end.filter(|_| self.rows.is_empty()) else { return };
+        let text = match result {
+            Outcome::Success => "the job succeeded",
+            Outcome::Failure => "the job failed",
+            Outcome::Cancelled => "the job was cancelled",
+            Outcome::Skipped => "the job was skipped: its `if` is false",
+        };
+        self.push(at, text.to_owned());
     }
 
     fn push(&mut self, time: Timestamp, content: String) {
@@ -174,11 +177,9 @@ impl Report {
 
     /// The rows of the next call, at most `limit` bytes; none if nothing is due.
     pub(super) fn due(&self, limit: usize) -> Option<Due> {
-        let kept = usize::from(!self.ended());
-        let available = self.rows.len().saturating_sub(kept);
         let mut bytes = 0;
         let mut rows = Vec::new();
-        for row in self.rows.iter().take(available).take(MAX_ROWS) {
+        for row in self.rows.iter().take(MAX_ROWS) {
             bytes += row.content.len() + OVERHEAD;
             if bytes > limit && !rows.is_empty() {
                 break;
@@ -315,17 +316,20 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_held_back_until_the_end() {
+    fn no_row_waits_for_the_next_and_the_end_brings_one() {
         let mut report = told();
         let due = report.due(MAX_CALL).unwrap();
         let texts: Vec<_> = due.rows.iter().map(|row| row.content.as_str()).collect();
-        assert_eq!((due.index, texts, due.last), (0, vec!["set up", "one", "two"], false));
-        report.acknowledge(3).unwrap();
-        assert_eq!(report.due(MAX_CALL), None);
+        assert_eq!((due.index, texts, due.last), (0, vec!["set up", "one", "two", "done"], false));
+        // the job ends while the call is under way
         report.take(event(10, job_end(Outcome::Failure)));
-        let due = report.due(MAX_CALL).unwrap();
-        assert_eq!((due.index, due.rows.len(), due.last), (3, 1, true));
         report.acknowledge(4).unwrap();
+        assert_eq!(report.due(MAX_CALL), None);
+        report.close();
+        let due = report.due(MAX_CALL).unwrap();
+        assert_eq!((due.index, due.rows.len(), due.last), (4, 1, true));
+        report.close();
+        report.acknowledge(5).unwrap();
         assert_eq!((report.due(MAX_CALL), report.backlog()), (None, 0));
     }
 
@@ -333,6 +337,7 @@ mod tests {
     fn the_end_brings_a_row_where_everything_else_was_acknowledged() {
         let mut report = Report::new(TaskId::new(7).unwrap(), 0, at(0));
         report.finish(at(1), Outcome::Skipped);
+        report.close();
         let due = report.due(MAX_CALL).unwrap();
         assert!(due.last && due.rows.len() == 1);
     }

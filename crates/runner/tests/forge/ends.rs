@@ -24,15 +24,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const SLEEPS: &str = "- run: |\n    echo started\n    sleep 1000\n- {if: always(), run: echo cleaned}";
 
+/// Waits until the step's row is on the server: no row waits for the next one.
 async fn started(bench: &Bench, task: forgejo::TaskId) {
-    let seen = bench.forge.until(PATIENCE, |forge| {
-        // the last row is held back: the step's first row stands before `started`
-        (!forge.rows(task).is_empty() && forge.steps(task).first().is_some_and(|step| step.started > 0))
-            .then_some(())
-    });
-    assert!(seen.await.is_some(), "the step began");
-    // and its shell has it in hand
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let seen = |forge: &Forge| texts(forge, task).iter().any(|row| row == "started").then_some(());
+    assert!(bench.forge.until(PATIENCE, seen).await.is_some(), "the step's row arrived while it sleeps");
 }
 
 async fn cancel() {
