@@ -65,7 +65,10 @@ impl Owner {
         let (held, booted, clock) = loop {
             match attempt(&engine, &spec, &destroy, tries).await {
                 Ok(up) => break up,
-                Err(Error::NoHello { .. }) if tries < TRIES && !destroy.is_cancelled() => {
+                // nothing of a user's has run in it: an emulated guest hangs now and then while it boots
+                Err(Error::NoHello { .. } | Error::Boot { why: Gone::Silent(_), .. })
+                    if tries < TRIES && !destroy.is_cancelled() =>
+                {
                     tracing::warn!("the VM's agent did not answer; it is booted once more");
                     tries += 1;
                 }

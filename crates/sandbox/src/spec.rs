@@ -21,7 +21,7 @@ pub struct EngineConfig {
 pub struct Patience {
     /// From the backend's start of the VM to the agent's Hello; one retry follows.
     pub boot: Duration,
-    /// From Hello to the end of the guest's preparation (mounts, seeding).
+    /// From Hello to the end of the guest's preparation (mounts, seeding); one retry follows.
     pub prepare: Duration,
     /// Between two pings.
     pub ping_every: Duration,
@@ -35,7 +35,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             boot: Duration::from_secs(60),
-            prepare: Duration::from_secs(60),
+            prepare: Duration::from_secs(30),
             ping_every: Duration::from_secs(5),
             silence: Duration::from_secs(60),
             teardown: Duration::from_secs(10),

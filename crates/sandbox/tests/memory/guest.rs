@@ -46,6 +46,8 @@ pub(crate) enum Manner {
     Hung,
     /// Refuses to be prepared.
     Unwilling,
+    /// Never answers that it is prepared.
+    Stuck,
 }
 
 /// What a test can see of all guests of a backend.
@@ -282,6 +284,9 @@ impl Agent {
         match body {
             Body::Prepare(prepare) => {
                 self.seen.prepared.lock().unwrap().push(prepare);
+                if self.manner == Manner::Stuck {
+                    return true;
+                }
                 if self.manner == Manner::Unwilling {
                     let message = "no disk\x1b[2J here".into();
                     self.reply(id, Err(Failure { kind: FailureKind::NotFound, message }));

@@ -81,8 +81,10 @@ async fn stillbirth(manners: &[Manner]) -> (Error, usize) {
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(manners);
     let mut patience = patience();
-    if manners == [Manner::Mute] {
-        patience.boot = Duration::from_millis(100);
+    match manners {
+        [Manner::Mute] => patience.boot = Duration::from_millis(100),
+        [Manner::Stuck] => patience.prepare = Duration::from_millis(100),
+        _ => {}
     }
     let engine = engine_with(dir.path(), &backend, patience).await;
     let error = engine.lease(hosted(), &CancellationToken::new()).await.unwrap_err();
@@ -100,13 +102,22 @@ async fn a_guest_that_never_says_hello_is_booted_twice_and_then_shown() {
 }
 
 #[tokio::test]
+async fn a_guest_that_is_stuck_in_its_preparation_is_booted_twice_and_then_shown() {
+    let (error, boots) = stillbirth(&[Manner::Stuck]).await;
+    assert!(matches!(error, Error::Boot { why: Gone::Silent(_), .. }), "{error}");
+    assert_eq!(boots, 2);
+}
+
+#[tokio::test]
 async fn a_second_boot_may_succeed_and_so_may_a_second_opening_of_the_link() {
-    for (manners, tries) in [(&[Manner::Mute, Manner::Good][..], 2), (&[Manner::LateDriver], 1)] {
+    let stuck = &[Manner::Stuck, Manner::Good];
+    for (manners, tries) in [(&[Manner::Mute, Manner::Good][..], 2), (stuck, 2), (&[Manner::LateDriver], 1)] {
         let dir = tempfile::tempdir().unwrap();
         let backend = Memory::new(manners);
         // Long enough for a good guest on a busy machine, since the same time holds for both.
         let mut patience = patience();
         patience.boot = Duration::from_secs(4);
+        patience.prepare = Duration::from_secs(4);
         let engine = engine_with(dir.path(), &backend, patience).await;
         let lease = engine.lease(hosted(), &CancellationToken::new()).await.unwrap();
         assert_eq!(lease.sandbox().info().tries, tries, "{manners:?}");
