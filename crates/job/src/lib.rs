@@ -29,6 +29,7 @@ mod guest;
 mod hash;
 mod log;
 mod output;
+mod packed;
 mod reads;
 mod resolve;
 mod rows;
@@ -42,6 +43,7 @@ mod tree;
 pub use cancel::{Cancel, Cancellation, Canceller, How, Reason};
 pub use error::Error;
 pub use event::{Event, EventKind, Outcome};
+pub use packed::packed;
 pub use spec::{JobContext, JobImage, JobOutcome, JobSpec, Machinery, RunnerFacts, Size, Stopped, Workspace};
 pub use tree::{Archive, BadRepository, Repository, TreeError, Wanted, WorkingTree};
 

@@ -9,13 +9,8 @@ use std::{
 };
 
 use job::{Archive, TreeError, Wanted, WorkingTree};
-use tokio::io::AsyncWrite;
-use tokio_util::io::SyncIoBridge;
 
 use crate::worktree::WorkTree;
-
-/// Bytes of a stream under way.
-const PIPE: usize = 256 << 10;
 
 /// A [`WorkTree`] that jobs can read.
 pub(super) struct LocalTree {
@@ -57,55 +52,16 @@ impl WorkingTree for LocalTree {
                     self.names.last().map_or("HEAD", String::as_str)
                 )));
             }
-            let (reader, writer) = tokio::io::duplex(PIPE);
-            let tree = Arc::clone(&self.tree);
-            let left_out = Arc::clone(&self.left_out);
-            let packing = tokio::task::spawn_blocking(move || pack(&tree, writer, &left_out));
-            Ok(Box::new(Checked { reader, packing: Some(packing) }) as Archive)
+            let (tree, left_out) = (Arc::clone(&self.tree), Arc::clone(&self.left_out));
+            Ok(job::packed(move |out| {
+                let packed = tree.write_tar(out).map_err(io::Error::other)?;
+                *left_out.lock().unwrap_or_else(PoisonError::into_inner) = packed.left_out;
+                Ok(())
+            }))
         })
     }
 
     fn left_out(&self) -> Vec<String> {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-fn pack(
-    tree: &WorkTree,
-    writer: impl AsyncWrite + Unpin,
-    left_out: &Mutex<Vec<String>>,
-) -> Result<(), crate::worktree::Error> {
-    let mut out = io::BufWriter::with_capacity(64 << 10, SyncIoBridge::new(writer));
-    let packed = tree.write_tar(&mut out)?;
-    *left_out.lock().unwrap_or_else(PoisonError::into_inner) = packed.left_out;
-    Ok(())
-}
-
-/// The stream; its end is an error if packing was one, so that half a tree is never taken for a whole one.
-struct Checked {
-    reader: tokio::io::DuplexStream,
-    packing: Option<tokio::task::JoinHandle<Result<(), crate::worktree::Error>>>,
-}
-
-impl tokio::io::AsyncRead for Checked {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        use std::{future::Future, pin::Pin, task::Poll};
-        let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut self.reader).poll_read(cx, buf))?;
-        if buf.filled().len() > before || buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let Some(packing) = &mut self.packing else { return Poll::Ready(Ok(())) };
-        let result = std::task::ready!(Pin::new(packing).poll(cx));
-        self.packing = None;
-        Poll::Ready(match result {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(io::Error::other(error)),
-            Err(error) => Err(io::Error::other(error)),
-        })
     }
 }

@@ -4,53 +4,55 @@
 //! both end when the reader is gone. Invariant: the `.git` holds no token, no hook and nothing of other commits.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    fs, io,
     path::Path,
-    process::Stdio,
+    process::{Child, Stdio},
+    time::Duration,
 };
 
-use job::Archive;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio_util::io::SyncIoBridge;
+use job::{Archive, packed};
 
 use super::{
-    Place, empty_home,
+    Place,
     git::{Commit, Git, GitError, bare_command, said},
+    scratch::Scratch,
 };
 
-/// Bytes of a stream under way.
-const PIPE: usize = 256 << 10;
+/// How long each step of making the `.git` may take.
+const LIMIT: Duration = Duration::from_secs(300);
+/// The reference that a copy is fetched by; it is gone when the copy is made.
+const FETCHED: &str = "refs/ampoule/fetched";
 
-pub(super) async fn of(git: &Git, commit: Commit, place: &Place, url: &str) -> Result<Archive, GitError> {
-    let failed = |source| GitError::Cache { path: git.dir().to_owned(), source };
-    let scratch = tempfile::Builder::new().prefix("tree-").tempdir_in(git.dir()).map_err(failed)?;
-    metadata(git, &commit, place, url, scratch.path()).await?;
-    let mut files = git.command(["archive", "--format=tar"]);
-    files
-        .arg(&commit.0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    // a pipe of the standard library: it is read by a thread
-    let mut files = files.into_std();
+pub(super) async fn of(
+    git: &Git,
+    work: &Path,
+    commit: Commit,
+    place: &Place,
+    url: &str,
+) -> Result<Archive, GitError> {
+    let failed = |source| GitError::Cache { path: work.to_owned(), source };
+    let below = work.to_owned();
+    let scratch = tokio::task::spawn_blocking(move || Scratch::new(&below));
+    let scratch = scratch.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
+    metadata(git, &commit, place, url, &scratch.path()).await?;
+    let mut files = git.command(["archive", "--format=tar"]).into_std();
+    // what it says of an error is less than how it ends, and nobody would read it meanwhile
+    files.arg(&commit.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut files = files.spawn().map_err(GitError::Start)?;
-    let (reader, writer) = tokio::io::duplex(PIPE);
-    let packing = tokio::task::spawn_blocking(move || {
-        let written = pack(scratch.path(), &mut files, SyncIoBridge::new(writer));
+    Ok(packed(move |out| {
+        let written = pack(&scratch.path(), &mut files, out);
         if written.is_err() {
+            // it may have ended by itself
             let _ = files.kill();
         }
-        let ended = files.wait();
-        drop(scratch);
-        written.and_then(|()| match ended {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(io::Error::other(format!("git archive ended with {status}"))),
-            Err(error) => Err(error),
-        })
-    });
-    Ok(Box::new(Checked { reader, packing: Some(packing) }))
+        let ended = files.wait()?;
+        written?;
+        if ended.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("git archive ended with {ended}")))
+        }
+    }))
 }
 
 /// Makes a repository of one commit without its files.
@@ -69,7 +71,7 @@ async fn metadata(git: &Git, commit: &Commit, place: &Place, url: &str, dir: &Pa
             "--depth=1".into(),
             "--no-write-fetch-head".into(),
             format!("file://{}", cache.display()),
-            format!("+{}:refs/ampoule/fetched", commit.0),
+            format!("+{}:{FETCHED}", commit.0),
         ],
         vec!["read-tree".into(), commit.0.clone()],
         vec!["remote".into(), "add".into(), "origin".into(), url.to_owned()],
@@ -85,7 +87,7 @@ async fn metadata(git: &Git, commit: &Commit, place: &Place, url: &str, dir: &Pa
         // the cache lets a commit be asked for by its name
         command.env("GIT_CONFIG_COUNT", "1");
         command.env("GIT_CONFIG_KEY_0", "uploadpack.allowAnySHA1InWant").env("GIT_CONFIG_VALUE_0", "true");
-        let output = git.run(command, "of a copy", std::time::Duration::from_secs(300)).await?;
+        let output = git.run(command, "of a copy", LIMIT).await?;
         if !output.status.success() {
             return Err(GitError::Failed { doing: "of a copy", said: said(&output.stderr) });
         }
@@ -93,10 +95,8 @@ async fn metadata(git: &Git, commit: &Commit, place: &Place, url: &str, dir: &Pa
     let failed = |source| GitError::Cache { path: dir.to_owned(), source };
     let dot = dir.join(".git");
     fs::write(dot.join("HEAD"), head).map_err(failed)?;
-    if place.branch.is_none() {
-        // HEAD keeps it
-        fs::write(dot.join("shallow"), format!("{}\n", commit.0)).map_err(failed)?;
-    }
+    // HEAD and its branch keep the commit; a reference of ours is nothing to the job
+    fs::remove_dir_all(dot.join("refs/ampoule")).map_err(failed)?;
     for part in ["hooks", "description", "branches", "FETCH_HEAD", "logs"] {
         let path = dot.join(part);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -105,13 +105,12 @@ async fn metadata(git: &Git, commit: &Commit, place: &Place, url: &str, dir: &Pa
             _ => {}
         }
     }
-    debug_assert!(empty_home(&cache).is_absolute());
     Ok(())
 }
 
 /// Writes `.git` and then the files, as one archive.
-fn pack(dir: &Path, files: &mut std::process::Child, out: impl Write) -> io::Result<()> {
-    let mut tar = tar::Builder::new(io::BufWriter::with_capacity(64 << 10, out));
+fn pack(dir: &Path, files: &mut Child, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut tar = tar::Builder::new(out);
     tar.follow_symlinks(false);
     tar.append_dir_all(".git", dir.join(".git"))?;
     let stdout = files.stdout.take().ok_or_else(|| io::Error::other("git has no output"))?;
@@ -133,37 +132,5 @@ fn pack(dir: &Path, files: &mut std::process::Child, out: impl Write) -> io::Res
             _ => tar.append_data(&mut header, &path, entry)?,
         }
     }
-    let mut rest = Vec::new();
-    if let Some(mut stderr) = files.stderr.take() {
-        stderr.by_ref().take(4096).read_to_end(&mut rest)?;
-    }
-    if !rest.is_empty() {
-        tracing::debug!(said = %said(&rest), "git archive");
-    }
-    tar.into_inner()?.flush()
-}
-
-/// The stream; its end is an error if packing was one, so that half a tree is never taken for a whole one.
-struct Checked {
-    reader: tokio::io::DuplexStream,
-    packing: Option<tokio::task::JoinHandle<io::Result<()>>>,
-}
-
-impl AsyncRead for Checked {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        use std::{pin::Pin, task::Poll};
-        let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut self.reader).poll_read(cx, buf))?;
-        if buf.filled().len() > before || buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let Some(packing) = &mut self.packing else { return Poll::Ready(Ok(())) };
-        let result = std::task::ready!(Pin::new(packing).poll(cx));
-        self.packing = None;
-        Poll::Ready(result.unwrap_or_else(|error| Err(io::Error::other(error))))
-    }
+    tar.finish()
 }

@@ -5,6 +5,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -15,7 +16,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
-use super::{Place, empty_home};
+use super::{Place, empty_home, scratch::lock_file};
 
 /// How long a fetch may take.
 const FETCH: Duration = Duration::from_secs(600);
@@ -120,6 +121,7 @@ impl Git {
         place: &Place,
         token: Option<&SecretString>,
     ) -> Result<Commit, GitError> {
+        let _alone = self.alone().await?;
         self.prepare().await?;
         if is_commit(&place.what) && self.has(&place.what).await? {
             return Ok(Commit(place.what.clone()));
@@ -161,6 +163,18 @@ impl Git {
         }
         let commit = self.ask(["rev-parse", "--verify", "--quiet", &format!("{kept}^{{commit}}")]).await?;
         Ok(Ok(Commit(commit)))
+    }
+
+    /// Waits until nobody else fetches into this cache, of this process or another.
+    async fn alone(&self) -> Result<File, GitError> {
+        let failed = |source| GitError::Cache { path: self.bare.clone(), source };
+        let path = self.bare.with_extension("lock");
+        let locked = tokio::task::spawn_blocking(move || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            let file = lock_file(&path)?;
+            file.lock().map(|()| file)
+        });
+        locked.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
     }
 
     async fn prepare(&self) -> Result<(), GitError> {

@@ -10,16 +10,13 @@
 //! - The token is in the environment of one git and in no argument, file or error text.
 //! - Nothing of the repository is ever checked out, run or configured on the host: files go from git's objects
 //!   into the stream.
-//! - Two jobs of one repository fetch one after the other.
+//! - Two jobs of one repository fetch one after the other, also those of two runners with one state directory.
 
 mod archive;
 mod git;
+mod scratch;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::path::{Path, PathBuf};
 
 use job::{Archive, TreeError, Wanted, WorkingTree};
 use sha2::{Digest, Sha256};
@@ -34,13 +31,12 @@ pub(crate) use self::git::GitError;
 pub(crate) struct Repositories {
     dir: PathBuf,
     trust: git::Trust,
-    busy: Arc<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 impl Repositories {
     /// Kept below `dir`.
     pub(crate) fn new(dir: PathBuf, connection: &crate::config::Connection) -> Self {
-        Self { dir, trust: git::Trust::of(connection), busy: Arc::default() }
+        Self { dir, trust: git::Trust::of(connection) }
     }
 
     /// That of a job. `instance` is where this runner reaches the server.
@@ -49,11 +45,8 @@ impl Repositories {
         let name: String =
             Sha256::digest(url.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let bare = self.dir.join(format!("{name}.git"));
-        let lock = {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(busy.entry(bare.clone()).or_default())
-        };
-        CommitTree { origin: origin.clone(), git: Git::new(bare, url, self.trust.clone()), lock }
+        let git = Git::new(bare, url, self.trust.clone());
+        CommitTree { origin: origin.clone(), git, work: self.dir.join("work") }
     }
 }
 
@@ -61,7 +54,8 @@ impl Repositories {
 pub(crate) struct CommitTree {
     origin: Origin,
     git: Git,
-    lock: Arc<tokio::sync::Mutex<()>>,
+    /// Where archives are made.
+    work: PathBuf,
 }
 
 impl WorkingTree for CommitTree {
@@ -80,12 +74,9 @@ impl WorkingTree for CommitTree {
                 other => TreeError::Read(Box::new(other)),
             };
             let place = Place::of(&self.origin, wanted.reference.as_deref())?;
-            let fetched = {
-                let _alone = self.lock.lock().await;
-                self.git.fetch(&place, self.origin.token.as_ref()).await.map_err(failed)?
-            };
+            let fetched = self.git.fetch(&place, self.origin.token.as_ref()).await.map_err(failed)?;
             let public = format!("{}/{}.git", self.origin.server, self.origin.repository);
-            archive::of(&self.git, fetched, &place, &public).await.map_err(failed)
+            archive::of(&self.git, &self.work, fetched, &place, &public).await.map_err(failed)
         })
     }
 }
@@ -133,7 +124,7 @@ impl Place {
     }
 }
 
-/// A directory that git may use as its own and that holds nothing of the user's.
+/// A home for git that holds nothing of the user's.
 fn empty_home(bare: &Path) -> PathBuf {
     bare.join("no-home")
 }
