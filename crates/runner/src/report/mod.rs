@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
 
 use forgejo::{Code, More, TaskId, TaskResult};
 use jiff::Timestamp;
-use job::{Canceller, Event, EventKind, How, Outcome, Reason};
+use job::{Cancel, Cancellation, Canceller, Event, EventKind, How, Outcome, Reason};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
@@ -35,6 +35,8 @@ const MIN_CALL: usize = 128 << 10;
 pub(crate) const GRACE: Duration = Duration::from_secs(330);
 /// How long the end of a report is tried: then the server has failed the task by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// The same for a runner that is to end now.
+const HURRY: Duration = Duration::from_secs(10);
 /// How often rows may be answered and not kept.
 const MAX_UNTAKEN: u32 = 10;
 /// Most bytes of outputs in one call.
@@ -57,7 +59,7 @@ pub enum ReportError {
     #[error("the server does not take the rows of the log")]
     Untaken,
     /// The server could not be reached, or kept refusing.
-    #[error("the end of the task could not be reported within {} minutes", PATIENCE.as_secs() / 60)]
+    #[error("the end of the task could not be reported in time")]
     Unreported(#[source] forgejo::Error),
 }
 
@@ -68,9 +70,12 @@ pub(crate) struct Reporter {
     report: Report,
     outputs: BTreeMap<String, String>,
     canceller: Canceller,
+    cancel: Cancel,
     pace: Pace,
     limit: usize,
     standing: Standing,
+    /// When the report of the end began.
+    closing: Instant,
 }
 
 /// What the server thinks of the task.
@@ -82,6 +87,15 @@ enum Standing {
     Cancelled,
     /// It is nothing of ours any more.
     GivenUp,
+}
+
+/// How far a job's events are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Not when the server is far behind: then the job waits.
+    WhileTheServerKeepsUp,
+    /// To their end.
+    ToTheEnd,
 }
 
 /// The answers of one round.
@@ -103,10 +117,12 @@ impl Reporter {
             task,
             report: Report::new(task, steps, Timestamp::now()),
             outputs: BTreeMap::new(),
+            cancel: canceller.listener(),
             canceller,
             pace,
             limit: MAX_CALL,
             standing: Standing::Runs,
+            closing: Instant::now(),
         }
     }
 
@@ -127,13 +143,18 @@ impl Reporter {
         let mut backoff = Backoff::new(self.pace.interval, Duration::from_secs(30));
         let mut not_before = Instant::now();
         let mut call: Option<Pin<Box<dyn Future<Output = Round> + Send>>> = None;
+        let cancel = self.cancel.clone();
+        let mut reading = Reading::WhileTheServerKeepsUp;
         loop {
             tokio::select! {
                 round = async { match &mut call { Some(call) => call.await, None => std::future::pending().await } } => {
                     call = None;
                     if self.settle(round) { backoff.reset() } else { not_before = Instant::now() + backoff.next() }
                 }
-                event = events.recv(), if self.report.backlog() < MAX_BACKLOG => match event {
+                // a job whose VM is destroyed says little more, and must be able to say it
+                _ = cancel.now(), if reading != Reading::ToTheEnd => reading = Reading::ToTheEnd,
+                event = events.recv(),
+                    if self.report.backlog() < MAX_BACKLOG || reading == Reading::ToTheEnd => match event {
                     Some(event) => self.take(event),
                     None => break,
                 },
@@ -242,7 +263,8 @@ impl Reporter {
     /// # Errors
     /// The server does not want it, or cannot be reached for long.
     pub(crate) async fn close(mut self, summaries: &BTreeMap<usize, String>) -> Result<(), ReportError> {
-        let deadline = Instant::now() + PATIENCE;
+        self.closing = Instant::now();
+        let deadline = self.closing + PATIENCE;
         self.report.close();
         while let Some(due) = self.report.due(self.limit) {
             let mut backoff = end_backoff();
@@ -330,6 +352,12 @@ impl Reporter {
         }
     }
 
+    /// Whether this runner is to end now.
+    fn hurried(&self) -> bool {
+        let now = Cancellation { reason: Reason::Shutdown, how: How::Now };
+        self.cancel.requested() == Some(now)
+    }
+
     fn wanted(&self) -> Result<(), ReportError> {
         if self.standing == Standing::GivenUp { Err(ReportError::GivenUp) } else { Ok(()) }
     }
@@ -342,6 +370,8 @@ impl Reporter {
         backoff: &mut Backoff,
     ) -> Result<(), ReportError> {
         self.wanted()?;
+        // whoever wants the end at once waits for a server that is away, but not for long
+        let deadline = if self.hurried() { deadline.min(self.closing + HURRY) } else { deadline };
         let wait = backoff.next();
         if Instant::now() + wait > deadline {
             return Err(ReportError::Unreported(error));
