@@ -93,8 +93,6 @@ pub(crate) struct Own<'a> {
 pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     let source = Source::from_bytes("payload", &task.payload).map_err(|found| rows(&[*found]))?;
     let (workflow, mut warnings) = parse_payload(&source).into_result().map_err(|found| rows(&found))?;
-    // faults of `on` are the server's: it has used it
-    warnings.clear();
     let mut context = task.context.clone();
     let runtime = RUNTIME_TOKENS.into_iter().find_map(|name| text(&context, name));
     for name in RUNTIME_TOKENS {
@@ -122,7 +120,8 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     contexts.set(ContextName::Github, github.clone());
     contexts.set(ContextName::Vars, vars.clone());
     contexts.set(ContextName::Inputs, inputs.clone());
-    let (mut job, found) = expand_payload(workflow, &needs(task), &contexts).map_err(|found| rows(&found))?;
+    let (mut job, more) = expand_payload(workflow, &needs(task), &contexts).map_err(|found| rows(&found))?;
+    warnings.extend(more);
     job.timeout = Some(job.timeout.map_or(own.timeout, |timeout| timeout.min(own.timeout)));
 
     let mut masks = Vec::new();
@@ -139,7 +138,7 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     };
     let around =
         Around { origin, repository, github, vars, inputs, secrets: task.secrets.clone(), masks, env };
-    Ok(Ready { job, around, warnings: rows(&found) })
+    Ok(Ready { job, around, warnings: rows(&warnings) })
 }
 
 /// The addresses of the server's own services, for actions.

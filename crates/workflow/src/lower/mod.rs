@@ -16,7 +16,7 @@ mod job;
 mod on;
 mod step;
 
-use doc::{Diagnostic, Map, Node, Severity, Source, Span, Spanned, did_you_mean};
+use doc::{Diagnostic, Map, Node, Source, Span, Spanned, did_you_mean};
 
 use crate::{
     Condition, Defaults, OtherKey, Site, Template, Variable, Workflow, expr::Host, model::MAX_JOBS, support,
@@ -54,7 +54,7 @@ pub fn parse(source: &Source) -> Parsed {
 }
 
 /// Parses a task's payload: what a server made of a workflow for one job. It is checked as a workflow, but for
-/// what the server has already used (`on`: its faults are warnings), for keys at its top that this version
+/// what the server has already used (`on`), for keys at its top that this version
 /// does not know, and for ids of jobs that the server expanded, `call.inner`.
 pub fn parse_payload(source: &Source) -> Parsed {
     lowered(source, Origin::Payload)
@@ -154,9 +154,7 @@ impl<'a> Lower<'a> {
         let on = map.get("on").map(|node| self.triggers(node)).unwrap_or_default();
         if self.origin == Origin::Payload {
             // the server has used it: nothing of the job hangs on it
-            for fault in self.faults.iter_mut().skip(before) {
-                fault.severity = Severity::Warning;
-            }
+            self.faults.truncate(before);
         }
         let jobs = map.get("jobs").map(|node| self.jobs(node)).unwrap_or_default();
         let other = [("concurrency", OtherKey::Concurrency), ("permissions", OtherKey::Permissions)];
