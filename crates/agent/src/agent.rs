@@ -28,6 +28,7 @@ use crate::{
     hosted::Hosted,
     link::{Change, Link, Taken},
     poller::{Interest, Poller, Token},
+    prepare::Disks,
     system,
 };
 
@@ -51,6 +52,8 @@ pub(crate) enum Ground {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     Fresh,
+    /// What all forks need is done; waits to be saved, or for a Prepare.
+    Warm,
     Prepared,
     /// The job has stopped; the disks are being written back before Frozen is answered.
     Freezing,
@@ -87,6 +90,7 @@ pub(crate) enum User {
 /// The agent.
 pub(crate) struct Agent {
     pub(crate) ground: Ground,
+    pub(crate) disks: Disks,
     pub(crate) life: Life,
     pub(crate) silence: Silence,
     pub(crate) mux: Mux<Guest>,
@@ -119,6 +123,7 @@ impl Agent {
         poller.add(reports.bell(), Token::WORKERS, Interest::Read)?;
         Ok(Self {
             ground,
+            disks: Disks::default(),
             life: Life::Fresh,
             silence: Silence::No,
             mux: Mux::guest(crate::VERSION),
@@ -174,7 +179,7 @@ impl Agent {
         let now = Instant::now();
         let ending = match self.life {
             Life::Ending(by) => Some(by),
-            Life::Fresh | Life::Prepared | Life::Freezing | Life::Frozen => None,
+            Life::Fresh | Life::Warm | Life::Prepared | Life::Freezing | Life::Frozen => None,
         };
         let next = self.execs.values().filter_map(|exec| exec.deadline).chain(ending).min();
         let next = next.map(|deadline| deadline.saturating_duration_since(now));

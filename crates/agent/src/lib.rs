@@ -8,7 +8,8 @@
 //! Invariants
 //! - The loop never waits but in epoll: what can take long is a thread, what can block is not read or
 //!   written before epoll says so. Output is read only while its stream has credit.
-//! - One place reaps: `waitpid(-1)` after SIGCHLD. Nothing else waits for a child, so no exit is lost to
+//! - One place reaps: `waitpid(-1)` after SIGCHLD. Nothing else waits for a child (but for hooks,
+//!   which begin and end within one request), so no exit is lost to
 //!   another reader and no process id is used after its process was reaped.
 //! - No async runtime: with epoll at hand a pipe is paused by not polling it, and no library reaps behind
 //!   our back.
@@ -18,9 +19,11 @@ mod cgroup;
 mod copy;
 mod exec;
 mod failure;
+mod hooks;
 pub mod hosted;
 pub mod init;
 mod link;
+mod mounts;
 mod poller;
 mod prepare;
 mod processors;
@@ -28,6 +31,7 @@ mod requests;
 mod spawn;
 mod system;
 mod users;
+mod warm;
 
 #[doc(hidden)]
 pub mod fuzz_targets {

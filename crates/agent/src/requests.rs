@@ -33,7 +33,7 @@ use crate::{
     prepare,
     spawn::{Spawn, spawn},
     system::now_ns,
-    users,
+    users, warm,
 };
 
 /// Room of an output pipe in bytes: fewer switches between a command and the agent.
@@ -52,8 +52,10 @@ impl Agent {
             Body::Exec(exec) => exec.stdin.into_iter().chain([exec.stdout, exec.stderr]).collect(),
             Body::CopyIn(copy) => vec![copy.stream],
             Body::CopyOut(copy) => vec![copy.stream],
-            Body::Prepare(_) | Body::Signal(_) | Body::Kill(_) | Body::Ping | Body::Freeze => Vec::new(),
-            Body::Thaw | Body::Shutdown | Body::Accept(_) => Vec::new(),
+            Body::Warm(_) | Body::Prepare(_) | Body::Bind(_) | Body::Signal(_) => Vec::new(),
+            Body::Kill(_) | Body::Ping | Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
+                Vec::new()
+            }
         };
         match self.answer(id, request.body) {
             Ok(None) => {}
@@ -73,8 +75,10 @@ impl Agent {
         let state = |text: &str| Err(failure(FailureKind::State, text));
         match (&body, self.life) {
             (_, Life::Ending(_)) => return state("the guest is shutting down"),
-            (Body::Ping | Body::Shutdown | Body::Prepare(_), Life::Fresh) => {}
-            (_, Life::Fresh) => return state("the guest is not prepared"),
+            (Body::Ping | Body::Shutdown | Body::Prepare(_), Life::Fresh | Life::Warm) => {}
+            (Body::Warm(_), Life::Fresh) => {}
+            (Body::Warm(_), _) => return state("the guest is warm already"),
+            (_, Life::Fresh | Life::Warm) => return state("the guest is not prepared"),
             (Body::Prepare(_), _) => return state("the guest is prepared already"),
             (Body::Freeze, Life::Freezing | Life::Frozen) => return state("the guest is frozen already"),
             (Body::Exec(_) | Body::CopyIn(_) | Body::CopyOut(_), Life::Freezing | Life::Frozen) => {
@@ -83,10 +87,21 @@ impl Agent {
             _ => {}
         }
         Ok(Some(match body {
+            Body::Warm(wanted) => {
+                if let Ground::Machine = self.ground {
+                    warm::warm(&mut self.disks, &wanted)?;
+                }
+                self.life = Life::Warm;
+                Answer::Done
+            }
             Body::Prepare(wanted) => {
-                let prepared = prepare::prepare(&self.ground, &wanted)?;
+                let prepared = prepare::prepare(&self.ground, &mut self.disks, &wanted)?;
                 self.life = Life::Prepared;
                 Answer::Prepared(prepared)
+            }
+            Body::Bind(wanted) => {
+                prepare::bind(&self.ground, &mut self.disks, &wanted)?;
+                Answer::Done
             }
             Body::Exec(wanted) => self.exec(&wanted)?,
             Body::Signal(wanted) => {

@@ -137,6 +137,14 @@ impl Shimmed {
     }
 }
 
+impl Shimmed {
+    /// The directory of its slot.
+    #[must_use]
+    pub fn dir(&self) -> &SlotDir {
+        &self.dir
+    }
+}
+
 impl Drop for Shimmed {
     fn drop(&mut self) {
         // The shim's socket closes with the task.

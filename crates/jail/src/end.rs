@@ -28,6 +28,20 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How long the monitor has to see that its child was killed and to write that down.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// The process id, as this process sees it, of the program that runs in `dir`.
+///
+/// # Errors
+/// [`Error::Gone`] where none does.
+pub fn program_pid(dir: &Path) -> Result<i32> {
+    let gone = || Error::Gone(dir.to_owned());
+    let identity: Identity = record::read(dir, IDENTITY)?.ok_or_else(gone)?;
+    let init = identity.processes.last().filter(|process| process.lives()).ok_or_else(gone)?;
+    let path = format!("/proc/{0}/task/{0}/children", init.pid);
+    let children = std::fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
+    // it has started one process, the program
+    children.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok()).ok_or_else(gone)
+}
+
 /// Whether a shim or its VMM lives in `dir`.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ mod record;
 pub mod shim;
 
 pub use clock::tsc_khz;
-pub use end::{end, is_running};
+pub use end::{end, is_running, program_pid};
 pub use error::{Error, Result};
 pub use launch::{
     Ids, Inherit, Launch, Level, Log, OwnerLoss, Part, Program, Shim, View, attach, launch, short_path,

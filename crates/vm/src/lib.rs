@@ -11,19 +11,23 @@
 //! - What a guest does never makes a method panic; it makes it return an error.
 //!
 //! ```text
-//!            boot                     guest powers off, VMM dies, owner ends it
+//!         boot, fork                  guest powers off, VMM dies, owner ends it
 //!  (slot) ─────────▶ Machine: running ────────────────────────────────────────▶ exited
 //!    ▲                  │     ▲
 //!    │ adopt            │ drop of a Keep slot's owner
 //!    └──────────────────┘
 //! ```
+//! A running machine can stand still for a while (`park`, `unpark`) and be saved (`save`), where the backend
+//! has [`Forks`].
 
 mod error;
 mod machine;
 mod slot;
+mod snapshot;
 mod spec;
 
 pub use error::{Error, Result};
 pub use machine::{Backend, Boundary, Bytes, Capabilities, Exit, Link, Machine};
 pub use slot::{Ids, InvalidSlotId, OwnerLoss, Slot, SlotId};
-pub use spec::{BootSpec, Drive, DriveId, DriveMode, Mebibytes};
+pub use snapshot::{BackendKey, Forks, Ram, Saved, Snapshot};
+pub use spec::{BootSpec, Drive, DriveId, DriveMode, Mebibytes, Memory};

@@ -7,7 +7,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{BootSpec, Result, Slot};
+use crate::{BootSpec, Error, Forks, Result, Saved, Slot};
 
 /// A byte stream in both directions.
 pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -85,6 +85,11 @@ pub trait Backend: Send + Sync {
 
     /// Takes over the running VM of a [`crate::OwnerLoss::Keep`] slot whose owner is gone.
     async fn adopt(&self, slot: &Slot) -> Result<Box<dyn Machine>>;
+
+    /// Saving and forking, where it can.
+    fn forks(&self) -> Option<&dyn Forks> {
+        None
+    }
 }
 
 /// One running VM, held by exactly one owner. Every method may be called again after an error.
@@ -94,6 +99,27 @@ pub trait Machine: Send {
     /// opening with a Hello. Where none comes it is opened again: a busy guest can miss one.
     async fn link(&mut self) -> Result<Link>;
 
+    /// Stops its processors: it then costs no processor time. Fine when they stand still already.
+    async fn park(&mut self) -> Result<()> {
+        Err(unsupported("stop a VM"))
+    }
+
+    /// Lets them go on. Fine when they run.
+    async fn unpark(&mut self) -> Result<()> {
+        Err(unsupported("stop a VM"))
+    }
+
+    /// Saves memory and devices; drives are the caller's. The agent is frozen, or its link closed and the
+    /// guest idle. The machine runs again on return, also after an error, and as it was parked where it was;
+    /// one with [`crate::Memory::Shared`] stands still instead, for its memory is the snapshot's now.
+    async fn save(&mut self) -> Result<Saved> {
+        Err(unsupported("save a VM"))
+    }
+
     /// `None` while it runs.
     fn exited(&self) -> watch::Receiver<Option<Exit>>;
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::Unsupported(format!("it cannot {what}"))
 }

@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroU8, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Ram;
+
 /// An amount of memory in MiB (1,048,576 bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -65,6 +67,27 @@ pub struct Drive {
     pub mode: DriveMode,
 }
 
+/// Where the memory of a machine is.
+#[derive(Clone, Debug)]
+pub enum Memory {
+    /// Its own, of that size.
+    Own(Mebibytes),
+    /// In a file of the engine's that the machine writes to: a machine that is booted to be saved. It is
+    /// saved once and stands still after that.
+    Shared(Ram),
+}
+
+impl Memory {
+    /// Its size.
+    #[must_use]
+    pub fn size(&self) -> Mebibytes {
+        match self {
+            Self::Own(size) => *size,
+            Self::Shared(ram) => ram.size(),
+        }
+    }
+}
+
 /// What to boot.
 #[derive(Clone, Debug)]
 pub struct BootSpec {
@@ -77,7 +100,7 @@ pub struct BootSpec {
     /// Virtual processors.
     pub cpus: NonZeroU8,
     /// Memory.
-    pub memory: Mebibytes,
+    pub memory: Memory,
     /// Drives, in the order in which the guest meets them.
     pub drives: Vec<Drive>,
 }

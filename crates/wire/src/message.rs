@@ -139,9 +139,15 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Body {
+    /// Does ahead what every fork of this guest would do alike: mounts the root, switches processors on, reads
+    /// what commands need first. Before `Prepare`, which then has less to do. Answer: [`Answer::Done`].
+    Warm(Warm),
     /// Makes the guest ready: once per boot (or fork), before anything else but `Ping` and `Shutdown`.
     /// Answer: [`Answer::Prepared`].
     Prepare(Prepare),
+    /// Gives a prepared guest another identity: after a `Prepare` with [`Hooks::Later`], and in a fork of a
+    /// guest that was prepared. Allowed while frozen. Answer: [`Answer::Done`].
+    Bind(Bind),
     /// Starts a command. Answer: [`Answer::Started`] when it runs, an error when it could not be started;
     /// [`Exited`] follows a `Started`.
     Exec(Exec),
@@ -211,6 +217,47 @@ impl<'de> Deserialize<'de> for Entropy {
     }
 }
 
+/// What to do ahead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warm {
+    /// Serial number of the read-only disk, as `DriveId::serial` has it.
+    pub root: String,
+    /// Its file system.
+    pub fs: RootFs,
+}
+
+/// Who a guest is, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// As in [`Prepare`].
+    pub hostname: String,
+    /// As in [`Prepare`].
+    pub machine_id: String,
+    /// As in [`Prepare`].
+    pub clock_ns: u64,
+    /// As in [`Prepare`].
+    pub entropy: Entropy,
+    /// As in [`Prepare`]; those that it made stay.
+    pub directories: Vec<Directory>,
+}
+
+/// When the image's own hooks for a new guest run: the programs in `/etc/ampoule/after-fork.d`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hooks {
+    /// At the end of `Prepare`.
+    #[default]
+    Now,
+    /// At the end of the `Bind` that follows.
+    Later,
+}
+
+impl Hooks {
+    fn is_now(&self) -> bool {
+        *self == Self::Now
+    }
+}
+
 /// Makes a guest ready for commands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {
@@ -226,6 +273,9 @@ pub struct Prepare {
     pub entropy: Entropy,
     /// Made in this order.
     pub directories: Vec<Directory>,
+    /// When the image's hooks run.
+    #[serde(default, skip_serializing_if = "Hooks::is_now")]
+    pub hooks: Hooks,
 }
 
 /// What becomes the root file system of the guest.

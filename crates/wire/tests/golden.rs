@@ -3,9 +3,9 @@
 use wire::{
     Code, Direction, Event, ExecId, Mux, StreamId,
     message::{
-        Accept, Account, Answer, Body, Copied, CopyIn, CopyOut, Directory, Entropy, Exec, Exited, Failure,
-        FailureKind, Hello, HelloStream, Kill, Note, Open, Pong, Prepare, Prepared, Reply, Request,
-        ResumeStream, Root, RootFs, Signal, Start, Started, ToGuest, ToHost,
+        Accept, Account, Answer, Bind, Body, Copied, CopyIn, CopyOut, Directory, Entropy, Exec, Exited,
+        Failure, FailureKind, Hello, HelloStream, Hooks, Kill, Note, Open, Pong, Prepare, Prepared, Reply,
+        Request, ResumeStream, Root, RootFs, Signal, Start, Started, ToGuest, ToHost, Warm,
     },
 };
 
@@ -54,6 +54,7 @@ fn requests() {
             clock_ns: 1_700_000_000_000_000_000,
             entropy: Entropy(vec![0, 1, 254, 255]),
             directories: vec![Directory { path: "/tmp".into(), owner: Account::ROOT, mode: 0o1777 }],
+            hooks: Hooks::Now,
         }),
         concat!(
             r#"{"type":"prepare","root":{"type":"disks","root":"root","fs":"squashfs","scratch":"scratch"},"#,
@@ -63,6 +64,24 @@ fn requests() {
         ),
     );
     golden(&Root::Hosted, r#"{"type":"hosted"}"#);
+    golden(&Hooks::Later, r#""later""#);
+    asked(
+        Body::Warm(Warm { root: "root".into(), fs: RootFs::Erofs }),
+        r#"{"type":"warm","root":"root","fs":"erofs"}"#,
+    );
+    asked(
+        Body::Bind(Bind {
+            hostname: "job".into(),
+            machine_id: "0123456789abcdef0123456789abcdef".into(),
+            clock_ns: 1,
+            entropy: Entropy(vec![0, 1, 254, 255]),
+            directories: Vec::new(),
+        }),
+        concat!(
+            r#"{"type":"bind","hostname":"job","machine_id":"0123456789abcdef0123456789abcdef","#,
+            r#""clock_ns":1,"entropy":"AAH+/w==","directories":[]}"#
+        ),
+    );
     golden(&RootFs::Erofs, r#""erofs""#);
     asked(
         Body::Exec(Exec {

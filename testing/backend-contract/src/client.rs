@@ -10,8 +10,8 @@ use vm::{Link, Machine};
 use wire::{
     Direction, Event, ExecId, Host, Mux, StreamId,
     message::{
-        Account, Answer, Body, Entropy, Exec, Exited, Failure, Hello, Prepare, Reply, Request, ToGuest,
-        ToHost,
+        Account, Answer, Body, Entropy, Exec, Exited, Failure, Hello, Hooks, Prepare, Reply, Request,
+        ToGuest, ToHost,
     },
 };
 
@@ -119,6 +119,7 @@ impl Client {
             clock_ns: u64::try_from(now.as_nanos()).expect("a clock"),
             entropy: Entropy(vec![7; 64]),
             directories: Vec::new(),
+            hooks: Hooks::Now,
         };
         match self.request(Body::Prepare(prepare)).await {
             Ok(Answer::Prepared(_)) => {}

@@ -17,8 +17,8 @@ use tempfile::TempDir;
 use wire::{
     Code, Direction, Event, ExecId, Mux, StreamId,
     message::{
-        Account, Answer, Body, Directory, Entropy, Exec, Exited, Failure, Prepare, Request, Root, ToGuest,
-        ToHost,
+        Account, Answer, Body, Directory, Entropy, Exec, Exited, Failure, Hooks, Prepare, Request, Root,
+        ToGuest, ToHost,
     },
 };
 
@@ -136,6 +136,7 @@ impl Host {
             clock_ns: u64::try_from(now.as_nanos()).expect("a clock before 2554"),
             entropy: Entropy(vec![1; 64]),
             directories: vec![Directory { path: "/workspace".into(), owner: Account::ROOT, mode: 0o755 }],
+            hooks: Hooks::Now,
         })
     }
 

@@ -1,6 +1,6 @@
 //! QEMU's command line, from what is to boot and the numbers of its descriptors.
 //!
-//! Pure: the same input gives the same words, so that a later issue can make them part of a snapshot's key.
+//! Pure: the same input gives the same words, which are part of a snapshot's key.
 
 use vm::{DriveId, DriveMode, Mebibytes};
 
@@ -25,9 +25,36 @@ pub(super) struct Fds {
     pub(super) control: i32,
     /// The pipe that takes the guest's console.
     pub(super) console: i32,
-    pub(super) kernel: i32,
-    pub(super) initramfs: i32,
+    pub(super) start: Start,
+    /// The file of the memory, where it is not QEMU's own.
+    pub(super) memory: Option<MemoryFd>,
     pub(super) drives: Vec<DriveFds>,
+}
+
+/// What the processors begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// A kernel.
+    Kernel { kernel: i32, initramfs: i32 },
+    /// The state of devices that is loaded when the control channel says so; it stands still until then, and
+    /// after.
+    Load,
+}
+
+/// The file of the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MemoryFd {
+    pub(super) fd: i32,
+    pub(super) share: Share,
+}
+
+/// Who sees what the guest writes to its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Whoever has the file.
+    All,
+    /// This VM alone: the file stays as it is.
+    Private,
 }
 
 /// Descriptors of one drive's image.
@@ -37,6 +64,18 @@ pub(super) struct DriveFds {
     pub(super) mode: DriveMode,
     /// One per access mode that QEMU asks for: read-only, and read-write for a drive that may be written.
     pub(super) fds: Vec<i32>,
+}
+
+/// What the words are made of, apart from numbers: part of a snapshot's key.
+pub(super) fn fingerprint(accelerator: Accelerator) -> String {
+    let shape = Shape { cpus: 1, memory: Mebibytes(1), accelerator, kernel_args: &[] };
+    let drives = vec![
+        DriveFds { id: DriveId::Root, mode: DriveMode::ReadOnly, fds: vec![0] },
+        DriveFds { id: DriveId::Scratch, mode: DriveMode::ReadWrite, fds: vec![0, 0] },
+    ];
+    let memory = Some(MemoryFd { fd: 0, share: Share::All });
+    let start = Start::Kernel { kernel: 0, initramfs: 0 };
+    build(&shape, &Fds { agent: 0, control: 0, console: 0, start, memory, drives }).join(" ")
 }
 
 /// The machine, apart from its files.
@@ -71,7 +110,15 @@ pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
     let mut words = Words(Vec::new());
     words.flag("-no-user-config").flag("-nodefaults").flag("-no-reboot");
     words.option("-display", "none");
-    words.option("-machine", "microvm,acpi=on,rtc=on,isa-serial=on,pit=on,pic=on,usb=off,graphics=off");
+    let memory = if fds.memory.is_some() { ",memory-backend=ram" } else { "" };
+    // The state of the devices is saved alone, without the description that QEMU's own migration adds.
+    words.option(
+        "-machine",
+        format!(
+            "microvm,acpi=on,rtc=on,isa-serial=on,pit=on,pic=on,usb=off,graphics=off,suppress-vmdesc=on{memory}"
+        ),
+    );
+    words.option("-global", "migration.send-configuration=off");
     match shape.accelerator {
         Accelerator::Kvm => words.option("-accel", "kvm").option("-cpu", "host"),
         Accelerator::Tcg { .. } => words
@@ -82,12 +129,24 @@ pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
     };
     words.option("-smp", format!("cpus={}", shape.cpus));
     words.option("-m", format!("size={}M", shape.memory.0));
+    if let Some(MemoryFd { fd, share }) = fds.memory {
+        let share = if share == Share::All { "on" } else { "off" };
+        let size = shape.memory.0;
+        words.option(
+            "-object",
+            format!("memory-backend-file,id=ram,size={size}M,mem-path=/proc/self/fd/{fd},share={share}"),
+        );
+    }
     words.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 
     // By descriptor: QEMU may be unable to reach the files by their paths.
-    words.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
-    words.option("-initrd", format!("/proc/self/fd/{}", fds.initramfs));
-    words.option("-append", kernel_args(shape));
+    match fds.start {
+        Start::Kernel { kernel, initramfs } => words
+            .option("-kernel", format!("/proc/self/fd/{kernel}"))
+            .option("-initrd", format!("/proc/self/fd/{initramfs}"))
+            .option("-append", kernel_args(shape)),
+        Start::Load => words.flag("-S").option("-incoming", "defer"),
+    };
 
     words.option("-chardev", format!("socket,id=control,fd={},server=on,wait=off", fds.control));
     words.option("-mon", "chardev=control,mode=control");
@@ -171,8 +230,8 @@ mod tests {
             agent: 3,
             control: 4,
             console: 5,
-            kernel: 6,
-            initramfs: 7,
+            start: Start::Kernel { kernel: 6, initramfs: 7 },
+            memory: None,
             drives: vec![
                 DriveFds { id: DriveId::Root, mode: DriveMode::ReadOnly, fds: vec![8] },
                 DriveFds { id: DriveId::Scratch, mode: DriveMode::ReadWrite, fds: vec![9, 10] },
@@ -204,8 +263,19 @@ mod tests {
     }
 
     #[test]
+    fn a_fork_has_the_same_devices_and_no_kernel() {
+        let memory = Some(MemoryFd { fd: 11, share: Share::Private });
+        let fork = Fds { start: Start::Load, memory, ..fds() };
+        let words = build(&shape(Accelerator::Tcg { khz: Some(1) }, &[]), &fork);
+        insta::assert_snapshot!(words.join("\n"));
+        let devices = |words: &[String]| words.iter().filter(|word| word.contains("-device,")).count();
+        assert_eq!(devices(&words), devices(&build(&shape(Accelerator::Tcg { khz: Some(1) }, &[]), &fds())));
+    }
+
+    #[test]
     fn nothing_is_opened_by_a_path_of_the_host() {
-        let words = build(&shape(Accelerator::Tcg { khz: None }, &[]), &fds());
+        let memory = Some(MemoryFd { fd: 11, share: Share::All });
+        let words = build(&shape(Accelerator::Tcg { khz: None }, &[]), &Fds { memory, ..fds() });
         for word in words {
             let paths = word.split(['=', ',']).filter(|part| part.starts_with('/'));
             for path in paths {

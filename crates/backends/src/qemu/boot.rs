@@ -2,18 +2,22 @@
 
 use std::{
     fs::{File, OpenOptions},
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     time::Duration,
 };
 
 use jail::{Inherit, Launch, Log, Program, Shim};
-use vm::{BootSpec, DriveMode, Error, OwnerLoss, Result, Slot};
+use vm::{BootSpec, DriveMode, Error, Memory, OwnerLoss, Ram, Result, Slot};
 
 use super::{
     CONSOLE, ERRORS, Qemu, START_LIMIT,
-    argv::{self, Accelerator, DriveFds, Fds, Shape},
+    argv::{self, Accelerator, DriveFds, Fds, MemoryFd, Shape, Share, Start},
     kvm::{self, KvmAccess},
+    machine::{MachineRam, QemuMachine},
     places,
     qmp::Qmp,
 };
@@ -23,23 +27,65 @@ use crate::{
 };
 
 /// QEMU's control channel.
-const CONTROL_SOCKET: &str = "qmp.sock";
+pub(super) const CONTROL_SOCKET: &str = "qmp.sock";
 /// What is kept of the console and of QEMU's errors, in bytes.
 const LOG_CAP: u64 = 256 << 10;
 /// The first number of a descriptor in QEMU.
 const FIRST_FD: i32 = 3;
 
 /// Starts a VM and returns when QEMU runs it.
-pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Shimmed> {
+pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<QemuMachine> {
+    let (shim, dir) = start(qemu, From::Kernel, spec, slot).await?;
+    let shimmed = running(shim, dir, "it was started").await?;
+    Ok(match &spec.memory {
+        Memory::Own(_) => QemuMachine::new(shimmed, MachineRam::Own),
+        Memory::Shared(ram) => QemuMachine::new(shimmed, MachineRam::Shared(ram.clone())),
+    })
+}
+
+/// What a VM is started from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum From<'a> {
+    /// The kernel of its specification.
+    Kernel,
+    /// A saved one's memory, and its devices: the numbers of the inherited descriptors are
+    /// [`STATE_FD`].
+    Snapshot { ram: &'a Ram, state: &'a OwnedFd },
+}
+
+/// The number of the descriptor that a fork reads the state of its devices from.
+pub(super) const STATE_FD: i32 = FIRST_FD;
+
+/// Starts QEMU.
+pub(super) async fn start(
+    qemu: &Qemu,
+    from: From<'_>,
+    spec: &BootSpec,
+    slot: &Slot,
+) -> Result<(Shim, SlotDir)> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Error::Unsupported("only x86_64 hosts run x86_64 guests".to_owned()));
     }
     let dir = SlotDir::claim(&slot.dir)?;
     let mut given = Given::default();
-    let sockets = (given.add(dir.listen(AGENT_SOCKET)?), given.add(dir.listen(CONTROL_SOCKET)?));
     let others = slot.ids.is_some();
-    let kernel = given.read(&spec.kernel, others)?;
-    let initramfs = given.read(&spec.initramfs, others)?;
+    let (start, memory) = match from {
+        From::Kernel => {
+            let kernel = given.read(&spec.kernel, others)?;
+            let initramfs = given.read(&spec.initramfs, others)?;
+            let memory = match &spec.memory {
+                Memory::Own(_) => None,
+                Memory::Shared(ram) => Some(MemoryFd { fd: given.add(duplicate(ram)?), share: Share::All }),
+            };
+            (Start::Kernel { kernel, initramfs }, memory)
+        }
+        From::Snapshot { ram, state } => {
+            // first, so that it has the number that it is loaded by
+            given.add(reopened(state)?);
+            (Start::Load, Some(MemoryFd { fd: given.add(duplicate(ram)?), share: Share::Private }))
+        }
+    };
+    let sockets = (given.add(dir.listen(AGENT_SOCKET)?), given.add(dir.listen(CONTROL_SOCKET)?));
     let mut drives = Vec::new();
     for drive in &spec.drives {
         let mut fds = vec![given.open(&drive.image, DriveMode::ReadOnly)?];
@@ -49,10 +95,10 @@ pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Sh
         drives.push(DriveFds { id: drive.id, mode: drive.mode, fds });
     }
     let console = given.number();
-    let fds = Fds { agent: sockets.0, control: sockets.1, console, kernel, initramfs, drives };
+    let fds = Fds { agent: sockets.0, control: sockets.1, console, start, memory, drives };
     let shape = Shape {
         cpus: spec.cpus.get(),
-        memory: spec.memory,
+        memory: spec.memory.size(),
         accelerator: qemu.accel,
         kernel_args: &spec.kernel_args,
     };
@@ -79,35 +125,50 @@ pub(super) async fn boot(qemu: &Qemu, spec: &BootSpec, slot: &Slot) -> Result<Sh
         ],
     };
     let shim = jail::launch(launch).await.map_err(of_jail)?;
-    running(shim, dir, "it was started").await
+    Ok((shim, dir))
 }
 
 /// Takes over the VM of a slot whose owner is gone.
-pub(super) async fn adopt(slot: &Slot) -> Result<Shimmed> {
+pub(super) async fn adopt(slot: &Slot) -> Result<QemuMachine> {
     let dir = SlotDir::open(&slot.dir).map_err(|_| Error::Gone(slot.id))?;
     let shim = jail::attach(&slot.dir).await.map_err(|error| match error {
         jail::Error::Gone(_) => Error::Gone(slot.id),
         other => of_jail(other),
     })?;
-    running(shim, dir, "it was adopted").await
+    let shimmed = running(shim, dir, "it was adopted").await?;
+    Ok(QemuMachine::new(shimmed, MachineRam::Unknown))
 }
 
 /// Waits until QEMU answers and says that the VM runs.
-async fn running(mut shim: Shim, dir: SlotDir, during: &'static str) -> Result<Shimmed> {
-    let asked = async {
+async fn running(shim: Shim, dir: SlotDir, during: &'static str) -> Result<Shimmed> {
+    asked(shim, dir, during, async |dir| {
         let mut qmp = Qmp::open(dir.connect(CONTROL_SOCKET).await?).await?;
-        qmp.status().await
-    };
+        let status = qmp.status().await?;
+        if status.running || status.status == PARKED {
+            return Ok(());
+        }
+        Err(Error::Control(format!("says that the VM is {:?}, not running", status.status)))
+    })
+    .await
+}
+
+/// What QEMU calls the state of a VM that stands still because it was told to.
+pub(super) const PARKED: &str = "paused";
+
+/// Waits for `question`, which talks to QEMU's control channel, or for the end of QEMU.
+pub(super) async fn asked(
+    mut shim: Shim,
+    dir: SlotDir,
+    during: &'static str,
+    question: impl AsyncFnOnce(&SlotDir) -> Result<()>,
+) -> Result<Shimmed> {
     let answer = tokio::select! {
         biased;
-        answer = tokio::time::timeout(START_LIMIT, asked) => answer,
+        answer = tokio::time::timeout(START_LIMIT, question(&dir)) => answer,
         record = shim.exited() => return Err(ended(dir.path(), record.ok(), during)),
     };
     match answer {
-        Ok(Ok(status)) if status.running => Ok(Shimmed::new(shim, dir, ERRORS)),
-        Ok(Ok(status)) => {
-            Err(Error::Control(format!("says that the VM is {:?}, not running", status.status)))
-        }
+        Ok(Ok(())) => Ok(Shimmed::new(shim, dir, ERRORS)),
         Ok(Err(error)) => {
             // A QEMU that refuses its arguments closes the channel a moment before its end is seen.
             match tokio::time::timeout(SETTLE, shim.exited()).await {
@@ -185,6 +246,16 @@ impl Given {
         let file = open(path, mode)?;
         Ok(self.add(file.into()))
     }
+}
+
+fn duplicate(file: &impl AsFd) -> Result<OwnedFd> {
+    file.as_fd().try_clone_to_owned().map_err(Error::io("pass a file on"))
+}
+
+/// The same file with a position of its own.
+fn reopened(file: &OwnedFd) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::open(path).map(Into::into).map_err(Error::io("open the state of a saved VM"))
 }
 
 fn open(path: &Path, mode: DriveMode) -> Result<File> {

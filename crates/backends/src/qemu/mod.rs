@@ -4,6 +4,7 @@
 //!   Qemu::open: find the program, ask its version inside the jail, choose the accelerator
 //!     │
 //!     ├─ boot ──▶ sockets and files opened here ──▶ jail::launch ──▶ QMP: it runs ──▶ Machine
+//!     ├─ fork ──▶ the same with a saved one's memory and devices, and no kernel ──▶ Machine
 //!     └─ adopt ─▶ jail::attach ──▶ QMP: it runs ──▶ Machine
 //! ```
 //!
@@ -17,16 +18,21 @@
 mod argv;
 mod boot;
 mod find;
+mod fork;
+mod key;
 mod kvm;
+mod machine;
+mod pages;
 mod places;
 mod probe;
 mod qmp;
+mod save;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use jail::Level;
-use vm::{Backend, BootSpec, Boundary, Capabilities, Machine, Result, Slot};
+use vm::{Backend, BackendKey, BootSpec, Boundary, Capabilities, Forks, Machine, Result, Slot, Snapshot};
 
 pub use find::{OLDEST, Version};
 pub use kvm::KvmAccess;
@@ -77,6 +83,7 @@ pub struct Qemu {
     accel: argv::Accelerator,
     capabilities: Capabilities,
     note: Option<String>,
+    key: BackendKey,
 }
 
 impl Qemu {
@@ -101,6 +108,7 @@ impl Qemu {
                 adopt: true,
             },
             note: None,
+            key: BackendKey(String::new()),
         };
         let kvm = match config.accel {
             Accel::Kvm => match probe::hindrance().and_then(Verdict::reason) {
@@ -125,6 +133,7 @@ impl Qemu {
             let khz = tokio::task::spawn_blocking(jail::tsc_khz).await.ok().flatten();
             qemu.accel = argv::Accelerator::Tcg { khz };
         }
+        qemu.key = key::of(found.version, qemu.accel).await;
         Ok(qemu)
     }
 
@@ -152,6 +161,22 @@ impl Backend for Qemu {
 
     async fn adopt(&self, slot: &Slot) -> Result<Box<dyn Machine>> {
         let machine = boot::adopt(slot).await?;
+        Ok(Box::new(machine))
+    }
+
+    fn forks(&self) -> Option<&dyn Forks> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Forks for Qemu {
+    fn key(&self) -> &BackendKey {
+        &self.key
+    }
+
+    async fn fork(&self, from: &Snapshot, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>> {
+        let machine = fork::fork(self, from, spec, slot).await?;
         Ok(Box::new(machine))
     }
 }

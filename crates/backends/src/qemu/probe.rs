@@ -19,7 +19,7 @@ use std::{
 use rustix::process::getuid;
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncReadExt, time::timeout};
-use vm::{BootSpec, Ids, Machine, Mebibytes, OwnerLoss, Slot, SlotId};
+use vm::{BootSpec, Ids, Machine, Mebibytes, Memory, OwnerLoss, Slot, SlotId};
 
 use super::{
     Qemu, boot,
@@ -183,7 +183,7 @@ async fn try_boot(qemu: &Qemu, probe: &Kvm) -> Verdict {
         initramfs: probe.initramfs.clone(),
         kernel_args: Vec::new(),
         cpus: NonZeroU8::MIN,
-        memory: Mebibytes(512),
+        memory: Memory::Own(Mebibytes(512)),
         drives: Vec::new(),
     };
     let attempt = async {

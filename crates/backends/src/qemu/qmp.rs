@@ -5,9 +5,19 @@
 //! Invariants: a QEMU that was taken over by its guest can cost its owner neither memory (a line and a whole
 //! exchange are capped) nor a panic; a caller that must not wait for ever gives a time limit.
 
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    os::fd::BorrowedFd,
+};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest},
+    net::UnixStream,
+};
 use vm::{Error, Result};
 
 /// The longest line that is taken.
@@ -73,13 +83,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
         name: &str,
         arguments: Option<Value>,
     ) -> Result<T> {
-        let mut command = json!({ "execute": name });
-        if let Some(arguments) = arguments {
-            command["arguments"] = arguments;
-        }
-        let mut line = command.to_string().into_bytes();
-        line.push(b'\n');
+        let line = line_of(name, arguments);
         self.stream.write_all(&line).await.map_err(Error::io(format!("send {name} to QEMU")))?;
+        self.answer(name).await
+    }
+
+    /// Takes the answer to the command `name`.
+    async fn answer<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         let mut left = EXCHANGE_LIMIT;
         loop {
             let message = self.message(&mut left).await?;
@@ -137,6 +147,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
             }
         }
     }
+}
+
+impl Qmp<UnixStream> {
+    /// Runs one command with a descriptor for QEMU.
+    pub(super) async fn execute_with<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+        arguments: Option<Value>,
+        fd: BorrowedFd<'_>,
+    ) -> Result<T> {
+        let failed = || Error::io(format!("send {name} to QEMU"));
+        let line = line_of(name, arguments);
+        let sent = loop {
+            self.stream.writable().await.map_err(failed())?;
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                let fds = [fd];
+                if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+                    return Err(io::ErrorKind::OutOfMemory.into());
+                }
+                Ok(sendmsg(&self.stream, &[IoSlice::new(&line)], &mut ancillary, SendFlags::NOSIGNAL)?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => break sent.map_err(failed())?,
+            }
+        };
+        self.stream.write_all(line.get(sent..).unwrap_or_default()).await.map_err(failed())?;
+        self.answer(name).await
+    }
+}
+
+fn line_of(name: &str, arguments: Option<Value>) -> Vec<u8> {
+    let mut command = json!({ "execute": name });
+    if let Some(arguments) = arguments {
+        command["arguments"] = arguments;
+    }
+    let mut line = command.to_string().into_bytes();
+    line.push(b'\n');
+    line
 }
 
 /// Foreign text for an error message.

@@ -73,7 +73,9 @@ impl Role for Guest {
             Body::Exec(exec) => exec.stdin.into_iter().chain([exec.stdout, exec.stderr]).collect(),
             Body::CopyIn(copy) => vec![copy.stream],
             Body::CopyOut(copy) => vec![copy.stream],
-            Body::Prepare(_)
+            Body::Warm(_)
+            | Body::Prepare(_)
+            | Body::Bind(_)
             | Body::Signal(_)
             | Body::Kill(_)
             | Body::Ping

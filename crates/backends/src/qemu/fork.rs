@@ -1,0 +1,85 @@
+//! Starting a VM from a saved one.
+//!
+//! ```text
+//!   QEMU starts, stands still ── migrate-incoming ──▶ loads devices ──▶ disk sizes told ── cont ──▶ runs
+//! ```
+//!
+//! Its memory is a private mapping of the snapshot's file: nothing is copied until it is written.
+
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use vm::{BootSpec, DriveMode, Error, Result, Slot, Snapshot};
+
+use super::{
+    Qemu,
+    boot::{self, CONTROL_SOCKET, From, PARKED, STATE_FD},
+    machine::{MachineRam, QemuMachine},
+    qmp::Qmp,
+};
+
+/// Between two looks whether the devices are loaded.
+const LOOK: Duration = Duration::from_micros(500);
+/// How often `cont` is tried: right after the load QEMU may say that it is not finished yet.
+const CONTINUES: u32 = 100;
+
+pub(super) async fn fork(qemu: &Qemu, from: &Snapshot, spec: &BootSpec, slot: &Slot) -> Result<QemuMachine> {
+    if spec.memory.size() != from.ram.size() {
+        let (wanted, saved) = (spec.memory.size(), from.ram.size());
+        return Err(Error::Unsupported(format!("a fork with {wanted} of a VM with {saved}")));
+    }
+    let state = memfd_create("ampoule-state", MemfdFlags::CLOEXEC)
+        .map_err(|error| Error::io("make a file for the state of a VM")(error.into()))?;
+    // a file of its own, and not the snapshot's: QEMU may not read it to its end
+    write_all(&state, &from.state).map_err(Error::io("write the state of a VM"))?;
+    let (shim, dir) = boot::start(qemu, From::Snapshot { ram: &from.ram, state: &state }, spec, slot).await?;
+    let shimmed = boot::asked(shim, dir, "it was forked", async |dir| {
+        let mut qmp = Qmp::open(dir.connect(CONTROL_SOCKET).await?).await?;
+        let uri = format!("fd:{STATE_FD}");
+        qmp.execute::<Value>("migrate-incoming", Some(json!({ "uri": uri }))).await?;
+        loaded(&mut qmp).await?;
+        for drive in spec.drives.iter().filter(|drive| drive.mode == DriveMode::ReadWrite) {
+            let path = &drive.image;
+            let size =
+                std::fs::metadata(path).map_err(Error::io(format!("look at {}", path.display())))?.len();
+            let arguments = json!({ "node-name": drive.id.serial(), "size": size });
+            qmp.execute::<Value>("block_resize", Some(arguments)).await?;
+        }
+        go_on(&mut qmp).await
+    })
+    .await?;
+    Ok(QemuMachine::new(shimmed, MachineRam::Private(from.ram.clone())))
+}
+
+fn write_all(file: &std::os::fd::OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    std::fs::File::from(file.try_clone()?).write_all(bytes)
+}
+
+/// Waits until the devices are as they were saved. A QEMU that cannot load them ends, which is seen elsewhere.
+async fn loaded(qmp: &mut Qmp<UnixStream>) -> Result<()> {
+    loop {
+        let status = qmp.status().await?;
+        match status.status.as_str() {
+            "inmigrate" | "prelaunch" => tokio::time::sleep(LOOK).await,
+            PARKED => return Ok(()),
+            other => return Err(Error::Control(format!("says that the VM is {other:?} after its load"))),
+        }
+    }
+}
+
+async fn go_on(qmp: &mut Qmp<UnixStream>) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match qmp.execute::<Value>("cont", None).await {
+            Ok(_) => return Ok(()),
+            Err(Error::Control(text)) if text.contains("not finalized") && tries < CONTINUES => {
+                tries += 1;
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

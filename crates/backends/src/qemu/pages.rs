@@ -1,0 +1,192 @@
+//! The memory of a VM as its process has it: which pages it wrote, and what is in them.
+//!
+//! Invariant: what /proc says of a VMM that was taken over may be anything; sizes are bounded by the memory
+//! that the VM was given, and what is read is its own memory.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{FileExt, MetadataExt},
+    },
+    path::Path,
+};
+
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use vm::{Error, Mebibytes, Ram, Result};
+
+/// Name of a memory's file, as /proc shows it.
+pub(super) const NAME: &str = "ampoule-ram";
+const PAGE: u64 = 4096;
+/// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+/// A page of a file or shared with others: the parent's.
+const OF_FILE: u64 = 1 << 61;
+/// Entries that are read at a time.
+const ENTRIES: usize = 64 << 10;
+
+/// Pages, one after the other, that the VM wrote.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Where in the memory, in bytes.
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The process of a VM.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: i32,
+}
+
+/// One mapping of the memory's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    offset: u64,
+}
+
+impl Process {
+    /// That of the VM in a slot's directory.
+    pub(super) fn of(dir: &Path) -> Result<Self> {
+        jail::program_pid(dir).map(|pid| Self { pid }).map_err(crate::of_jail)
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.pid)
+    }
+
+    fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> Error {
+        Error::io(format!("read {}", self.path(name)))
+    }
+
+    /// The memory's file of a VM that somebody else started.
+    pub(super) fn memory(&self) -> Result<Ram> {
+        let none = || Error::Unsupported("save a VM whose memory is its own".to_owned());
+        for entry in fs::read_dir(self.path("fd")).map_err(self.failed("fd"))? {
+            let path = entry.map_err(self.failed("fd"))?.path();
+            let named = fs::read_link(&path).is_ok_and(|target| target.to_string_lossy().contains(NAME));
+            if !named {
+                continue;
+            }
+            let file = File::open(&path).map_err(self.failed("fd"))?;
+            // the name may be anything's; only a file of ours is sealed so
+            let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+            let length = file.metadata().map_err(self.failed("fd"))?.len();
+            let size = u32::try_from(length >> 20).map(Mebibytes).map_err(|_| none())?;
+            if sealed && size.bytes() == length {
+                return Ok(Ram::new(OwnedFd::from(file), size));
+            }
+        }
+        Err(none())
+    }
+
+    /// The pages that differ from `parent`. The VM stands still.
+    pub(super) fn written(&self, parent: &Ram) -> Result<Vec<Run>> {
+        let inode = fstat(parent.as_fd()).map_err(|error| self.failed("maps")(error.into()))?.st_ino;
+        let maps = fs::read_to_string(self.path("maps")).map_err(self.failed("maps"))?;
+        let mappings = mappings(&maps, inode, parent.size().bytes())
+            .ok_or_else(|| Error::Control("has another memory than it was given".to_owned()))?;
+        let pagemap = File::open(self.path("pagemap")).map_err(self.failed("pagemap"))?;
+        let memory = File::open(self.path("mem")).map_err(self.failed("mem"))?;
+        let mut runs = Vec::new();
+        for mapping in mappings {
+            mapping.read(&pagemap, &memory, &mut runs).map_err(self.failed("mem"))?;
+        }
+        Ok(runs)
+    }
+}
+
+impl Mapping {
+    fn read(&self, pagemap: &File, memory: &File, runs: &mut Vec<Run>) -> io::Result<()> {
+        let pages = (self.end - self.start) / PAGE;
+        let mut buffer = vec![0; ENTRIES * 8];
+        // where the run that is open began, in pages of this mapping
+        let mut open: Option<u64> = None;
+        let mut page = 0;
+        while page < pages {
+            let count = (pages - page).min(ENTRIES as u64);
+            let part = buffer.get_mut(..usize::try_from(count).unwrap_or(0) * 8).unwrap_or_default();
+            pagemap.read_exact_at(part, (self.start / PAGE + page) * 8)?;
+            for entry in part.as_chunks::<8>().0 {
+                let entry = u64::from_ne_bytes(*entry);
+                let written = entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0;
+                match (written, open) {
+                    (true, None) => open = Some(page),
+                    (false, Some(from)) => {
+                        runs.push(self.run(memory, from, page)?);
+                        open = None;
+                    }
+                    _ => {}
+                }
+                page += 1;
+            }
+        }
+        if let Some(from) = open {
+            runs.push(self.run(memory, from, pages)?);
+        }
+        Ok(())
+    }
+
+    fn run(&self, memory: &File, from: u64, to: u64) -> io::Result<Run> {
+        let mut bytes = vec![0; usize::try_from((to - from) * PAGE).map_err(io::Error::other)?];
+        memory.read_exact_at(&mut bytes, self.start + from * PAGE)?;
+        Ok(Run { offset: self.offset + from * PAGE, bytes })
+    }
+}
+
+/// The mappings of a file in the text of /proc/PID/maps; `None` where they are not one whole memory.
+fn mappings(maps: &str, inode: u64, length: u64) -> Option<Vec<Mapping>> {
+    let mut found = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, _mode, offset, _device) =
+            (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        if fields.next()?.parse() != Ok(inode) || !line.contains(NAME) {
+            continue;
+        }
+        let (start, end) = range.split_once('-')?;
+        let [start, end, offset] = [start, end, offset].map(|text| u64::from_str_radix(text, 16));
+        let mapping = Mapping { start: start.ok()?, end: end.ok()?, offset: offset.ok()? };
+        let size = mapping.end.checked_sub(mapping.start)?;
+        if mapping.offset.checked_add(size)? > length || !size.is_multiple_of(PAGE) {
+            return None;
+        }
+        found.push(mapping);
+    }
+    found.sort_by_key(|mapping| mapping.offset);
+    let mut at = 0;
+    for mapping in &found {
+        if mapping.offset != at {
+            return None;
+        }
+        at += mapping.end - mapping.start;
+    }
+    (at == length).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAPS: &str = "\
+        55d0-55d1 r--p 00000000 08:01 7 /usr/bin/qemu\n\
+        7f0000000000-7f0000100000 rw-p 00000000 00:01 42 /memfd:ampoule-ram (deleted)\n\
+        7f0000100000-7f0000200000 rw-p 00100000 00:01 42 /memfd:ampoule-ram (deleted)\n\
+        7f0000200000-7f0000300000 rw-p 00000000 00:01 43 /memfd:other (deleted)\n\
+        7ffc00000000-7ffc00001000 rw-p 00000000 00:00 0 \n";
+
+    #[test]
+    fn a_memory_is_found_whole_or_not_at_all() {
+        let found = mappings(MAPS, 42, 0x20_0000).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1], Mapping { start: 0x7f00_0010_0000, end: 0x7f00_0020_0000, offset: 0x10_0000 });
+        for (inode, length) in [(42, 0x10_0000), (42, 0x30_0000), (43, 0x10_0000), (44, 0x10_0000)] {
+            assert_eq!(mappings(MAPS, inode, length), None, "{inode} {length}");
+        }
+        assert_eq!(mappings("nonsense\n", 42, 0x1000), None);
+    }
+}

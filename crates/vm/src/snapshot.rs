@@ -1,0 +1,94 @@
+//! Saved machines and what may be made of them.
+//!
+//! ```text
+//!   boot with Ram::Shared ──▶ Machine ──save──▶ Saved ──engine seals, verifies──▶ Snapshot ──fork──▶ Machine
+//!                                                  ▲                                                   │
+//!                                                  └────────────────────── save (a branch) ◀───────────┘
+//! ```
+
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{BootSpec, Machine, Mebibytes, Result, Slot};
+
+/// All that a backend's snapshots depend on and that is not the engine's choice: the VMM's version, the
+/// accelerator, the processor's model and the rate of its time stamp counter. A snapshot is loaded only by a
+/// backend whose key is the same to the letter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BackendKey(pub String);
+
+impl fmt::Display for BackendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The memory of a machine as a file without a name (memfd) of exactly the machine's size; holes are zeroes.
+#[derive(Clone, Debug)]
+pub struct Ram {
+    file: Arc<OwnedFd>,
+    size: Mebibytes,
+}
+
+impl Ram {
+    /// Takes `file`, which has `size`.
+    #[must_use]
+    pub fn new(file: OwnedFd, size: Mebibytes) -> Self {
+        Self { file: Arc::new(file), size }
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn size(&self) -> Mebibytes {
+        self.size
+    }
+}
+
+impl AsFd for Ram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// What [`crate::Machine::save`] gives.
+#[derive(Debug)]
+pub struct Saved {
+    /// The memory. That of a template is written by nobody once the machine is gone; that of a branch by
+    /// nobody at all.
+    pub ram: Ram,
+    /// The state of processors and devices; only the backend that wrote it can read it.
+    pub state: Vec<u8>,
+    /// How long the machine stood still for it.
+    pub pause: Duration,
+}
+
+/// A saved machine that can be forked: verified, and sealed against every write.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The memory, sealed: forks map it privately.
+    pub ram: Ram,
+    /// The state of processors and devices.
+    pub state: Arc<[u8]>,
+}
+
+/// What a backend that can save machines can do besides.
+#[async_trait]
+pub trait Forks: Send + Sync {
+    /// What its snapshots depend on.
+    fn key(&self) -> &BackendKey;
+
+    /// Starts a machine from `from`, in a slot that holds none, as [`crate::Backend::boot`] does from a kernel.
+    ///
+    /// Processors, memory and the order of the drives in `spec` are those of the snapshot; the images may be
+    /// others: a read-only one has the same content, a writable one may be larger, which the guest is told.
+    /// The agent says Hello on a new link, and forgets what was under way when its parent was saved.
+    async fn fork(&self, from: &Snapshot, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>>;
+}
