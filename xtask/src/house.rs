@@ -28,7 +28,7 @@ const IMPORTS: &[(&str, Option<&[&str]>)] = &[
     ("vm", Some(&[])),
     ("jail", Some(&[])),
     ("backends", Some(&["vm", "jail"])),
-    ("sandbox", Some(&["vm", "wire", "jail", "tree"])),
+    ("sandbox", Some(&["vm", "wire", "store", "jail", "tree"])),
     // `doc` reads recipe files, as it reads every file that a person writes.
     ("image", Some(&["store", "doc"])),
     // `vm` and `doc`: their plain data (sizes, policies, diagnostics) is part of what `sandbox` and `workflow` say.

@@ -57,7 +57,6 @@ const MAX_LIST: usize = 64 << 10;
 pub(crate) fn warm(disks: &mut Disks, wanted: &Warm) -> Result<(), Failure> {
     mounts::image(&wanted.root, wanted.fs)?;
     disks.image = Image::Mounted;
-    processors::bring_up();
     let image = Path::new(mounts::IMAGE);
     let list = fs::read_to_string(image.join(LIST)).ok().filter(|list| list.len() <= MAX_LIST);
     let mut left = MOST_OF_ALL;
@@ -65,6 +64,8 @@ pub(crate) fn warm(disks: &mut Disks, wanted: &Warm) -> Result<(), Failure> {
         Some(list) => list.lines().for_each(|path| read(image, path, &mut left)),
         None => USUAL.iter().for_each(|path| read(image, path, &mut left)),
     }
+    // last, as without a template
+    processors::bring_up();
     Ok(())
 }
 

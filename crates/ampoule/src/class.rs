@@ -108,6 +108,7 @@ impl Classed for sandbox::Error {
         match self {
             Self::Backend(error) => error.class(),
             Self::Gone(gone) => gone.class(),
+            Self::Template(error) => error.class(),
             Self::State { .. }
             | Self::DiskFull { .. }
             | Self::Tool { .. }

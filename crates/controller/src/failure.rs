@@ -139,6 +139,7 @@ fn class(error: &sandbox::Error) -> Class {
     match error {
         Error::Backend(error) => of_vm(error),
         Error::Gone(gone) => of_gone(gone),
+        Error::Template(error) => class(error),
         Error::Guest { kind, .. } => of_guest(*kind),
         Error::Tree(error) => of_tree(error),
         Error::State { .. }

@@ -251,6 +251,7 @@ async fn lease(steps: &mut Steps<'_>, machine: &Machinery<'_>) -> Result<Option<
             ],
         },
         on_owner_loss: OwnerLoss::Kill,
+        start: sandbox::Start::Fork,
     };
     let token = CancellationToken::new();
     let limits = Limits { cancel: Some(steps.cancel), job: Some(steps.deadline), ..Limits::default() };

@@ -4,21 +4,28 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
-use vm::{Backend, BootSpec, Drive, DriveId, DriveMode, Exit, Machine, Slot};
-use wire::message::{self, Answer, Body, Entropy, Prepare, RootFs};
+use vm::{Backend, BootSpec, Drive, DriveId, DriveMode, Exit, Machine, Memory, Ram, Slot};
+use wire::message::{self, Answer, Body, Entropy, Hooks, Prepare, RootFs, Warm};
 
 use crate::{
-    Error, Gone, GuestInfo, LeaseSpec, Patience, Result, Root,
+    Error, Gone, GuestInfo, LeaseSpec, Origin, Patience, Result, Root,
     clock::Clock,
     connection::{self, Cut, Opened},
+    engine::Inner,
+    journal::Held,
+    snapshots::Template,
     text::printable,
 };
 
 /// How often a silent guest's link is opened anew within the time for its boot: an opening that fell into
 /// the moment in which the guest's driver came up can be lost.
 const OPENINGS: u32 = 4;
+/// A fork answers at once, or never on this opening: its parent may have been saved before it saw its own
+/// link's end. Doubled each time.
+const FORK_PATIENCE: Duration = Duration::from_millis(500);
 /// Between two openings of a link that closed at once.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes for the guest's random generator.
@@ -43,6 +50,16 @@ pub(crate) struct Booted {
     pub(crate) info: GuestInfo,
 }
 
+/// What a machine starts from.
+pub(crate) enum From {
+    /// The kernel.
+    Kernel,
+    /// The kernel, on a memory that is saved later.
+    Memory(Ram),
+    /// A saved machine.
+    Template(Arc<Template>),
+}
+
 /// What a boot needs; one attempt's.
 pub(crate) struct Boot {
     pub(crate) backend: Arc<dyn Backend>,
@@ -51,30 +68,60 @@ pub(crate) struct Boot {
     pub(crate) slot: Slot,
     pub(crate) disks: Disks,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) from: From,
     /// Which attempt this is, from 1.
     pub(crate) tries: u32,
 }
 
 impl Boot {
-    /// Boots, waits for Hello, prepares. Dropping the future ends the VM.
+    /// Boots or forks, waits for Hello, prepares. Dropping the future ends the VM.
     pub(crate) async fn run(self) -> Result<Booted> {
         let began = Instant::now();
-        let deadline = began + self.patience.boot;
-        let boot_spec = self.boot_spec();
-        let mut machine = match timeout_at(deadline, self.backend.boot(&boot_spec, &self.slot)).await {
-            Ok(machine) => machine?,
-            Err(_) => return Err(self.no_hello()),
-        };
-        let (opened, agent) = self.hello(&mut *machine, deadline).await?;
+        let (machine, opened, agent) = self.up(began).await?;
         let prepared = self.prepare(machine.exited(), &opened).await?;
         let info = GuestInfo {
             root_prefix: prepared.root_prefix,
             kernel: printable(&prepared.kernel, MAX_TEXT),
             agent,
+            origin: match self.from {
+                From::Kernel | From::Memory(_) => Origin::Booted,
+                From::Template(_) => Origin::Forked,
+            },
             boot: began.elapsed(),
             tries: self.tries,
         };
         Ok(Booted { machine, opened, info })
+    }
+
+    /// Boots, waits for Hello, and lets the guest do ahead what all forks would do alike.
+    pub(crate) async fn warm(self) -> Result<(Box<dyn Machine>, Opened)> {
+        let (machine, opened, _) = self.up(Instant::now()).await?;
+        if let Some((_, fs)) = &self.disks.root {
+            let warm = Warm { root: DriveId::Root.serial().to_owned(), fs: *fs };
+            self.ask(machine.exited(), &opened, Body::Warm(warm)).await?;
+        }
+        Ok((machine, opened))
+    }
+
+    /// A machine whose agent has said Hello; with the agent's version.
+    async fn up(&self, began: Instant) -> Result<(Box<dyn Machine>, Opened, String)> {
+        let deadline = began + self.patience.boot;
+        let spec = self.boot_spec();
+        let start = async {
+            match &self.from {
+                From::Kernel | From::Memory(_) => self.backend.boot(&spec, &self.slot).await,
+                From::Template(template) => match self.backend.forks() {
+                    Some(forks) => forks.fork(&template.snapshot, &spec, &self.slot).await,
+                    None => Err(vm::Error::Unsupported("it cannot fork".to_owned())),
+                },
+            }
+        };
+        let mut machine = match timeout_at(deadline, start).await {
+            Ok(machine) => machine?,
+            Err(_) => return Err(self.no_hello()),
+        };
+        let (opened, agent) = self.hello(&mut *machine, deadline).await?;
+        Ok((machine, opened, agent))
     }
 
     fn boot_spec(&self) -> BootSpec {
@@ -93,7 +140,10 @@ impl Boot {
             initramfs: self.spec.initramfs.clone(),
             kernel_args: Vec::new(),
             cpus: self.spec.cpus,
-            memory: self.spec.memory,
+            memory: match &self.from {
+                From::Memory(ram) => Memory::Shared(ram.clone()),
+                From::Kernel | From::Template(_) => Memory::Own(self.spec.memory),
+            },
             drives: root.into_iter().chain(scratch).collect(),
         }
     }
@@ -101,6 +151,10 @@ impl Boot {
     /// Opens the link until the agent says Hello on it; with the agent's version.
     async fn hello(&self, machine: &mut dyn Machine, deadline: Instant) -> Result<(Opened, String)> {
         let mut exited = machine.exited();
+        let mut patience = match self.from {
+            From::Kernel | From::Memory(_) => self.patience.boot / OPENINGS,
+            From::Template(_) => FORK_PATIENCE,
+        };
         loop {
             let link = match timeout_at(deadline, machine.link()).await {
                 Ok(Ok(link)) => link,
@@ -111,7 +165,8 @@ impl Boot {
                 Err(_) => return Err(self.no_hello()),
             };
             let mut opened = connection::open(link, Arc::clone(&self.clock));
-            let again = (Instant::now() + self.patience.boot / OPENINGS).min(deadline);
+            let again = (Instant::now() + patience).min(deadline);
+            patience *= 2;
             tokio::select! {
                 biased;
                 Ok(hello) = &mut opened.hello => {
@@ -134,22 +189,32 @@ impl Boot {
 
     async fn prepare(
         &self,
-        mut exited: watch::Receiver<Option<Exit>>,
+        exited: watch::Receiver<Option<Exit>>,
         opened: &Opened,
     ) -> Result<message::Prepared> {
-        let request = opened.connection.request(Body::Prepare(self.preparation()?));
+        match self.ask(exited, opened, Body::Prepare(self.preparation()?)).await? {
+            Answer::Prepared(prepared) => Ok(prepared),
+            _ => Err(self.lost(Gone::Protocol("another answer than to a preparation".to_owned()))),
+        }
+    }
+
+    /// Asks for a part of the guest's preparation.
+    async fn ask(
+        &self,
+        mut exited: watch::Receiver<Option<Exit>>,
+        opened: &Opened,
+        body: Body,
+    ) -> Result<Answer> {
         let answer = tokio::select! {
-            answer = timeout(self.patience.prepare, request) => match answer {
+            answer = timeout(self.patience.prepare, opened.connection.request(body)) => match answer {
                 Ok(answer) => answer,
                 Err(_) => return Err(self.lost(Gone::Silent(self.patience.prepare))),
             },
             gone = end_of(&mut exited) => return Err(self.lost(gone)),
         };
         match answer {
-            Ok(Answer::Prepared(prepared)) => Ok(prepared),
-            Ok(_) => Err(self.lost(Gone::Protocol("another answer than to a preparation".to_owned()))),
             Err(Error::Guest { message, .. }) => Err(Error::Prepare { message, console: self.console() }),
-            Err(error) => Err(error),
+            answer => answer,
         }
     }
 
@@ -175,6 +240,7 @@ impl Boot {
             clock_ns: u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0),
             entropy: Entropy(entropy),
             directories: self.spec.bind.directories.clone(),
+            hooks: Hooks::Now,
         })
     }
 
@@ -197,8 +263,20 @@ pub(crate) async fn end_of(exited: &mut watch::Receiver<Option<Exit>>) -> Gone {
     Gone::Exited(exit.unwrap_or(Exit { code: None, signal: None, stderr: String::new() }))
 }
 
+/// A slot with the disks that the lease asks for. What is wrong with those is told beside the slot, which has to
+/// be torn down all the same.
+pub(crate) async fn place(engine: &Arc<Inner>, spec: &LeaseSpec) -> Result<(Held, Result<Disks>)> {
+    let (engine, spec) = (Arc::clone(engine), spec.clone());
+    let made = spawn_blocking(move || {
+        let held = engine.journal.create(engine.backend.name(), spec.on_owner_loss)?;
+        let disks = disks(engine.journal.state_dir(), held.slot(), &spec);
+        Ok((held, disks))
+    });
+    made.await.unwrap_or(Err(Error::Lost))
+}
+
 /// What disks the lease asks for, with the scratch disk made. Blocks.
-pub(crate) fn disks(state_dir: &std::path::Path, slot: &Slot, spec: &LeaseSpec) -> Result<Disks> {
+fn disks(state_dir: &std::path::Path, slot: &Slot, spec: &LeaseSpec) -> Result<Disks> {
     match &spec.root {
         Root::Hosted => Ok(Disks { root: None, scratch: None }),
         Root::Image(image) => {

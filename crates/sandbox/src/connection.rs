@@ -95,6 +95,15 @@ pub(crate) struct Opened {
     pub(crate) task: AbortOnDropHandle<()>,
 }
 
+impl Opened {
+    /// Ends the connection and its link.
+    pub(crate) async fn close(self) {
+        // a task that is gone has no link either
+        let _ = self.verdict.send(Gone::Destroyed);
+        let _ = self.task.await;
+    }
+}
+
 /// Starts the task on `link`.
 pub(crate) fn open(link: Link, clock: Arc<Clock>) -> Opened {
     let (orders, inbox) = mpsc::channel(ORDERS);

@@ -12,7 +12,13 @@ use tokio::{sync::oneshot, task::spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::Backend;
 
-use crate::{EngineConfig, Error, Lease, LeaseSpec, Patience, Result, Swept, journal::Journal, owner::Owner};
+use crate::{
+    EngineConfig, Error, Lease, LeaseSpec, Patience, Result, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
+    Swept,
+    journal::Journal,
+    owner::Owner,
+    snapshots::{self, Snapshots},
+};
 
 /// Makes VMs in one state directory. One per process and directory; processes may share a directory.
 pub struct Engine {
@@ -23,17 +29,18 @@ pub(crate) struct Inner {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) patience: Patience,
     pub(crate) journal: Journal,
+    pub(crate) snapshots: Snapshots,
     /// Parent of every lease's token.
-    closing: CancellationToken,
-    /// Every owner task, so that [`Engine::close`] can wait for the end of what dropped leases left.
-    owners: TaskTracker,
+    pub(crate) closing: CancellationToken,
+    /// Every task, so that [`Engine::close`] can wait for the end of what dropped leases left.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { backend, journal, owners, .. } = &*self.inner;
+        let Inner { backend, journal, tasks, .. } = &*self.inner;
         let state_dir = journal.state_dir().display();
-        write!(f, "Engine({} in {state_dir}, {} VMs)", backend.name(), owners.len())
+        write!(f, "Engine({} in {state_dir}, {} tasks)", backend.name(), tasks.len())
     }
 }
 
@@ -47,15 +54,17 @@ impl Engine {
         let opened = spawn_blocking(move || {
             let journal = Journal::open(&state_dir, patience.teardown)?;
             let swept = journal.sweep()?;
-            Ok((journal, swept))
+            let snapshots = Snapshots::open(journal.state_dir())?;
+            Ok((journal, snapshots, swept))
         });
-        let (journal, swept) = opened.await.unwrap_or(Err(Error::Lost))?;
+        let (journal, snapshots, swept) = opened.await.unwrap_or(Err(Error::Lost))?;
         let inner = Inner {
             backend,
             patience,
             journal,
+            snapshots,
             closing: CancellationToken::new(),
-            owners: TaskTracker::new(),
+            tasks: TaskTracker::new(),
         };
         Ok((Self { inner: Arc::new(inner) }, swept))
     }
@@ -81,7 +90,7 @@ impl Engine {
             ready: ready_to,
             ended: ended_to,
         };
-        self.inner.owners.spawn(owner.run());
+        self.inner.tasks.spawn(owner.run());
         let first = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
@@ -103,6 +112,47 @@ impl Engine {
         }
     }
 
+    /// Makes the template that leases of `spec` are forks of, where there is none; its key. `None`: such VMs are
+    /// booted.
+    ///
+    /// # Errors
+    /// Whatever made it impossible.
+    pub async fn template(&self, spec: &LeaseSpec) -> Result<Option<String>> {
+        Ok(snapshots::template(&self.inner, spec).await?.map(|(key, _)| key))
+    }
+
+    /// The snapshots of the state directory, the oldest first.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        self.blocking(|inner| inner.snapshots.disk().list()).await
+    }
+
+    /// Removes a snapshot; VMs that were forked of it go on. Fine when it is not there.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub async fn remove_snapshot(&self, key: String) -> Result<()> {
+        self.blocking(move |inner| inner.snapshots.disk().remove(&key)).await
+    }
+
+    /// Removes the snapshots that `policy` does not keep, and those that are too old to be used.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub async fn collect_snapshots(&self, policy: SnapshotGc) -> Result<SnapshotsRemoved> {
+        self.blocking(move |inner| inner.snapshots.disk().collect(&policy)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        spawn_blocking(move || work(&inner)).await.unwrap_or(Err(Error::Lost))
+    }
+
     /// What runs the VMs.
     #[must_use]
     pub fn backend(&self) -> &dyn Backend {
@@ -113,8 +163,8 @@ impl Engine {
     /// them is left. Later leases fail.
     pub async fn close(&self) {
         self.inner.closing.cancel();
-        self.inner.owners.close();
-        self.inner.owners.wait().await;
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 }
 

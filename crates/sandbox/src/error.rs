@@ -1,6 +1,6 @@
 //! Why the engine or a sandbox could not do what was asked.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use wire::message::FailureKind;
 
@@ -80,6 +80,9 @@ pub enum Error {
         /// Last lines of the guest's console, without control characters; empty if there is none.
         console: String,
     },
+    /// By the error: the template that the VM is a fork of could not be made.
+    #[error("the VM's template could not be made")]
+    Template(#[source] Arc<Self>),
     /// Infrastructure: the VM went before its agent was ready.
     #[error("the VM did not come up: {why}{}", Tail(console))]
     Boot {

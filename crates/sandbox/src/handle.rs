@@ -30,10 +30,21 @@ pub struct GuestInfo {
     pub kernel: String,
     /// Version of the agent: untrusted text, without control characters.
     pub agent: String,
+    /// How it began.
+    pub origin: Origin,
     /// From the start of the VMM to the end of the guest's preparation, as the host saw it.
     pub boot: Duration,
     /// Boots that were needed: 1, or 2 where the first guest never said Hello.
     pub tries: u32,
+}
+
+/// How a guest began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its kernel was booted.
+    Booted,
+    /// It is a fork of a template.
+    Forked,
 }
 
 /// The handle of a leased VM.

@@ -1,9 +1,9 @@
 //! The owner task: one per VM. Everyone else holds a handle and sends it commands.
 //!
 //! ```text
-//!              slot, disks          boot, Hello, Prepare             destroy, exit, silence, a broken link
+//!              slot, disks      fork or boot, Hello, Prepare         destroy, exit, silence, a broken link
 //!  lease() ──▶ journalled ────────▶ coming up ─────────────▶ serving ──────────────┐
-//!                 ▲                    │ no Hello, 1st time     │ commands become   ▼
+//!                 ▲                    │ no fork, no Hello      │ commands become   ▼
 //!                 └──── torn down ◀────┤                        │ operations     torn down ──▶ ended
 //!                                      └── failed, cancelled ───┴───────────────────┘
 //! ```
@@ -25,15 +25,15 @@ use tokio_util::sync::CancellationToken;
 use wire::message::Body;
 
 use crate::{
-    Error, Gone, LeaseSpec, Patience, Result, Sandbox,
-    boot::{self, Boot, Booted},
+    Error, Gone, LeaseSpec, Patience, Result, Sandbox, Start,
+    boot::{self, Boot, Booted, From},
     clock::Clock,
     command::Command,
     connection::{Connection, Cut, Opened},
     engine::Inner,
     handle::Shared,
     journal::Held,
-    operations,
+    operations, snapshots,
 };
 
 /// Boots until one says Hello.
@@ -61,19 +61,9 @@ impl Owner {
     /// The whole life of the VM.
     pub(crate) async fn run(self) {
         let Self { engine, spec, destroy, ready, ended } = self;
-        let mut tries = 1;
-        let (held, booted, clock) = loop {
-            match attempt(&engine, &spec, &destroy, tries).await {
-                Ok(up) => break up,
-                // nothing of a user's has run in it: an emulated guest hangs now and then while it boots
-                Err(Error::NoHello { .. } | Error::Boot { why: Gone::Silent(_), .. })
-                    if tries < TRIES && !destroy.is_cancelled() =>
-                {
-                    tracing::warn!("the VM's agent did not answer; it is booted once more");
-                    tries += 1;
-                }
-                Err(error) => return drop(ready.send(Err(error))),
-            }
+        let (held, booted, clock) = match come_up(&engine, &spec, &destroy).await {
+            Ok(up) => up,
+            Err(error) => return drop(ready.send(Err(error))),
         };
         let (commands_to, commands) = mpsc::channel(COMMANDS);
         let (gone_to, gone) = watch::channel(None);
@@ -99,25 +89,61 @@ impl Owner {
     }
 }
 
+/// A VM that is ready, by a fork where there can be one.
+async fn come_up(
+    engine: &Arc<Inner>,
+    spec: &LeaseSpec,
+    destroy: &CancellationToken,
+) -> Result<(Held, Booted, Arc<Clock>)> {
+    let template = match spec.start {
+        Start::Boot => None,
+        Start::Fork => tokio::select! {
+            biased;
+            () = destroy.cancelled() => return Err(Error::Cancelled),
+            template = snapshots::template(engine, spec) => template?,
+        },
+    };
+    let mut tries = 1;
+    loop {
+        let from = match &template {
+            Some((_, template)) if tries == 1 => From::Template(Arc::clone(template)),
+            _ => From::Kernel,
+        };
+        let forked = matches!(from, From::Template(_));
+        match attempt(engine, spec, from, destroy, tries).await {
+            Ok(up) => return Ok(up),
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) if tries < TRIES && !destroy.is_cancelled() && (forked || is_silence(&error)) => {
+                if let (true, Some((key, _))) = (forked, &template) {
+                    tracing::warn!(%error, "a fork of the VM's template did not come up; the VM is booted instead");
+                    engine.snapshots.discard(key);
+                } else {
+                    tracing::warn!("the VM's agent did not answer; it is booted once more");
+                }
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Nothing of a user's has run in it: an emulated guest hangs now and then while it boots.
+fn is_silence(error: &Error) -> bool {
+    matches!(error, Error::NoHello { .. } | Error::Boot { why: Gone::Silent(_), .. })
+}
+
 /// One slot and one boot in it. After an error nothing is left.
 async fn attempt(
     engine: &Arc<Inner>,
     spec: &LeaseSpec,
+    from: From,
     destroy: &CancellationToken,
     tries: u32,
 ) -> Result<(Held, Booted, Arc<Clock>)> {
     if destroy.is_cancelled() {
         return Err(Error::Cancelled);
     }
-    let made = {
-        let (engine, spec) = (Arc::clone(engine), spec.clone());
-        spawn_blocking(move || {
-            let held = engine.journal.create(engine.backend.name(), spec.on_owner_loss)?;
-            let disks = boot::disks(engine.journal.state_dir(), held.slot(), &spec);
-            Ok((held, disks))
-        })
-    };
-    let (held, disks) = made.await.unwrap_or(Err(Error::Lost))?;
+    let (held, disks) = boot::place(engine, spec).await?;
     let clock = Arc::new(Clock::starting_now());
     let up = match disks {
         Err(error) => Err(error),
@@ -129,6 +155,7 @@ async fn attempt(
                 slot: held.slot().clone(),
                 disks,
                 clock: Arc::clone(&clock),
+                from,
                 tries,
             };
             // A task of its own, so that a panic in a backend does not skip the teardown.
@@ -157,7 +184,7 @@ async fn attempt(
 }
 
 /// Ends what still runs of the slot and removes it.
-async fn tear_down(engine: &Arc<Inner>, held: Held) -> Result<()> {
+pub(crate) async fn tear_down(engine: &Arc<Inner>, held: Held) -> Result<()> {
     let engine = Arc::clone(engine);
     let result = spawn_blocking(move || engine.journal.remove(held)).await.unwrap_or(Err(Error::Lost));
     if let Err(error) = &result {

@@ -62,6 +62,18 @@ pub struct LeaseSpec {
     pub bind: Bind,
     /// What becomes of the VM when this process dies.
     pub on_owner_loss: OwnerLoss,
+    /// How it begins.
+    pub start: Start,
+}
+
+/// How a VM begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// As a fork of a template, where the backend can fork and there is a root image; booted elsewhere.
+    #[default]
+    Fork,
+    /// Booted.
+    Boot,
 }
 
 /// What the guest has as `/`.

@@ -63,6 +63,7 @@ fn lease(state: &Path, image: &Path) {
             scratch_bytes: 256 << 20,
             bind: Bind { hostname: "guest".into(), directories: Vec::new() },
             on_owner_loss: OwnerLoss::Kill,
+            start: sandbox::Start::Fork,
         };
         let said = match engine.lease(spec, &CancellationToken::new()).await {
             Ok(_) => "leased".to_owned(),

@@ -86,6 +86,7 @@ fn spec() -> LeaseSpec {
             directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
         },
         on_owner_loss: OwnerLoss::Kill,
+        start: sandbox::Start::Fork,
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Ram {
 }
 
 impl Ram {
+    /// Name of such files, as /proc shows it.
+    pub const NAME: &str = "ampoule-ram";
+
     /// Takes `file`, which has `size`.
     #[must_use]
     pub fn new(file: OwnedFd, size: Mebibytes) -> Self {

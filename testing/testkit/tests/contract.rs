@@ -4,7 +4,7 @@ use std::{num::NonZeroU8, path::PathBuf, process::ExitCode};
 
 use backend_contract::{Make, Subject};
 use libtest_mimic::Arguments;
-use vm::{BootSpec, Mebibytes};
+use vm::{BootSpec, Mebibytes, Memory};
 use wire::message::Root;
 
 const FAKE: Make = || Box::pin(async { fake() });
@@ -24,7 +24,7 @@ fn fake() -> Subject {
             initramfs: PathBuf::new(),
             kernel_args: Vec::new(),
             cpus: NonZeroU8::MIN,
-            memory: Mebibytes(64),
+            memory: Memory::Own(Mebibytes(64)),
             drives: Vec::new(),
         },
         root: Root::Hosted,

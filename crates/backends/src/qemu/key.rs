@@ -7,6 +7,7 @@ use vm::BackendKey;
 use super::{
     Version,
     argv::{self, Accelerator},
+    tsc,
 };
 
 /// Everything: a microvm's state has no version of its own, so any other QEMU, argument or processor is taken
@@ -14,7 +15,7 @@ use super::{
 pub(super) async fn of(version: Version, accelerator: Accelerator) -> BackendKey {
     let host = tokio::task::spawn_blocking(|| {
         let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        (processor(&text), jail::tsc_khz())
+        (processor(&text), tsc::khz())
     });
     let (processor, khz) = host.await.unwrap_or_default();
     let khz = khz.map_or("unknown".to_owned(), |khz| khz.to_string());

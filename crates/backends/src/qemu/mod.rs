@@ -27,6 +27,7 @@ mod places;
 mod probe;
 mod qmp;
 mod save;
+mod tsc;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -130,7 +131,7 @@ impl Qemu {
             qemu.capabilities.boundary = Boundary::Hardware;
         } else {
             qemu.capabilities.accelerator = "tcg".to_owned();
-            let khz = tokio::task::spawn_blocking(jail::tsc_khz).await.ok().flatten();
+            let khz = tokio::task::spawn_blocking(tsc::khz).await.ok().flatten();
             qemu.accel = argv::Accelerator::Tcg { khz };
         }
         qemu.key = key::of(found.version, qemu.accel).await;

@@ -8,7 +8,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{FileExt, MetadataExt},
+        unix::fs::FileExt,
     },
     path::Path,
 };
@@ -16,8 +16,6 @@ use std::{
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use vm::{Error, Mebibytes, Ram, Result};
 
-/// Name of a memory's file, as /proc shows it.
-pub(super) const NAME: &str = "ampoule-ram";
 const PAGE: u64 = 4096;
 /// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 const PRESENT: u64 = 1 << 63;
@@ -68,7 +66,7 @@ impl Process {
         let none = || Error::Unsupported("save a VM whose memory is its own".to_owned());
         for entry in fs::read_dir(self.path("fd")).map_err(self.failed("fd"))? {
             let path = entry.map_err(self.failed("fd"))?.path();
-            let named = fs::read_link(&path).is_ok_and(|target| target.to_string_lossy().contains(NAME));
+            let named = fs::read_link(&path).is_ok_and(|target| target.to_string_lossy().contains(Ram::NAME));
             if !named {
                 continue;
             }
@@ -145,7 +143,7 @@ fn mappings(maps: &str, inode: u64, length: u64) -> Option<Vec<Mapping>> {
         let mut fields = line.split_ascii_whitespace();
         let (range, _mode, offset, _device) =
             (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        if fields.next()?.parse() != Ok(inode) || !line.contains(NAME) {
+        if fields.next()?.parse() != Ok(inode) || !line.contains(Ram::NAME) {
             continue;
         }
         let (start, end) = range.split_once('-')?;

@@ -25,7 +25,7 @@ use vm::{Error, Ram, Result, Saved};
 use super::{
     boot::CONTROL_SOCKET,
     machine::MachineRam,
-    pages::{self, Process, Run},
+    pages::{Process, Run},
     qmp::Qmp,
 };
 use crate::shimmed::SlotDir;
@@ -122,7 +122,7 @@ fn read(state: &mut File) -> Result<Vec<u8>> {
 
 /// The parent's memory with the pages that were written.
 fn patched(parent: &Ram, written: &[Run]) -> io::Result<Ram> {
-    let file = memfd_create(pages::NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let file = memfd_create(Ram::NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let file = File::from(file);
     let length = parent.size().bytes();
     file.set_len(length)?;

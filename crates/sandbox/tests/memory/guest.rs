@@ -332,7 +332,7 @@ impl Agent {
                 }
                 self.reply(id, Ok(Answer::Copied(Copied { entries: 1, bytes: 6 })));
             }
-            Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
+            Body::Warm(_) | Body::Bind(_) | Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
                 self.reply(id, Ok(Answer::Done));
             }
         }
@@ -489,6 +489,7 @@ pub(crate) fn hosted() -> LeaseSpec {
             }],
         },
         on_owner_loss: OwnerLoss::Kill,
+        start: sandbox::Start::Fork,
     }
 }
 

@@ -11,7 +11,7 @@ use backend_contract::{Make, Subject};
 use backends::qemu::{Accel, Config, PROGRAM, Qemu};
 use libtest_mimic::Trial;
 use store::Store;
-use vm::{BootSpec, Drive, DriveId, DriveMode, Ids, Mebibytes, SlotId};
+use vm::{BootSpec, Drive, DriveId, DriveMode, Ids, Mebibytes, Memory, SlotId};
 use wire::message::{Root, RootFs};
 
 /// Emulated: what runs on every host.
@@ -70,7 +70,7 @@ fn spec(dir: &Path) -> BootSpec {
         initramfs,
         kernel_args: Vec::new(),
         cpus: NonZeroU8::MIN.saturating_add(1),
-        memory: Mebibytes(1024),
+        memory: Memory::Own(Mebibytes(1024)),
         drives: vec![
             Drive { id: DriveId::Root, image: image.root, mode: DriveMode::ReadOnly },
             Drive { id: DriveId::Scratch, image: scratch, mode: DriveMode::ReadWrite },

@@ -1,0 +1,407 @@
+//! The snapshots of a state directory, on disk.
+//!
+//! ```text
+//! snapshots/<key>/manifest   what it depends on, digests        snapshots/<key>/ram    the memory, with holes
+//! snapshots/<key>/state      devices                            snapshots/<key>/used   touched at each load
+//! snapshots/.new-<id>/       being written                      snapshots/.dead-<id>/  being removed
+//! snapshots/locks/<key>      held while one is built
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use jail::lock::Lock;
+use store::Digest;
+use vm::{Mebibytes, Saved, SlotId, Snapshot};
+
+use super::{
+    MAX_AGE, Template,
+    key::Kind,
+    manifest::Manifest,
+    memory::{self, Fault},
+};
+use crate::{Error, Result, identity::lock_failed};
+
+const MANIFEST: &str = "manifest";
+const RAM: &str = "ram";
+const STATE: &str = "state";
+const USED: &str = "used";
+const OWNER: &str = "lock";
+const NEW: &str = ".new-";
+const DEAD: &str = ".dead-";
+const LOCKS: &str = "locks";
+/// A manifest has about 100 bytes for each MiB of memory.
+const MOST_MANIFEST: u64 = 64 << 20;
+const MOST_STATE: u64 = 64 << 20;
+
+/// The snapshots of a state directory.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    dir: PathBuf,
+}
+
+/// A snapshot as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// 64 hexadecimal digits.
+    pub key: String,
+    /// When it was made.
+    pub made: SystemTime,
+    /// When it was loaded last.
+    pub used: SystemTime,
+    /// The root image.
+    pub root: PathBuf,
+    /// Virtual processors.
+    pub cpus: u8,
+    /// Memory.
+    pub memory: Mebibytes,
+    /// What it depends on beside those: the VMM and this host.
+    pub backend: String,
+    /// What it takes on disk, in bytes.
+    pub bytes: u64,
+    /// Whether it is too old to be used.
+    pub expired: bool,
+}
+
+/// What may stay when snapshots are collected.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SnapshotGc {
+    /// Those that were not used for longer go.
+    pub unused: Option<Duration>,
+    /// Then, the one first that was not used for the longest time, while all together have more bytes than this.
+    pub quota: Option<u64>,
+}
+
+/// What a collection removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotsRemoved {
+    /// Keys of what was removed.
+    pub removed: Vec<String>,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Disk {
+    pub(super) fn open(state_dir: &Path) -> Result<Self> {
+        let dir = state_dir.join("snapshots");
+        let locks = dir.join(LOCKS);
+        DirBuilder::new().recursive(true).mode(0o700).create(&locks).map_err(Error::state("make", &locks))?;
+        let disk = Self { dir };
+        disk.sweep()?;
+        Ok(disk)
+    }
+
+    /// Removes what dead processes were writing or removing.
+    fn sweep(&self) -> Result<()> {
+        for name in self.names()? {
+            let dir = self.dir.join(&name);
+            if name.starts_with(DEAD) || (name.starts_with(NEW) && self.is_abandoned(&dir)?) {
+                remove_tree(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_abandoned(&self, dir: &Path) -> Result<bool> {
+        let path = dir.join(OWNER);
+        match Lock::try_take(&path) {
+            Ok(free) => Ok(free.is_some()),
+            Err(_) if !dir.exists() => Ok(false),
+            Err(error) => Err(lock_failed(error, &path)),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.dir).map_err(Error::state("read", &self.dir))?;
+        entries
+            .map(|entry| entry.map_err(Error::state("read", &self.dir)))
+            .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+            .collect()
+    }
+
+    /// Held by whoever builds `key`. Blocks until nobody else does.
+    pub(super) fn lock(&self, key: &str) -> Result<Lock> {
+        let path = self.dir.join(LOCKS).join(key);
+        Lock::take(&path).map_err(|error| lock_failed(error, &path))
+    }
+
+    /// The snapshot `key`, compared and in memory. `None`: it is not there, too old, or damaged, which moves it
+    /// away.
+    pub(super) fn load(&self, key: &str) -> Result<Option<Template>> {
+        match self.try_load(key) {
+            Ok(Some(template)) if template.is_fresh() => Ok(Some(template)),
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => {
+                tracing::info!(key, "a template is too old and is made anew");
+                self.remove(key)?;
+                Ok(None)
+            }
+            Err(why) => {
+                tracing::warn!(key, "the snapshot cannot be used and is made anew: {why}");
+                self.remove(key)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// `Err`: what is wrong with it.
+    fn try_load(&self, key: &str) -> Result<Option<Template>, String> {
+        let dir = self.dir.join(key);
+        let Some(manifest) = self.manifest(key)? else { return Ok(None) };
+        let words = |what: &str, fault: Fault| match fault {
+            Fault::Io(error) => format!("its {what} cannot be read: {error}"),
+            Fault::Damaged(text) => text,
+        };
+        let state =
+            read_capped(&dir.join(STATE), MOST_STATE).map_err(|error| words("state", error.into()))?;
+        if Digest::of(&state) != manifest.state {
+            return Err("the state of its devices is not what was saved".to_owned());
+        }
+        let size = Mebibytes(manifest.kind.memory_mib);
+        let ram = File::open(dir.join(RAM)).map_err(Fault::from);
+        let ram = ram.and_then(|file| memory::read(&file, size, &manifest.memory));
+        let ram = ram.map_err(|fault| words("memory", fault))?;
+        // a matter of what is collected first
+        let _ = File::create(dir.join(USED)).and_then(|file| file.set_modified(SystemTime::now()));
+        Ok(Some(Template { snapshot: Snapshot { ram, state: state.into() }, made: manifest.made }))
+    }
+
+    fn manifest(&self, key: &str) -> Result<Option<Manifest>, String> {
+        match read_capped(&self.dir.join(key).join(MANIFEST), MOST_MANIFEST) {
+            Ok(text) => Manifest::parse(&text, key).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.dir.join(key).exists() => Ok(None),
+            Err(error) => Err(format!("its manifest cannot be read: {error}")),
+        }
+    }
+
+    /// Keeps what was saved, whose machine is gone, under `key`; the lock of `key` is held.
+    pub(super) fn keep(&self, key: &str, kind: &Kind, saved: Saved) -> Result<Template> {
+        let Saved { ram, state, .. } = saved;
+        memory::seal(&ram).map_err(Error::state("seal the memory of a template in", &self.dir))?;
+        let made = SystemTime::now();
+        let new = self.dir.join(format!("{NEW}{}", SlotId::new()));
+        let written = self.write(&new, &ram, &state, |memory| Manifest {
+            kind: kind.clone(),
+            made,
+            state: Digest::of(&state),
+            memory,
+        });
+        let kept = written.and_then(|lock| {
+            self.remove(key)?;
+            fs::rename(&new, self.dir.join(key)).map_err(Error::state("keep", &new))?;
+            drop(lock);
+            Ok(())
+        });
+        if let Err(error) = kept {
+            // it serves this engine all the same
+            tracing::warn!(%error, "a template cannot be kept on disk");
+            let _ = remove_tree(&new);
+        }
+        Ok(Template { snapshot: Snapshot { ram, state: state.into() }, made })
+    }
+
+    fn write(
+        &self,
+        new: &Path,
+        ram: &vm::Ram,
+        state: &[u8],
+        manifest: impl FnOnce(Vec<memory::Extent>) -> Manifest,
+    ) -> Result<Lock> {
+        DirBuilder::new().mode(0o700).create(new).map_err(Error::state("make", new))?;
+        let lock_path = new.join(OWNER);
+        let lock = Lock::take(&lock_path).map_err(|error| lock_failed(error, &lock_path))?;
+        let path = new.join(RAM);
+        let extents = create(&path).and_then(|file| memory::write(ram, &file));
+        let extents = extents.map_err(Error::state("write", &path))?;
+        for (name, bytes) in [(STATE, state), (MANIFEST, &manifest(extents).text())] {
+            let path = new.join(name);
+            let written = create(&path).and_then(|mut file| io::Write::write_all(&mut file, bytes));
+            written.map_err(Error::state("write", &path))?;
+        }
+        Ok(lock)
+    }
+
+    /// Moves `key` away and removes it; fine when it is not there.
+    pub(crate) fn remove(&self, key: &str) -> Result<()> {
+        let dir = self.dir.join(key);
+        let dead = self.dir.join(format!("{DEAD}{}", SlotId::new()));
+        match fs::rename(&dir, &dead) {
+            Ok(()) => remove_tree(&dead),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::state("remove", dir)(error)),
+        }
+    }
+
+    /// All, the oldest first. What is damaged is passed over: its next use finds out.
+    pub(crate) fn list(&self) -> Result<Vec<SnapshotInfo>> {
+        let mut found: Vec<SnapshotInfo> = self
+            .names()?
+            .into_iter()
+            .filter(|name| name.len() == 64)
+            .filter_map(|key| {
+                let manifest = self.manifest(&key).ok().flatten()?;
+                Some(self.info(key, manifest))
+            })
+            .collect();
+        found.sort_by_key(|info| info.made);
+        Ok(found)
+    }
+
+    fn info(&self, key: String, manifest: Manifest) -> SnapshotInfo {
+        let dir = self.dir.join(&key);
+        let used = fs::metadata(dir.join(USED)).and_then(|found| found.modified()).unwrap_or(manifest.made);
+        let sizes = [RAM, STATE, MANIFEST]
+            .map(|name| fs::metadata(dir.join(name)).map_or(0, |found| found.blocks() * 512));
+        let Manifest { kind, made, .. } = manifest;
+        SnapshotInfo {
+            key,
+            made,
+            used,
+            root: kind.root.path.into(),
+            cpus: kind.cpus,
+            memory: Mebibytes(kind.memory_mib),
+            backend: kind.backend.0,
+            bytes: sizes.iter().sum(),
+            expired: made.elapsed().is_ok_and(|age| age >= MAX_AGE),
+        }
+    }
+
+    /// Removes what `policy` does not keep, and what is too old to be used.
+    pub(crate) fn collect(&self, policy: &SnapshotGc) -> Result<SnapshotsRemoved> {
+        let mut all = self.list()?;
+        all.sort_by_key(|info| info.used);
+        let mut left: u64 = all.iter().map(|info| info.bytes).sum();
+        let mut done = SnapshotsRemoved::default();
+        for info in all {
+            let unused = policy.unused.is_some_and(|limit| info.used.elapsed().is_ok_and(|age| age >= limit));
+            let over = policy.quota.is_some_and(|quota| left > quota);
+            if info.expired || unused || over {
+                self.remove(&info.key)?;
+                left -= info.bytes;
+                done.bytes += info.bytes;
+                done.removed.push(info.key);
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn read_capped(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let taken = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if taken as u64 > most { Err(io::Error::other("it is larger than it can be")) } else { Ok(bytes) }
+}
+
+fn remove_tree(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::state("remove", dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{fd::AsFd, unix::fs::FileExt};
+
+    use super::{super::key, *};
+
+    fn saved(byte: u8) -> Saved {
+        let ram = memory::ram_file(Mebibytes(4)).unwrap();
+        File::from(ram.as_fd().try_clone_to_owned().unwrap()).write_all_at(&[byte; 9000], 4096).unwrap();
+        Saved { ram, state: vec![byte; 500], pause: Duration::ZERO }
+    }
+
+    fn disk() -> (tempfile::TempDir, Disk) {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        (dir, disk)
+    }
+
+    fn kept(disk: &Disk, root: &str, byte: u8) -> String {
+        let kind = key::for_tests(root);
+        let key = kind.key();
+        let _lock = disk.lock(&key).unwrap();
+        disk.keep(&key, &kind, saved(byte)).unwrap();
+        key
+    }
+
+    #[test]
+    fn what_is_kept_is_found_by_another_process() {
+        let (dir, disk) = disk();
+        let key = kept(&disk, "/r", 1);
+        let again = Disk::open(dir.path()).unwrap();
+        let template = again.load(&key).unwrap().unwrap();
+        assert_eq!(&*template.snapshot.state, [1; 500]);
+        assert!(again.load(&key::for_tests("/other").key()).unwrap().is_none());
+        let listed = again.list().unwrap();
+        assert_eq!((listed.len(), listed[0].key.as_str(), listed[0].memory), (1, key.as_str(), Mebibytes(4)));
+        assert!(listed[0].bytes > 0 && !listed[0].expired);
+    }
+
+    #[test]
+    fn whatever_is_damaged_is_refused_and_moved_away() {
+        let flip = |path: PathBuf| {
+            let mut bytes = fs::read(&path).unwrap();
+            let at = 5000 % bytes.len().min(6000);
+            bytes[at] ^= 1;
+            fs::remove_file(&path).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        let cut = |path: PathBuf| File::options().write(true).open(path).unwrap().set_len(200).unwrap();
+        for name in [RAM, STATE, MANIFEST] {
+            for damage in [&flip as &dyn Fn(PathBuf), &cut, &|path| fs::remove_file(path).unwrap()] {
+                let (_dir, disk) = disk();
+                let key = kept(&disk, "/r", 1);
+                damage(disk.dir.join(&key).join(name));
+                let why = disk.try_load(&key).map(|found| found.is_some());
+                assert!(why.is_err(), "{name}: {why:?}");
+                assert!(disk.load(&key).unwrap().is_none(), "{name}");
+                assert!(!disk.dir.join(&key).exists());
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_another_snapshot_is_refused() {
+        for name in [RAM, STATE, MANIFEST] {
+            let (_dir, disk) = disk();
+            let (one, other) = (kept(&disk, "/r", 1), kept(&disk, "/other", 2));
+            fs::rename(disk.dir.join(&other).join(name), disk.dir.join(&one).join(name)).unwrap();
+            assert!(disk.load(&one).unwrap().is_none(), "{name}");
+        }
+        let (_dir, disk) = disk();
+        let (one, other) = (kept(&disk, "/r", 1), kept(&disk, "/other", 2));
+        disk.remove(&one).unwrap();
+        fs::rename(disk.dir.join(&other), disk.dir.join(&one)).unwrap();
+        assert!(disk.try_load(&one).unwrap_err().contains("another snapshot"));
+    }
+
+    #[test]
+    fn the_dead_are_swept_and_the_unused_collected() {
+        let (dir, disk) = disk();
+        for name in [format!("{NEW}x"), format!("{DEAD}y")] {
+            fs::create_dir(disk.dir.join(name)).unwrap();
+        }
+        let (old, young) = (kept(&disk, "/old", 1), kept(&disk, "/young", 2));
+        disk.load(&young).unwrap().unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(1000);
+        File::create(disk.dir.join(&old).join(USED)).unwrap().set_modified(long_ago).unwrap();
+        let again = Disk::open(dir.path()).unwrap();
+        assert!(!again.names().unwrap().iter().any(|name| name.starts_with('.')));
+        let keep = SnapshotGc { unused: Some(Duration::from_secs(2000)), quota: None };
+        assert_eq!(again.collect(&keep).unwrap(), SnapshotsRemoved::default());
+        let one = again.list().unwrap()[0].bytes;
+        assert_eq!(again.collect(&SnapshotGc { unused: None, quota: Some(one) }).unwrap().removed, [old]);
+        let none = SnapshotGc { unused: Some(Duration::ZERO), quota: None };
+        assert_eq!(again.collect(&none).unwrap().removed, [young]);
+    }
+}

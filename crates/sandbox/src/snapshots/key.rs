@@ -1,0 +1,132 @@
+//! What a template depends on, and the name that follows from it.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use serde::{Deserialize, Serialize};
+use store::Digest;
+use vm::BackendKey;
+
+use crate::{Error, LeaseSpec, Result, Root};
+
+/// Changes with whatever a template is made by that is not in [`Kind`].
+const FORMAT: u32 = 1;
+
+/// Everything that a template depends on. Two leases with the same kind share one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kind {
+    format: u32,
+    /// The VMM and the host.
+    pub(crate) backend: BackendKey,
+    pub(crate) cpus: u8,
+    pub(crate) memory_mib: u32,
+    kernel: Input,
+    initramfs: Input,
+    pub(crate) root: Input,
+}
+
+/// A file that a VM boots from. One that nobody may write, as all of the store, never changes under its name, and
+/// its time says when it was used; one that a person may write has another time when it is another file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Input {
+    pub(crate) path: String,
+    size: u64,
+    inode: u64,
+    changed_ns: Option<i128>,
+}
+
+impl Input {
+    fn look(path: &Path) -> Result<Self> {
+        let found = fs::canonicalize(path).and_then(|path| Ok((fs::metadata(&path)?, path)));
+        let (metadata, path) = found.map_err(Error::state("look at", path))?;
+        Ok(Self {
+            path: path.to_string_lossy().into_owned(),
+            size: metadata.size(),
+            inode: metadata.ino(),
+            changed_ns: (metadata.mode() & 0o222 != 0)
+                .then(|| i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())),
+        })
+    }
+}
+
+impl Kind {
+    /// That of a VM of `spec` on the backend with this key. Blocks.
+    pub(crate) fn of(backend: BackendKey, spec: &LeaseSpec) -> Result<Self> {
+        let Root::Image(root) = &spec.root else {
+            return Err(Error::Request("a VM without a root image has no template"));
+        };
+        Ok(Self {
+            format: FORMAT,
+            backend,
+            cpus: spec.cpus.get(),
+            memory_mib: spec.memory.0,
+            kernel: Input::look(&spec.kernel)?,
+            initramfs: Input::look(&spec.initramfs)?,
+            root: Input::look(root)?,
+        })
+    }
+
+    /// Its name: 64 hexadecimal digits.
+    pub(crate) fn key(&self) -> String {
+        // numbers and texts: it cannot fail, and were it empty nothing would be found under it
+        Digest::of(serde_json::to_vec(self).unwrap_or_default()).hex()
+    }
+}
+
+#[cfg(test)]
+pub(super) fn for_tests(root: &str) -> Kind {
+    let input = |path: &str| Input { path: path.to_owned(), size: 1, inode: 2, changed_ns: Some(3) };
+    Kind {
+        format: FORMAT,
+        backend: BackendKey("fake".to_owned()),
+        cpus: 1,
+        memory_mib: 4,
+        kernel: input("/k"),
+        initramfs: input("/i"),
+        root: input(root),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_use_of_a_file_that_nobody_may_write_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "x").unwrap();
+        let touch = || {
+            let file = fs::File::open(&path).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        };
+        let before = Input::look(&path).unwrap();
+        touch();
+        assert_ne!(Input::look(&path).unwrap(), before);
+        let mut mode = fs::metadata(&path).unwrap().permissions();
+        mode.set_readonly(true);
+        fs::set_permissions(&path, mode).unwrap();
+        let before = Input::look(&path).unwrap();
+        touch();
+        assert_eq!(Input::look(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn whatever_changes_gives_another_key() {
+        let kind = for_tests("/r");
+        let mut others = vec![for_tests("/other")];
+        for change in [
+            (|kind| kind.cpus = 2) as fn(&mut Kind),
+            |kind| kind.memory_mib = 8,
+            |kind| kind.backend = BackendKey("fake 2".to_owned()),
+            |kind| kind.initramfs.changed_ns = None,
+            |kind| kind.format += 1,
+        ] {
+            let mut other = kind.clone();
+            change(&mut other);
+            others.push(other);
+        }
+        assert_eq!(kind.key(), for_tests("/r").key());
+        assert!(others.iter().all(|other| other.key() != kind.key()));
+        assert_eq!(kind.key().len(), 64);
+    }
+}

@@ -1,0 +1,195 @@
+//! Memory of saved VMs as files without a name: made, sealed, compared, copied.
+//!
+//! Only what is there is touched: a hole is zeroes and stays a hole.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+};
+
+use rustix::{
+    fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+use store::Digest;
+use vm::{Mebibytes, Ram};
+
+/// The longest extent in bytes.
+const EXTENT: usize = 1 << 20;
+
+/// A part of a memory that is not a hole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    /// Where in the memory, in bytes.
+    pub(crate) offset: u64,
+    pub(crate) length: u32,
+    pub(crate) digest: Digest,
+}
+
+/// Why a memory on disk is not what it was.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Io(io::Error),
+    /// In words.
+    Damaged(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// An empty memory.
+pub(crate) fn ram_file(size: Mebibytes) -> io::Result<Ram> {
+    let file = memfd_create(Ram::NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let file = File::from(file);
+    file.set_len(size.bytes())?;
+    Ok(Ram::new(OwnedFd::from(file), size))
+}
+
+/// Seals a memory against every write, for ever. Fails while a VM still has it mapped for writing.
+pub(crate) fn seal(ram: &Ram) -> io::Result<()> {
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(ram.as_fd(), seals).map_err(Into::into)
+}
+
+/// Hands every part of `ram` that is no hole to `each`, in order.
+pub(crate) fn extents<E: From<io::Error>>(
+    ram: &Ram,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    // a position of its own: others look for data in the same file
+    let path = format!("/proc/self/fd/{}", ram.as_fd().as_raw_fd());
+    let file = File::open(path)?;
+    let length = ram.size().bytes();
+    let mut buffer = vec![0; EXTENT];
+    let mut at = 0;
+    while at < length {
+        let start = match seek(&file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(io::Error::from(error).into()),
+        };
+        let end = seek(&file, SeekFrom::Hole(start)).map_err(io::Error::from)?;
+        at = start;
+        while at < end {
+            let room = usize::try_from(end - at).unwrap_or(EXTENT).min(EXTENT);
+            let part = buffer.get_mut(..room).unwrap_or_default();
+            file.read_exact_at(part, at)?;
+            each(at, part)?;
+            at += room as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Writes `ram` to `file`, with holes where it has some, and tells what is where.
+pub(crate) fn write(ram: &Ram, file: &File) -> io::Result<Vec<Extent>> {
+    file.set_len(ram.size().bytes())?;
+    let mut found = Vec::new();
+    extents(ram, |offset, bytes| {
+        file.write_all_at(bytes, offset)?;
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        found.push(Extent { offset, length, digest: Digest::of(bytes) });
+        Ok::<(), io::Error>(())
+    })?;
+    Ok(found)
+}
+
+/// Reads a memory of `size` from `file`, comparing every extent while it is copied, and seals it.
+pub(crate) fn read(file: &File, size: Mebibytes, extents: &[Extent]) -> Result<Ram, Fault> {
+    if file.metadata()?.len() != size.bytes() {
+        return Err(Fault::Damaged(format!("its memory has another size than {size}")));
+    }
+    let ram = ram_file(size)?;
+    let to = File::from(ram.as_fd().try_clone_to_owned()?);
+    let mut buffer = vec![0; EXTENT];
+    let mut end = 0;
+    for extent in extents {
+        let Extent { offset, length, digest } = extent;
+        let length = usize::try_from(*length).unwrap_or(usize::MAX);
+        let after = offset.checked_add(length as u64).filter(|after| *after <= size.bytes());
+        let part = buffer.get_mut(..length);
+        let (Some(after), Some(part), true) = (after, part, *offset >= end) else {
+            return Err(Fault::Damaged("its list of extents makes no sense".to_owned()));
+        };
+        file.read_exact_at(part, *offset)?;
+        if Digest::of(&*part) != *digest {
+            return Err(Fault::Damaged(format!("its memory at {offset:#x} is not what was saved")));
+        }
+        to.write_all_at(part, *offset)?;
+        end = after;
+    }
+    drop(to);
+    seal(&ram)?;
+    Ok(ram)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn filled() -> Ram {
+        let ram = ram_file(Mebibytes(4)).unwrap();
+        let file = File::from(ram.as_fd().try_clone_to_owned().unwrap());
+        file.write_all_at(&[1; 5000], 100).unwrap();
+        file.write_all_at(&[2; 3 << 19], 2 << 20).unwrap();
+        ram
+    }
+
+    fn bytes(ram: &Ram) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(ram.size().bytes()).unwrap()];
+        File::from(ram.as_fd().try_clone_to_owned().unwrap()).read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_memory_is_read_back_as_it_was_and_is_sealed() {
+        let (ram, file) = (filled(), tempfile::tempfile().unwrap());
+        let extents = write(&ram, &file).unwrap();
+        assert!(
+            extents.len() >= 3
+                && extents.iter().map(|extent| u64::from(extent.length)).sum::<u64>() < 2 << 20
+        );
+        let again = read(&file, Mebibytes(4), &extents).unwrap();
+        assert!(bytes(&again) == bytes(&ram));
+        let to = File::from(again.as_fd().try_clone_to_owned().unwrap());
+        assert!((&to).write_all(b"x").is_err() && to.set_len(0).is_err());
+        let path = format!("/proc/self/fd/{}", to.as_raw_fd());
+        assert!(File::options().write(true).open(path).and_then(|mut file| file.write_all(b"x")).is_err());
+    }
+
+    #[test]
+    fn every_damage_is_seen() {
+        let (ram, file) = (filled(), tempfile::tempfile().unwrap());
+        let extents = write(&ram, &file).unwrap();
+        let damaged = |file: &File, extents: &[Extent]| {
+            matches!(read(file, Mebibytes(4), extents), Err(Fault::Damaged(_)))
+        };
+        file.write_all_at(&[3], 4000).unwrap();
+        assert!(damaged(&file, &extents));
+        file.write_all_at(&[1], 4000).unwrap();
+        assert!(read(&file, Mebibytes(4), &extents).is_ok());
+        let mut wrong = extents.clone();
+        wrong[0].offset = 5 << 20;
+        assert!(damaged(&file, &wrong));
+        wrong[0].offset = u64::MAX;
+        assert!(damaged(&file, &wrong));
+        wrong = extents.clone();
+        wrong[0].length = u32::MAX;
+        assert!(damaged(&file, &wrong));
+        wrong = extents.clone();
+        wrong.swap(0, 1);
+        assert!(damaged(&file, &wrong));
+        file.set_len(3 << 20).unwrap();
+        assert!(damaged(&file, &extents));
+    }
+}
