@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, time::Instant as StdInstant};
 
-use sandbox::{Account, Bind, Directory, Error as SandboxError, Gone, Lease, LeaseSpec, Sandbox};
+use sandbox::{Account, Bind, Directory, Error as SandboxError, Gone, Lease, LeaseSpec, Origin, Sandbox};
 use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -338,8 +338,12 @@ fn own_doing(steps: &Steps<'_>, error: &Error) -> Option<String> {
 async fn ready(steps: &mut Steps<'_>, sandbox: &Sandbox) {
     let info = sandbox.info();
     let again = if info.tries > 1 { ", at the second try" } else { "" };
+    let origin = match info.origin {
+        Origin::Booted => "booted",
+        Origin::Forked => "forked",
+    };
     let text = format!(
-        "the VM is ready after {:.1} s{again}: kernel {}, agent {}",
+        "the VM is ready after {:.1} s, {origin}{again}: kernel {}, agent {}",
         info.boot.as_secs_f64(),
         info.kernel,
         info.agent
