@@ -95,7 +95,7 @@ impl Classed for vm::Error {
 impl Classed for sandbox::Gone {
     fn class(&self) -> Class {
         match self {
-            Self::Exited(_) | Self::Protocol(_) | Self::Silent(_) | Self::LinkLost(_) => {
+            Self::Exited(_) | Self::Protocol(_) | Self::Silent(_) | Self::LinkLost(_) | Self::Nameless(_) => {
                 Class::Infrastructure
             }
             Self::Destroyed => Class::Cancelled,
@@ -115,6 +115,7 @@ impl Classed for sandbox::Error {
             | Self::NoIdentity { .. }
             | Self::Teardown { .. }
             | Self::NoHello { .. }
+            | Self::NoRoom { .. }
             | Self::Boot { .. }
             | Self::Prepare { .. }
             | Self::CopySource(_)

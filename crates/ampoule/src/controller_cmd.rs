@@ -18,7 +18,7 @@ use controller::{Access, Boots, Config, Images, ImagesError, Size, Snapshot, Tag
 use image::Image;
 use jiff::Timestamp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sandbox::{Engine, Root};
+use sandbox::{Engine, PoolLimits, Root};
 use store::{Hold, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -185,6 +185,9 @@ fn announce(listener: &TcpListener, engine: &Engine, look: Look) -> io::Result<(
     Ok(())
 }
 
+/// VMs at most that wait for their sandbox.
+const STANDBYS: usize = 64;
+
 struct Begun {
     engine: Engine,
     images: Images,
@@ -214,7 +217,8 @@ async fn begin(
             (stored(store, agent), Some(boots), Some(hold))
         }
     };
-    let (engine, _) = machine::engine(&args.machine, registry, state_dir, boots, look).await?;
+    let pool = PoolLimits::of_this_host(STANDBYS);
+    let (engine, _) = machine::engine(&args.machine, registry, state_dir, boots, pool, look).await?;
     Ok(Begun { engine, images, _hold: hold })
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sandbox::{Engine, EngineConfig, Patience};
+use sandbox::{Engine, EngineConfig, Patience, PoolLimits};
 use store::{GcPolicy, Store};
 use vm::{Backend, BootSpec, Boundary, Capabilities, Machine, Slot};
 
@@ -118,6 +118,8 @@ fn slots(state_dir: &Path) -> Result<usize, PruneError> {
                 adopt: false,
             })),
             patience: Patience::default(),
+            pool: PoolLimits::NONE,
+            reserve: sandbox::Reserve::default(),
         };
         let (engine, swept) = Engine::open(config).await.map_err(PruneError::Engine)?;
         engine.close().await;

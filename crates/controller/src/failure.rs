@@ -148,6 +148,7 @@ fn class(error: &sandbox::Error) -> Class {
         | Error::NoIdentity { .. }
         | Error::Teardown { .. }
         | Error::NoHello { .. }
+        | Error::NoRoom { .. }
         | Error::Boot { .. }
         | Error::Prepare { .. }
         | Error::CopySource(_)
@@ -176,7 +177,9 @@ fn of_vm(error: &vm::Error) -> Class {
 
 fn of_gone(gone: &Gone) -> Class {
     match gone {
-        Gone::Exited(_) | Gone::Protocol(_) | Gone::Silent(_) | Gone::LinkLost(_) => Class::Infrastructure,
+        Gone::Exited(_) | Gone::Protocol(_) | Gone::Silent(_) | Gone::LinkLost(_) | Gone::Nameless(_) => {
+            Class::Infrastructure
+        }
         Gone::Destroyed => Class::Cancelled,
     }
 }

@@ -10,7 +10,9 @@
 
 use std::{collections::BTreeMap, time::Instant as StdInstant};
 
-use sandbox::{Account, Bind, Directory, Error as SandboxError, Gone, Lease, LeaseSpec, Origin, Sandbox};
+use sandbox::{
+    Account, Bind, Directory, Error as SandboxError, Gone, Lease, LeaseSpec, Origin, Sandbox, Start,
+};
 use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -231,10 +233,10 @@ async fn introduce(steps: &mut Steps<'_>, machine: &Machinery<'_>) {
     }
 }
 
-/// Makes the VM; none when the job was stopped before it was ready.
-async fn lease(steps: &mut Steps<'_>, machine: &Machinery<'_>) -> Result<Option<Lease>, Error> {
-    let directory = |path: String, mode: u32| Directory { path, owner: Account::ROOT, mode };
-    let spec = LeaseSpec {
+/// What the VM of a job is made of.
+pub(crate) fn lease_spec(machine: &Machinery<'_>, workspace: &str) -> LeaseSpec {
+    let directory = |path: &str, mode: u32| Directory { path: path.to_owned(), owner: Account::ROOT, mode };
+    LeaseSpec {
         kernel: machine.image.kernel.clone(),
         initramfs: machine.image.initramfs.clone(),
         root: machine.image.root.clone(),
@@ -244,23 +246,39 @@ async fn lease(steps: &mut Steps<'_>, machine: &Machinery<'_>) -> Result<Option<
         bind: Bind {
             hostname: "ampoule".to_owned(),
             directories: vec![
-                directory("/tmp".to_owned(), 0o1777),
-                directory("/var/lib/containers".to_owned(), 0o755),
-                directory("/workspace".to_owned(), 0o755),
-                directory(workspace(&steps.context.repository), 0o755),
+                directory("/tmp", 0o1777),
+                directory("/var/lib/containers", 0o755),
+                directory("/workspace", 0o755),
+                directory(workspace, 0o755),
             ],
         },
         on_owner_loss: OwnerLoss::Kill,
-        start: sandbox::Start::Fork,
-    };
+        start: Start::Fork,
+    }
+}
+
+/// Makes the VM; none when the job was stopped before it was ready.
+async fn lease(steps: &mut Steps<'_>, machine: &Machinery<'_>) -> Result<Option<Lease>, Error> {
+    let spec = lease_spec(machine, &workspace(&steps.context.repository));
     let token = CancellationToken::new();
     let limits = Limits { cancel: Some(steps.cancel), job: Some(steps.deadline), ..Limits::default() };
     let leasing = machine.engine.lease(spec, &token);
     tokio::pin!(leasing);
-    let stop = tokio::select! {
-        biased;
-        stop = limits.reached() => stop,
-        leased = &mut leasing => return leased.map(Some).map_err(Error::Lease),
+    let stop = limits.reached();
+    tokio::pin!(stop);
+    let mut waiting = machine.engine.waiting();
+    let stop = loop {
+        tokio::select! {
+            biased;
+            stop = &mut stop => break stop,
+            leased = &mut leasing => return leased.map(Some).map_err(Error::Lease),
+            Ok(()) = waiting.changed() => {
+                let reason = waiting.borrow_and_update().clone();
+                if let Some(reason) = reason {
+                    steps.log.say(None, &format!("waiting for room on this host: {reason}")).await;
+                }
+            }
+        }
     };
     token.cancel();
     // It may have become ready in the same moment; else it answers that it was cancelled.
@@ -341,6 +359,7 @@ async fn ready(steps: &mut Steps<'_>, sandbox: &Sandbox) {
     let origin = match info.origin {
         Origin::Booted => "booted",
         Origin::Forked => "forked",
+        Origin::Pooled => "from the pool",
     };
     let text = format!(
         "the VM is ready after {:.1} s, {origin}{again}: kernel {}, agent {}",

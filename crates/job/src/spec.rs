@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU8, path::PathBuf, sync::Arc};
 
-use sandbox::{Engine, Root};
+use sandbox::{Engine, LeaseSpec, Root};
 use secrecy::SecretString;
 use vm::Mebibytes;
 use workflow::{ExpandedJob, Value};
@@ -83,6 +83,14 @@ pub struct Machinery<'a> {
     pub size: Size,
     /// Parts of the jail that this host cannot give, for the log.
     pub missing: &'a [String],
+}
+
+impl Machinery<'_> {
+    /// What is leased for a job of theirs, whichever it is: for [`Engine::keep_ready`].
+    #[must_use]
+    pub fn any_job(&self) -> LeaseSpec {
+        crate::run::lease_spec(self, "/workspace")
+    }
 }
 
 /// What boots in a job's VM.

@@ -40,6 +40,8 @@ pub async fn daemon(runner: Arc<Runner>, mut stop: watch::Receiver<Stop>) -> Res
     let Some(declared) = declare(&runner, &mut stop).await else { return Ok(()) };
     declared?;
     tracing::info!(version = %runner.version, "takes jobs");
+    let ahead = Arc::clone(&runner);
+    tokio::spawn(async move { ahead.keep_ready().await });
     let mut daemon =
         Daemon { jobs: JoinSet::new(), running: HashMap::new(), fetch: Fetcher::new(&runner), runner };
     let polled = daemon.poll(&mut stop).await;

@@ -32,6 +32,12 @@ pub struct Machines {
     pub missing: Vec<String>,
 }
 
+impl Machines {
+    fn machinery(&self) -> Machinery<'_> {
+        Machinery { engine: &self.engine, image: &self.image, size: self.size, missing: &self.missing }
+    }
+}
+
 /// What the user wants of a runner that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
@@ -59,6 +65,16 @@ pub struct Runner {
 }
 
 impl Runner {
+    /// Has a VM ready for each job that it may run at once, as far as the pool's limits go.
+    pub(crate) async fn keep_ready(&self) {
+        let spec = self.machines.machinery().any_job();
+        let count = usize::from(self.config.runner.capacity);
+        if let Err(error) = self.machines.engine.keep_ready(&spec, count).await {
+            // the job that needs it says so in its own log
+            tracing::warn!(error = &error as &dyn std::error::Error, "no VM can be kept ready");
+        }
+    }
+
     /// Puts it together. `env` has what the configuration's `env_file` holds; `repositories` is where commits
     /// are kept between jobs.
     ///
@@ -146,12 +162,7 @@ impl Runner {
         let tree = Arc::new(self.repositories.of(&around.origin, &self.instance));
         let facts = RunnerFacts { name: self.name.clone(), version: self.version.clone() };
         let context = around.with(tree, facts);
-        let machinery = Machinery {
-            engine: &self.machines.engine,
-            image: &self.machines.image,
-            size: self.machines.size,
-            missing: &self.machines.missing,
-        };
+        let machinery = self.machines.machinery();
         let (events, mut said) = mpsc::channel(EVENTS);
         let running = job::run(JobSpec { job }, context, machinery, events, cancel);
         let (outcome, ()) = tokio::join!(running, report.follow(&mut said));

@@ -11,7 +11,7 @@ use vm::{Backend, BootSpec, Drive, DriveId, DriveMode, Exit, Machine, Memory, Ra
 use wire::message::{self, Answer, Body, Entropy, Hooks, Prepare, RootFs, Warm};
 
 use crate::{
-    Error, Gone, GuestInfo, LeaseSpec, Origin, Patience, Result, Root,
+    Bind, Error, Gone, GuestInfo, LeaseSpec, Origin, Patience, Result, Root,
     clock::Clock,
     connection::{self, Cut, Opened},
     engine::Inner,
@@ -57,7 +57,16 @@ pub(crate) enum From {
     /// The kernel, on a memory that is saved later.
     Memory(Ram),
     /// A saved machine.
-    Template(Arc<Template>),
+    Template(Arc<Template>, Identity),
+}
+
+/// When a guest gets its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// With its preparation.
+    Now,
+    /// By a Bind when it is leased.
+    Later,
 }
 
 /// What a boot needs; one attempt's.
@@ -85,7 +94,7 @@ impl Boot {
             agent,
             origin: match self.from {
                 From::Kernel | From::Memory(_) => Origin::Booted,
-                From::Template(_) => Origin::Forked,
+                From::Template(..) => Origin::Forked,
             },
             boot: began.elapsed(),
             tries: self.tries,
@@ -110,7 +119,7 @@ impl Boot {
         let start = async {
             match &self.from {
                 From::Kernel | From::Memory(_) => self.backend.boot(&spec, &self.slot).await,
-                From::Template(template) => match self.backend.forks() {
+                From::Template(template, _) => match self.backend.forks() {
                     Some(forks) => forks.fork(&template.snapshot, &spec, &self.slot).await,
                     None => Err(vm::Error::Unsupported("it cannot fork".to_owned())),
                 },
@@ -142,7 +151,7 @@ impl Boot {
             cpus: self.spec.cpus,
             memory: match &self.from {
                 From::Memory(ram) => Memory::Shared(ram.clone()),
-                From::Kernel | From::Template(_) => Memory::Own(self.spec.memory),
+                From::Kernel | From::Template(..) => Memory::Own(self.spec.memory),
             },
             drives: root.into_iter().chain(scratch).collect(),
         }
@@ -153,7 +162,7 @@ impl Boot {
         let mut exited = machine.exited();
         let mut patience = match self.from {
             From::Kernel | From::Memory(_) => self.patience.boot / OPENINGS,
-            From::Template(_) => FORK_PATIENCE,
+            From::Template(..) => FORK_PATIENCE,
         };
         loop {
             let link = match timeout_at(deadline, machine.link()).await {
@@ -219,12 +228,6 @@ impl Boot {
     }
 
     fn preparation(&self) -> Result<Prepare> {
-        let mut entropy = vec![0; ENTROPY];
-        let mut machine_id = [0; 16];
-        for bytes in [&mut entropy[..], &mut machine_id[..]] {
-            getrandom::fill(bytes)
-                .map_err(|error| Error::state("read", "/dev/urandom")(std::io::Error::other(error)))?;
-        }
         let root = match &self.disks.root {
             Some((_, fs)) => message::Root::Disks {
                 root: DriveId::Root.serial().to_owned(),
@@ -233,15 +236,13 @@ impl Boot {
             },
             None => message::Root::Hosted,
         };
-        Ok(Prepare {
-            root,
-            hostname: self.spec.bind.hostname.clone(),
-            machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
-            clock_ns: u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0),
-            entropy: Entropy(entropy),
-            directories: self.spec.bind.directories.clone(),
-            hooks: Hooks::Now,
-        })
+        let message::Bind { hostname, machine_id, clock_ns, entropy, directories } =
+            identity(&self.spec.bind)?;
+        let hooks = match self.from {
+            From::Template(_, Identity::Later) => Hooks::Later,
+            From::Template(_, Identity::Now) | From::Kernel | From::Memory(_) => Hooks::Now,
+        };
+        Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks })
     }
 
     fn console(&self) -> String {
@@ -261,6 +262,23 @@ impl Boot {
 pub(crate) async fn end_of(exited: &mut watch::Receiver<Option<Exit>>) -> Gone {
     let exit = exited.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
     Gone::Exited(exit.unwrap_or(Exit { code: None, signal: None, stderr: String::new() }))
+}
+
+/// A new identity for a guest, as of now.
+pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
+    let mut entropy = vec![0; ENTROPY];
+    let mut machine_id = [0; 16];
+    for bytes in [&mut entropy[..], &mut machine_id[..]] {
+        getrandom::fill(bytes)
+            .map_err(|error| Error::state("read", "/dev/urandom")(std::io::Error::other(error)))?;
+    }
+    Ok(message::Bind {
+        hostname: bind.hostname.clone(),
+        machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        clock_ns: u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0),
+        entropy: Entropy(entropy),
+        directories: bind.directories.clone(),
+    })
 }
 
 /// A slot with the disks that the lease asks for. What is wrong with those is told beside the slot, which has to

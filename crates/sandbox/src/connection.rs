@@ -136,6 +136,13 @@ impl Connection {
         self.begin(|reply| Order::Request { body, reply }).await
     }
 
+    /// Sends a request; whatever is sent later comes to the guest after it.
+    pub(crate) async fn ask(&self, body: Body) -> Result<oneshot::Receiver<Result<Answer>>> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Request { body, reply }).await?;
+        Ok(answer)
+    }
+
     pub(crate) async fn exec(&self, request: ExecRequest) -> Result<BegunExec> {
         self.begin(|begun| Order::Exec { request: Box::new(request), begun }).await
     }

@@ -8,15 +8,20 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::oneshot, task::spawn_blocking};
+use tokio::{
+    sync::{oneshot, watch},
+    task::spawn_blocking,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::Backend;
 
 use crate::{
     EngineConfig, Error, Lease, LeaseSpec, Patience, Result, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
     Swept,
+    admission::Gate,
     journal::Journal,
     owner::Owner,
+    pool::{self, Pool},
     snapshots::{self, Snapshots},
 };
 
@@ -30,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) patience: Patience,
     pub(crate) journal: Journal,
     pub(crate) snapshots: Snapshots,
+    pub(crate) gate: Gate,
+    pub(crate) pool: Pool,
     /// Parent of every lease's token.
     pub(crate) closing: CancellationToken,
     /// Every task, so that [`Engine::close`] can wait for the end of what dropped leases left.
@@ -50,7 +57,7 @@ impl Engine {
     /// # Errors
     /// The directory cannot be made or read. A leftover that cannot be removed is no error, see [`Swept`].
     pub async fn open(config: EngineConfig) -> Result<(Self, Swept)> {
-        let EngineConfig { state_dir, backend, patience } = config;
+        let EngineConfig { state_dir, backend, patience, pool, reserve } = config;
         let opened = spawn_blocking(move || {
             let journal = Journal::open(&state_dir, patience.teardown)?;
             let swept = journal.sweep()?;
@@ -61,12 +68,18 @@ impl Engine {
         let inner = Inner {
             backend,
             patience,
+            gate: Gate::new(journal.state_dir(), reserve),
+            pool: Pool::new(pool),
             journal,
             snapshots,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Ok((Self { inner: Arc::new(inner) }, swept))
+        let inner = Arc::new(inner);
+        if pool.most > 0 {
+            inner.tasks.spawn(pool::tend(Arc::clone(&inner)));
+        }
+        Ok((Self { inner }, swept))
     }
 
     /// Boots a VM and prepares its guest. When the future is dropped or `cancel` fires before it is ready,
@@ -119,6 +132,30 @@ impl Engine {
     /// Whatever made it impossible.
     pub async fn template(&self, spec: &LeaseSpec) -> Result<Option<String>> {
         Ok(snapshots::template(&self.inner, spec).await?.map(|(key, _)| key))
+    }
+
+    /// Keeps `count` VMs of `spec` ready for their lease, within the limits of the pool, whatever is asked for;
+    /// the template is made first where there is none.
+    ///
+    /// # Errors
+    /// The template cannot be made.
+    pub async fn keep_ready(&self, spec: &LeaseSpec, count: usize) -> Result<()> {
+        if let Some((key, _)) = snapshots::template(&self.inner, spec).await? {
+            self.inner.pool.keep(&key, spec, count);
+        }
+        Ok(())
+    }
+
+    /// How many VMs are ready for their lease.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.inner.pool.count()
+    }
+
+    /// Why the first of the leases that wait for room on this host does; `None` while none does.
+    #[must_use]
+    pub fn waiting(&self) -> watch::Receiver<Option<String>> {
+        self.inner.gate.waiting()
     }
 
     /// The snapshots of the state directory, the oldest first.

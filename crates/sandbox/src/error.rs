@@ -83,6 +83,12 @@ pub enum Error {
     /// By the error: the template that the VM is a fork of could not be made.
     #[error("the VM's template could not be made")]
     Template(#[source] Arc<Self>),
+    /// Infrastructure: this host has no room for the VM, and no VM of this engine whose end would make some.
+    #[error("this host has no room for the VM: {lack}")]
+    NoRoom {
+        /// What there is too little of.
+        lack: String,
+    },
     /// Infrastructure: the VM went before its agent was ready.
     #[error("the VM did not come up: {why}{}", Tail(console))]
     Boot {
@@ -162,6 +168,9 @@ pub enum Gone {
     /// The stream to the agent closed or failed while the VMM still ran; the VM was destroyed for it.
     #[error("the connection to the VM's agent was lost: {0}")]
     LinkLost(String),
+    /// The guest could not take the identity of its lease, in its own words; the VM was destroyed for it.
+    #[error("the guest could not be given its identity: {0}")]
+    Nameless(String),
     /// Its owner destroyed it.
     #[error("the VM was destroyed")]
     Destroyed,

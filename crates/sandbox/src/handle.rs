@@ -45,6 +45,8 @@ pub enum Origin {
     Booted,
     /// It is a fork of a template.
     Forked,
+    /// It is a fork that stood by.
+    Pooled,
 }
 
 /// The handle of a leased VM.

@@ -17,6 +17,7 @@
 //! - Everything that comes from a guest is capped and checked; a guest that breaks the protocol is destroyed.
 //! - No task but the connection's touches the link, none but the owner's touches the machine.
 
+mod admission;
 mod boot;
 mod clock;
 mod command;
@@ -32,6 +33,7 @@ mod journal;
 mod lease;
 mod operations;
 mod owner;
+mod pool;
 mod rootfs;
 mod running;
 mod scratch;
@@ -47,6 +49,6 @@ pub use handle::{GuestInfo, Origin, Sandbox};
 pub use lease::Lease;
 pub use running::{Control, Input, Output, Running};
 pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved};
-pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, Root, Start, Swept};
+pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept};
 pub use tree::{Error as TreeError, Refusal};
 pub use wire::message::{Account, Copied, Directory, FailureKind};

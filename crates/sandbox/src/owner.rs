@@ -19,21 +19,24 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use wire::message::Body;
+use wire::message::{Answer, Body};
 
 use crate::{
-    Error, Gone, LeaseSpec, Patience, Result, Sandbox, Start,
-    boot::{self, Boot, Booted, From},
+    Error, Gone, LeaseSpec, Origin, Patience, Result, Sandbox, Start,
+    admission::Admission,
+    boot::{self, Boot, Booted, From, Identity},
     clock::Clock,
     command::Command,
     connection::{Connection, Cut, Opened},
     engine::Inner,
     handle::Shared,
     journal::Held,
-    operations, snapshots,
+    operations,
+    pool::Standby,
+    snapshots,
 };
 
 /// Boots until one says Hello.
@@ -61,10 +64,11 @@ impl Owner {
     /// The whole life of the VM.
     pub(crate) async fn run(self) {
         let Self { engine, spec, destroy, ready, ended } = self;
-        let (held, booted, clock) = match come_up(&engine, &spec, &destroy).await {
+        let up = match come_up(&engine, &spec, &destroy).await {
             Ok(up) => up,
             Err(error) => return drop(ready.send(Err(error))),
         };
+        let Up { held, booted, clock, admission, binding } = up;
         let (commands_to, commands) = mpsc::channel(COMMANDS);
         let (gone_to, gone) = watch::channel(None);
         let slot = held.slot().id;
@@ -77,6 +81,9 @@ impl Owner {
         let machine = booted.machine;
         let mut serving =
             Serving { connection, sandbox, patience: engine.patience, commands, operations: JoinSet::new() };
+        if let Some(binding) = binding {
+            serving.operations.spawn(bound(binding, engine.patience));
+        }
         let why = serving.run(&destroy, machine.exited(), &mut cut).await;
         tracing::debug!(%slot, %why, "the VM ends");
         // First the reason, so that whoever finds a closed channel finds it.
@@ -85,33 +92,91 @@ impl Owner {
         let _ = task.await;
         serving.operations.shutdown().await;
         drop((serving, machine));
-        let _ = ended.send(tear_down(&engine, held).await);
+        let removed = tear_down(&engine, held).await;
+        // whoever waits for room gets it before the end is told
+        drop(admission);
+        let _ = ended.send(removed);
     }
 }
 
-/// A VM that is ready, by a fork where there can be one.
-async fn come_up(
-    engine: &Arc<Inner>,
-    spec: &LeaseSpec,
-    destroy: &CancellationToken,
-) -> Result<(Held, Booted, Arc<Clock>)> {
+/// A VM that is ready.
+struct Up {
+    held: Held,
+    booted: Booted,
+    clock: Arc<Clock>,
+    admission: Admission,
+    /// The answer to the Bind of one that stood by: commands may follow before it has come, for the agent takes
+    /// one request after the other.
+    binding: Option<oneshot::Receiver<Result<Answer>>>,
+}
+
+/// Ends the VM where its guest has no identity.
+async fn bound(binding: oneshot::Receiver<Result<Answer>>, patience: Patience) -> Option<Gone> {
+    match timeout(patience.prepare, binding).await {
+        Ok(Ok(Ok(_))) => None,
+        Ok(Ok(Err(Error::Guest { message, .. }))) => Some(Gone::Nameless(message)),
+        // the VM is gone, and its owner knows why
+        Ok(Ok(Err(_)) | Err(_)) => None,
+        Err(_) => Some(Gone::Silent(patience.prepare)),
+    }
+}
+
+/// Lets a VM that stood by go on, as the one of `spec`.
+async fn wake(engine: &Arc<Inner>, mut standby: Standby, spec: &LeaseSpec, began: Instant) -> Result<Up> {
+    let woken = async {
+        let identity = boot::identity(&spec.bind)?;
+        standby.booted.machine.unpark().await?;
+        standby.booted.opened.connection.ask(Body::Bind(identity)).await
+    };
+    match woken.await {
+        Ok(binding) => {
+            let Standby { held, mut booted, clock, admission, .. } = standby;
+            booted.info.origin = Origin::Pooled;
+            booted.info.boot = began.elapsed();
+            Ok(Up { held, booted, clock, admission, binding: Some(binding) })
+        }
+        Err(error) => {
+            standby.destroy(engine).await;
+            Err(error)
+        }
+    }
+}
+
+/// A VM that is ready: one that stood by, else a fork where there can be one, else one that is booted. After an
+/// error nothing is left.
+async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationToken) -> Result<Up> {
+    let began = Instant::now();
     let template = match spec.start {
         Start::Boot => None,
-        Start::Fork => tokio::select! {
-            biased;
-            () = destroy.cancelled() => return Err(Error::Cancelled),
-            template = snapshots::template(engine, spec) => template?,
-        },
+        Start::Fork => until(destroy, snapshots::template(engine, spec)).await?,
     };
+    if let Some((key, _)) = &template
+        && let Some(standby) = engine.pool.take(key, spec)
+    {
+        match wake(engine, standby, spec, began).await {
+            Ok(up) => return Ok(up),
+            Err(error) => tracing::warn!(%error, "a VM that stood by does not go on; another is made"),
+        }
+    }
+    let make_room = || {
+        let engine = Arc::clone(engine);
+        async move {
+            let Some(standby) = engine.pool.spare() else { return false };
+            standby.destroy(&engine).await;
+            true
+        }
+    };
+    let admission = until(destroy, engine.gate.enter(spec.memory, make_room)).await?;
+    let _start = until(destroy, async { Ok(engine.gate.start().await) }).await?;
     let mut tries = 1;
     loop {
         let from = match &template {
-            Some((_, template)) if tries == 1 => From::Template(Arc::clone(template)),
+            Some((_, template)) if tries == 1 => From::Template(Arc::clone(template), Identity::Now),
             _ => From::Kernel,
         };
-        let forked = matches!(from, From::Template(_));
+        let forked = matches!(from, From::Template(..));
         match attempt(engine, spec, from, destroy, tries).await {
-            Ok(up) => return Ok(up),
+            Ok((held, booted, clock)) => return Ok(Up { held, booted, clock, admission, binding: None }),
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             Err(error) if tries < TRIES && !destroy.is_cancelled() && (forked || is_silence(&error)) => {
                 if let (true, Some((key, _))) = (forked, &template) {
@@ -127,13 +192,22 @@ async fn come_up(
     }
 }
 
+/// What leaves nothing when it is dropped, until the VM is not wanted any more.
+async fn until<T>(destroy: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = destroy.cancelled() => Err(Error::Cancelled),
+        done = work => done,
+    }
+}
+
 /// Nothing of a user's has run in it: an emulated guest hangs now and then while it boots.
 fn is_silence(error: &Error) -> bool {
     matches!(error, Error::NoHello { .. } | Error::Boot { why: Gone::Silent(_), .. })
 }
 
 /// One slot and one boot in it. After an error nothing is left.
-async fn attempt(
+pub(crate) async fn attempt(
     engine: &Arc<Inner>,
     spec: &LeaseSpec,
     from: From,

@@ -5,6 +5,8 @@ use std::{num::NonZeroU8, path::PathBuf, sync::Arc, time::Duration};
 use vm::{Backend, Mebibytes, OwnerLoss};
 use wire::message::Directory;
 
+pub use crate::pool::PoolLimits;
+
 /// What an engine is opened with.
 pub struct EngineConfig {
     /// Directory of slots and scratch disks; made if it is not there. Several engines, also of several
@@ -14,6 +16,25 @@ pub struct EngineConfig {
     pub backend: Arc<dyn Backend>,
     /// How long a guest may be silent, and when.
     pub patience: Patience,
+    /// How many VMs may wait for their lease.
+    pub pool: PoolLimits,
+    /// What no VM may take.
+    pub reserve: Reserve,
+}
+
+/// What stays free for the rest of the host when a VM begins, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// Of the memory.
+    pub memory: u64,
+    /// On the disk of the state directory.
+    pub disk: u64,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self { memory: 256 << 20, disk: 512 << 20 }
+    }
 }
 
 /// How long a guest may be silent, and when.

@@ -49,7 +49,13 @@ fn lease(state: &Path, image: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let said = runtime.block_on(async {
         let backend = Arc::new(Unreachable(capabilities));
-        let config = EngineConfig { state_dir: state.to_owned(), backend, patience: Patience::default() };
+        let config = EngineConfig {
+            state_dir: state.to_owned(),
+            backend,
+            patience: Patience::default(),
+            pool: sandbox::PoolLimits::NONE,
+            reserve: sandbox::Reserve { memory: 0, disk: 0 },
+        };
         let engine = match Engine::open(config).await {
             Ok((engine, _)) => engine,
             Err(error) => return format!("open: {error}"),

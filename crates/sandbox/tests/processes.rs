@@ -69,6 +69,8 @@ async fn open(state: &Path) -> (Engine, Swept) {
         state_dir: state.to_owned(),
         backend: testkit::fake::backend(),
         patience: Patience::default(),
+        pool: sandbox::PoolLimits::NONE,
+        reserve: sandbox::Reserve::default(),
     };
     Engine::open(config).await.unwrap()
 }

@@ -6,7 +6,7 @@
 use std::{ffi::OsString, num::NonZeroU8, path::Path};
 
 use job::{JobImage, Machinery, Size};
-use sandbox::{Engine, EngineConfig, Patience, Root};
+use sandbox::{Engine, EngineConfig, Patience, PoolLimits, Root};
 use store::{Hold, Store};
 use vm::Mebibytes;
 
@@ -102,7 +102,8 @@ pub(super) async fn open(
     state_dir: &Path,
     look: Look,
 ) -> Result<Machine, MachineError> {
-    open_image(&args.machine, image_name(args, look), registry, state_dir, look).await
+    let name = image_name(args, look);
+    open_image(&args.machine, name, registry, state_dir, PoolLimits::NONE, look).await
 }
 
 /// Opens everything, and removes what dead processes left.
@@ -111,6 +112,7 @@ pub(crate) async fn open_image(
     name: &str,
     registry: &Registry,
     state_dir: &Path,
+    pool: PoolLimits,
     look: Look,
 ) -> Result<Machine, MachineError> {
     let (image, boots, hold) = match registry.needs(&args.backend)? {
@@ -123,7 +125,7 @@ pub(crate) async fn open_image(
             (image, Some(boots), Some(hold))
         }
     };
-    let (engine, missing) = engine(args, registry, state_dir, boots, look).await?;
+    let (engine, missing) = engine(args, registry, state_dir, boots, pool, look).await?;
     Ok(Machine { engine, image, missing, hold })
 }
 
@@ -134,6 +136,7 @@ pub(crate) async fn engine(
     registry: &Registry,
     state_dir: &Path,
     boots: Option<Boots>,
+    pool: PoolLimits,
     look: Look,
 ) -> Result<(Engine, Vec<String>), MachineError> {
     let request = BackendRequest { accel: args.accel, shim: shim(), boots };
@@ -146,6 +149,8 @@ pub(crate) async fn engine(
         state_dir: state_dir.to_owned(),
         backend: made.backend,
         patience: Patience::default(),
+        pool,
+        reserve: sandbox::Reserve::default(),
     };
     let (engine, swept) = Engine::open(config).await.map_err(MachineError::Engine)?;
     if !swept.removed.is_empty() {

@@ -18,6 +18,7 @@ use std::{
 
 use job::Size;
 use runner::{Config, ConfigError, Machines, OneJob, Registration, Runner, Stop, Wait, config::Accel};
+use sandbox::PoolLimits;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use vm::Mebibytes;
@@ -165,7 +166,8 @@ async fn machines(
         Accel::Tcg => AccelArg::Tcg,
     };
     let args = MachineArgs { backend: config.vm.backend.clone(), accel };
-    let opened = machine::open_image(&args, &config.vm.image, registry, state_dir, look).await?;
+    let pool = PoolLimits::of_this_host(usize::from(config.runner.capacity));
+    let opened = machine::open_image(&args, &config.vm.image, registry, state_dir, pool, look).await?;
     let size = Size {
         cpus: config.vm.cpus,
         memory: Mebibytes(config.vm.memory_mib),

@@ -257,7 +257,13 @@ pub(crate) fn config(access: Access) -> Config {
 }
 
 pub(crate) async fn engine(state: &Path, backend: Arc<dyn Backend>) -> Engine {
-    let config = EngineConfig { state_dir: state.to_owned(), backend, patience: Patience::default() };
+    let config = EngineConfig {
+        state_dir: state.to_owned(),
+        backend,
+        patience: Patience::default(),
+        pool: sandbox::PoolLimits::NONE,
+        reserve: sandbox::Reserve::default(),
+    };
     Engine::open(config).await.unwrap().0
 }
 

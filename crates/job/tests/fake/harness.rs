@@ -54,6 +54,8 @@ pub(crate) fn world() -> &'static World {
                 silence: Duration::from_secs(20),
                 ..Patience::default()
             },
+            pool: sandbox::PoolLimits::NONE,
+            reserve: sandbox::Reserve::default(),
         };
         let (engine, _) = runtime.block_on(Engine::open(config)).unwrap();
         World { runtime, engine, state, _dir: dir }

@@ -97,6 +97,8 @@ async fn with(forge: &Forge, config: Config, credential: Credential) -> Arc<Runn
         state_dir: state(),
         backend: testkit::fake::backend(),
         patience: Patience::default(),
+        pool: sandbox::PoolLimits::NONE,
+        reserve: sandbox::Reserve::default(),
     })
     .await
     .unwrap();

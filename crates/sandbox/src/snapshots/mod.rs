@@ -52,7 +52,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.made.elapsed().is_ok_and(|age| age < MAX_AGE)
     }
 }

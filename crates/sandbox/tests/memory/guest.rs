@@ -468,7 +468,13 @@ pub(crate) async fn engine(dir: &Path, backend: &Arc<Memory>) -> Engine {
 
 pub(crate) async fn engine_with(dir: &Path, backend: &Arc<Memory>, patience: Patience) -> Engine {
     let backend: Arc<dyn Backend> = Arc::<Memory>::clone(backend);
-    let config = EngineConfig { state_dir: dir.to_owned(), backend, patience };
+    let config = EngineConfig {
+        state_dir: dir.to_owned(),
+        backend,
+        patience,
+        pool: sandbox::PoolLimits::NONE,
+        reserve: sandbox::Reserve::default(),
+    };
     Engine::open(config).await.unwrap().0
 }
 

@@ -137,7 +137,15 @@ async fn two_engines_share_a_directory_and_leave_each_other_alone() {
 
 async fn open(dir: &Path, backend: &Arc<Memory>) -> (Engine, sandbox::Swept) {
     let backend: Arc<dyn Backend> = Arc::<Memory>::clone(backend);
-    Engine::open(EngineConfig { state_dir: dir.to_owned(), backend, patience: patience() }).await.unwrap()
+    Engine::open(EngineConfig {
+        state_dir: dir.to_owned(),
+        backend,
+        patience: patience(),
+        pool: sandbox::PoolLimits::NONE,
+        reserve: sandbox::Reserve::default(),
+    })
+    .await
+    .unwrap()
 }
 
 #[tokio::test]

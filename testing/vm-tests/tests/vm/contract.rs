@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroU8,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::Arc,
 };
@@ -29,7 +29,8 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
     backend_contract::dispatch(&[("qemu", QEMU)])
 }
 
-async fn qemu() -> Subject {
+/// QEMU with this binary as its shim.
+pub(crate) async fn backend() -> Qemu {
     let qemu = Qemu::open(Config {
         program: PROGRAM.into(),
         shim: vec!["/proc/self/exe".into(), testkit::fake::SHIM.into()],
@@ -37,8 +38,12 @@ async fn qemu() -> Subject {
         accel: Accel::Tcg,
         probe: None,
     });
+    qemu.await.expect("QEMU is usable")
+}
+
+async fn qemu() -> Subject {
     Subject {
-        backend: Arc::new(qemu.await.expect("QEMU is usable")),
+        backend: Arc::new(backend().await),
         spec,
         root: Root::Disks {
             root: DriveId::Root.serial().to_owned(),
@@ -50,14 +55,26 @@ async fn qemu() -> Subject {
     }
 }
 
-/// The standard image of the machine's own state directory, and a fresh disk.
-fn spec(dir: &Path) -> BootSpec {
+/// The standard image of the machine's own state directory.
+pub(crate) struct Image {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) root: PathBuf,
+}
+
+pub(crate) fn image() -> Image {
     let state = ampoule::state_dir::resolve(None).expect("the machine's state directory");
     let store = Store::open(ampoule::image_cmd::store_dir(&state)).expect("a store");
     let image =
         image::find("standard", &store).expect("a readable image").expect("an image: run `ampoule setup`");
     let agent = ampoule::agent_binary::find().expect("the agent");
     let initramfs = image::initramfs(&image, &agent, &store).expect("an initramfs");
+    Image { kernel: image.kernel, initramfs, root: image.root }
+}
+
+/// The image, and a fresh disk.
+fn spec(dir: &Path) -> BootSpec {
+    let image = image();
     let scratch = dir.join(format!("{}.img", SlotId::new()));
     std::fs::File::create(&scratch).and_then(|file| file.set_len(SCRATCH_BYTES)).expect("a scratch disk");
     // A plain user's PATH has no /sbin.
@@ -67,7 +84,7 @@ fn spec(dir: &Path) -> BootSpec {
     assert!(made.expect("mke2fs runs").success(), "no file system was made");
     BootSpec {
         kernel: image.kernel,
-        initramfs,
+        initramfs: image.initramfs,
         kernel_args: Vec::new(),
         cpus: NonZeroU8::MIN.saturating_add(1),
         memory: Memory::Own(Mebibytes(1024)),

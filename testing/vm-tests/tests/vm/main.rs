@@ -8,6 +8,7 @@ mod gitea;
 mod language;
 mod left;
 mod long;
+mod pool;
 mod runner;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         trials.extend(long::trials(on));
     }
     trials.extend(bad_input::trials());
+    trials.extend(pool::trials());
     trials.extend(gitea::trials());
     trials.extend(runner::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
