@@ -117,6 +117,8 @@ struct Kind {
 #[derive(Default)]
 struct State {
     kinds: HashMap<Key, Kind>,
+    /// Of no use any more, and still to be destroyed.
+    lost: Vec<Standby>,
 }
 
 /// The pool of an engine.
@@ -159,12 +161,14 @@ impl Pool {
         if kind.asked.len() > MOST_REMEMBERED {
             kind.asked.pop_front();
         }
+        let mut lost = Vec::new();
         let found = loop {
             match kind.ready.pop_front() {
-                Some(standby) if standby.booted.machine.exited().borrow().is_some() => drop(standby),
+                Some(standby) if !standby.is_usable() => lost.push(standby),
                 found => break found,
             }
         };
+        state.lost.append(&mut lost);
         drop(state);
         self.changed.notify_one();
         found
@@ -193,7 +197,7 @@ impl Pool {
     /// What is wanted next, and which are not wanted any more.
     fn look(&self) -> (Option<(Need, LeaseSpec)>, Vec<Standby>) {
         let mut state = self.state();
-        let mut surplus = Vec::new();
+        let mut surplus = std::mem::take(&mut state.lost);
         for kind in state.kinds.values_mut() {
             let target = kind.target();
             while kind.ready.len() > target {
@@ -224,7 +228,8 @@ impl Pool {
     }
 
     fn drain(&self) -> Vec<Standby> {
-        self.state().kinds.drain().flat_map(|(_, kind)| kind.ready).collect()
+        let State { kinds, lost } = std::mem::take(&mut *self.state());
+        kinds.into_values().flat_map(|kind| kind.ready).chain(lost).collect()
     }
 }
 

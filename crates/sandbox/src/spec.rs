@@ -90,7 +90,7 @@ pub struct LeaseSpec {
 /// How a VM begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// As a fork of a template, where the backend can fork and there is a root image; booted elsewhere.
+    /// As a fork of a template, where the backend can fork; booted elsewhere.
     #[default]
     Fork,
     /// Booted.

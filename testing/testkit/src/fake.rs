@@ -8,7 +8,18 @@
 //! are ignored; its drives are opened, so that a wrong one is an error here too, and not used. An identity of
 //! the slot is not used either: the agent runs as whoever runs the test.
 
-use std::{env, ffi::OsString, fs::File, process::ExitCode, sync::Arc};
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::FileExt,
+    },
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use backends::{
@@ -16,7 +27,11 @@ use backends::{
     shimmed::{AGENT_SOCKET, Shimmed, SlotDir},
 };
 use jail::{Inherit, Launch, Level, Log, Program};
-use vm::{Backend, BootSpec, Boundary, Capabilities, DriveMode, Error, Machine, OwnerLoss, Result, Slot};
+use tokio::sync::watch;
+use vm::{
+    Backend, BackendKey, BootSpec, Boundary, Capabilities, DriveMode, Error, Exit, Forks, Link, Machine,
+    Memory, OwnerLoss, Ram, Result, Saved, Slot, Snapshot,
+};
 
 /// Name of the guest's root below the slot's directory.
 pub const ROOT: &str = "root";
@@ -53,10 +68,19 @@ pub fn backend() -> Arc<dyn Backend> {
     Arc::new(Fake::new())
 }
 
+/// The fake backend with snapshots, for tests of what is above them: a fork is one more agent, which knows nothing
+/// of its parent, and a memory has one written page.
+#[must_use]
+pub fn forking() -> Arc<dyn Backend> {
+    Arc::new(Fake { key: Some(BackendKey("fake".to_owned())), ..Fake::new() })
+}
+
 /// The fake backend.
 #[derive(Debug)]
 pub struct Fake {
     capabilities: Capabilities,
+    /// Where it forks.
+    key: Option<BackendKey>,
 }
 
 impl Fake {
@@ -70,7 +94,7 @@ impl Fake {
             lacking: Vec::new(),
             adopt: true,
         };
-        Self { capabilities }
+        Self { capabilities, key: None }
     }
 }
 
@@ -114,7 +138,15 @@ impl Backend for Fake {
             logs: vec![Log { name: ERRORS.to_owned(), target: 2, cap: LOG_CAP }],
         };
         let shim = jail::launch(launch).await.map_err(of_jail)?;
-        Ok(Box::new(Shimmed::new(shim, dir, ERRORS)))
+        let shimmed = Shimmed::new(shim, dir, ERRORS);
+        Ok(match &spec.memory {
+            Memory::Own(_) => Box::new(shimmed),
+            Memory::Shared(ram) => Box::new(Template { shimmed, ram: ram.clone() }),
+        })
+    }
+
+    fn forks(&self) -> Option<&dyn Forks> {
+        self.key.is_some().then_some(self as &dyn Forks)
     }
 
     async fn adopt(&self, slot: &Slot) -> Result<Box<dyn Machine>> {
@@ -124,6 +156,72 @@ impl Backend for Fake {
             other => of_jail(other),
         })?;
         Ok(Box::new(Shimmed::new(shim, dir, ERRORS)))
+    }
+}
+
+#[async_trait]
+impl Forks for Fake {
+    fn key(&self) -> &BackendKey {
+        const NONE: &BackendKey = &BackendKey(String::new());
+        self.key.as_ref().unwrap_or(NONE)
+    }
+
+    async fn fork(&self, from: &Snapshot, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>> {
+        let page = std::fs::read(format!("/proc/self/fd/{}", from.ram.as_fd().as_raw_fd()));
+        let page = page.map_err(Error::io("read a memory"))?;
+        if *from.state != *STATE || !page.starts_with(PAGE) {
+            return Err(Error::Control("this is no snapshot of its own".to_owned()));
+        }
+        Ok(Box::new(Fork(self.boot(spec, slot).await?)))
+    }
+}
+
+const STATE: &[u8] = b"state of a fake";
+const PAGE: &[u8] = b"memory of a fake";
+
+/// One that is there to be saved.
+struct Template {
+    shimmed: Shimmed,
+    ram: Ram,
+}
+
+#[async_trait]
+impl Machine for Template {
+    async fn link(&mut self) -> Result<Link> {
+        self.shimmed.link().await
+    }
+
+    async fn save(&mut self) -> Result<Saved> {
+        let path = format!("/proc/self/fd/{}", self.ram.as_fd().as_raw_fd());
+        let written = File::options().write(true).open(path).and_then(|file| file.write_all_at(PAGE, 0));
+        written.map_err(Error::io("write a memory"))?;
+        Ok(Saved { ram: self.ram.clone(), state: STATE.to_vec(), pause: Duration::ZERO })
+    }
+
+    fn exited(&self) -> watch::Receiver<Option<Exit>> {
+        self.shimmed.exited()
+    }
+}
+
+/// One that can stand still: it has nothing that would have to.
+struct Fork(Box<dyn Machine>);
+
+#[async_trait]
+impl Machine for Fork {
+    async fn link(&mut self) -> Result<Link> {
+        self.0.link().await
+    }
+
+    async fn park(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn unpark(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn exited(&self) -> watch::Receiver<Option<Exit>> {
+        self.0.exited()
     }
 }
 

@@ -3,8 +3,7 @@
 //! ```text
 //!   slot ──▶ boot on a memory of ours ──▶ Hello ──▶ Warm ──▶ link closed ──▶ saved ──▶ VM ended, slot removed
 //! ```
-//! Owner: one task of the engine; dropping its future ends the VM, and the slot goes with the engine's close or
-//! the next sweep.
+//! Owner: one task of the engine, which ends by itself, with nothing left, when the engine closes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +60,13 @@ async fn attempt(engine: &Arc<Inner>, spec: &LeaseSpec, tries: u32) -> Result<Sa
             // A task of its own, so that a panic in a backend does not skip the teardown.
             let mut boots = JoinSet::new();
             boots.spawn(save(boot));
-            boots.join_next().await.and_then(std::result::Result::ok).unwrap_or(Err(Error::Lost))
+            let saved = tokio::select! {
+                biased;
+                () = engine.closing.cancelled() => Err(Error::Closed),
+                saved = boots.join_next() => saved.and_then(std::result::Result::ok).unwrap_or(Err(Error::Lost)),
+            };
+            boots.shutdown().await;
+            saved
         }
     };
     // its memory can be sealed only when nobody has it any more

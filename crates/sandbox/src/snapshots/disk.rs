@@ -54,8 +54,8 @@ pub struct SnapshotInfo {
     pub made: SystemTime,
     /// When it was loaded last.
     pub used: SystemTime,
-    /// The root image.
-    pub root: PathBuf,
+    /// The root image; none where the backend boots nothing.
+    pub root: Option<PathBuf>,
     /// Virtual processors.
     pub cpus: u8,
     /// Memory.
@@ -262,7 +262,7 @@ impl Disk {
             key,
             made,
             used,
-            root: kind.root.path.into(),
+            root: kind.root.map(|root| root.path.into()),
             cpus: kind.cpus,
             memory: Mebibytes(kind.memory_mib),
             backend: kind.backend.0,

@@ -19,9 +19,10 @@ pub(crate) struct Kind {
     pub(crate) backend: BackendKey,
     pub(crate) cpus: u8,
     pub(crate) memory_mib: u32,
-    kernel: Input,
-    initramfs: Input,
-    pub(crate) root: Input,
+    kernel: Option<Input>,
+    initramfs: Option<Input>,
+    /// None: hosted.
+    pub(crate) root: Option<Input>,
 }
 
 /// A file that a VM boots from. One that nobody may write, as all of the store, never changes under its name, and
@@ -51,17 +52,23 @@ impl Input {
 impl Kind {
     /// That of a VM of `spec` on the backend with this key. Blocks.
     pub(crate) fn of(backend: BackendKey, spec: &LeaseSpec) -> Result<Self> {
-        let Root::Image(root) = &spec.root else {
-            return Err(Error::Request("a VM without a root image has no template"));
+        let (kernel, initramfs, root) = match &spec.root {
+            Root::Image(root) => {
+                let [kernel, initramfs, root] =
+                    [&spec.kernel, &spec.initramfs, root].map(|path| Input::look(path));
+                (Some(kernel?), Some(initramfs?), Some(root?))
+            }
+            // nothing is booted
+            Root::Hosted => (None, None, None),
         };
         Ok(Self {
             format: FORMAT,
             backend,
             cpus: spec.cpus.get(),
             memory_mib: spec.memory.0,
-            kernel: Input::look(&spec.kernel)?,
-            initramfs: Input::look(&spec.initramfs)?,
-            root: Input::look(root)?,
+            kernel,
+            initramfs,
+            root,
         })
     }
 
@@ -80,9 +87,9 @@ pub(super) fn for_tests(root: &str) -> Kind {
         backend: BackendKey("fake".to_owned()),
         cpus: 1,
         memory_mib: 4,
-        kernel: input("/k"),
-        initramfs: input("/i"),
-        root: input(root),
+        kernel: Some(input("/k")),
+        initramfs: Some(input("/i")),
+        root: Some(input(root)),
     }
 }
 
@@ -118,7 +125,7 @@ mod tests {
             (|kind| kind.cpus = 2) as fn(&mut Kind),
             |kind| kind.memory_mib = 8,
             |kind| kind.backend = BackendKey("fake 2".to_owned()),
-            |kind| kind.initramfs.changed_ns = None,
+            |kind| kind.initramfs = None,
             |kind| kind.format += 1,
         ] {
             let mut other = kind.clone();

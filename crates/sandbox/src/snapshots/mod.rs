@@ -39,7 +39,7 @@ use tokio::sync::watch;
 use self::disk::Disk;
 pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved};
 pub(crate) use self::{key::Kind, memory::ram_file};
-use crate::{Error, LeaseSpec, Result, Root, engine::Inner};
+use crate::{Error, LeaseSpec, Result, engine::Inner};
 
 /// A template is made anew when it is older: all forks of one share the places of everything in memory.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -105,7 +105,7 @@ pub(crate) async fn template(
     engine: &Arc<Inner>,
     spec: &LeaseSpec,
 ) -> Result<Option<(String, Arc<Template>)>> {
-    let (Some(forks), Root::Image(_)) = (engine.backend.forks(), &spec.root) else { return Ok(None) };
+    let Some(forks) = engine.backend.forks() else { return Ok(None) };
     let kind = {
         let (backend, spec) = (forks.key().clone(), spec.clone());
         tokio::task::spawn_blocking(move || Kind::of(backend, &spec)).await.unwrap_or(Err(Error::Lost))?
@@ -134,11 +134,7 @@ fn begin(engine: &Arc<Inner>, key: &str, kind: Kind, spec: &LeaseSpec) -> watch:
     let (engine, key, spec) = (Arc::clone(engine), key.to_owned(), spec.clone());
     let tasks = engine.tasks.clone();
     tasks.spawn(async move {
-        let found = tokio::select! {
-            biased;
-            () = engine.closing.cancelled() => Err(Error::Closed),
-            found = find_or_build(&engine, &key, kind, spec) => found,
-        };
+        let found = find_or_build(&engine, &key, kind, spec).await;
         to.send_replace(Some(found.map(Arc::new).map_err(Arc::new)));
     });
     outcome
@@ -158,8 +154,12 @@ async fn find_or_build(engine: &Arc<Inner>, key: &str, kind: Kind, spec: LeaseSp
     let lock = {
         let (engine, key) = (Arc::clone(engine), key.to_owned());
         tokio::task::spawn_blocking(move || engine.snapshots.disk.lock(&key))
-            .await
-            .unwrap_or(Err(Error::Lost))?
+    };
+    let lock = tokio::select! {
+        biased;
+        // another process may build for as long as it likes
+        () = engine.closing.cancelled() => return Err(Error::Closed),
+        lock = lock => lock.unwrap_or(Err(Error::Lost))?,
     };
     // another process may have built it while we waited
     if let Some(template) = blocking(|snapshots, key| snapshots.disk.load(key)).await? {
