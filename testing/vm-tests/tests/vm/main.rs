@@ -19,7 +19,7 @@ use vm_tests::program::On;
 
 fn main() -> ExitCode {
     // The contract suite starts shims and agents of its own: this binary is them, too.
-    if let Some(code) = testkit::fake::dispatch().or_else(contract::dispatch) {
+    if let Some(code) = testkit::fake::dispatch().or_else(contract::dispatch).or_else(pool::dispatch) {
         return code;
     }
     let mut arguments = Arguments::from_args();
