@@ -62,6 +62,17 @@ pub(crate) fn is_unknown_runner(error: &forgejo::Error) -> bool {
     }
 }
 
+/// Whether the server has no such task for this runner: it was deleted with its run or repository. Both forges
+/// have an internal error for that, and say in words alone which.
+pub(crate) fn is_unknown_task(error: &forgejo::Error) -> bool {
+    match error {
+        forgejo::Error::Refused { code: Code::Internal | Code::Unknown, message, .. } => {
+            ["resource does not exist", "invalid runner for task"].iter().any(|end| message.ends_with(end))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +87,24 @@ mod tests {
         for (code, message) in [(Code::Unknown, "unregistered runner"), (Code::Internal, gitea)] {
             assert!(!is_unknown_runner(&said(code, message)), "{message}");
         }
+    }
+
+    #[test]
+    fn both_forges_say_that_a_task_is_unknown() {
+        let said =
+            |code, message: &str| forgejo::Error::Refused { status: 500, code, message: message.into() };
+        for message in [
+            "get task: task with id 29: resource does not exist",
+            "update task: resource does not exist",
+            "update task: invalid runner for task",
+            "invalid runner for task",
+        ] {
+            assert!(is_unknown_task(&said(Code::Internal, message)), "{message}");
+            let wrapped = format!("rpc error: code = Internal desc = {message}");
+            assert!(is_unknown_task(&said(Code::Unknown, &wrapped)), "{message}");
+            assert!(!is_unknown_task(&said(Code::Unavailable, message)), "{message}");
+        }
+        let storage = "write logs: dbfs open \"actions_log/o/r/1d/29.log\": file does not exist";
+        assert!(!is_unknown_task(&said(Code::Internal, storage)));
     }
 }

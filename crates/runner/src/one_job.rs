@@ -9,7 +9,7 @@ use job::Canceller;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    Error, Runner, Stop,
+    Error, ReportError, Runner, Stop,
     backoff::Backoff,
     daemon::{Fetcher, declare, lasting},
     run::{more, obey},
@@ -82,7 +82,11 @@ async fn taken(
     let mut wish = Stop::No;
     loop {
         tokio::select! {
-            reported = &mut running => return reported.map(|()| OneJob::Ran).map_err(Error::from),
+            reported = &mut running => return match reported {
+                // the server deleted this runner with its task: someone cancelled it there
+                Err(ReportError::GivenUp) if runner.is_ephemeral() => Ok(OneJob::Ran),
+                reported => reported.map(|()| OneJob::Ran).map_err(Error::from),
+            },
             harder = more(stop, wish) => {
                 wish = harder;
                 obey(wish.max(Stop::Cancel), std::iter::once(canceller.clone()));

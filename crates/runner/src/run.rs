@@ -3,9 +3,9 @@
 //! Owner: [`crate::daemon`] and [`crate::one_job`]. Invariant: whatever becomes of the job, the server is told
 //! its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use forgejo::{Code, Task};
+use forgejo::{Code, Lifetime, Task};
 use jiff::Timestamp;
 use job::{Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size};
 use tokio::sync::{mpsc, watch};
@@ -59,6 +59,8 @@ pub struct Runner {
     pub(crate) instance: String,
     pub(crate) version: String,
     name: String,
+    /// What the server said of it, once it was told the labels.
+    lifetime: OnceLock<Lifetime>,
     env: Vec<(String, String)>,
     machines: Machines,
     repositories: Repositories,
@@ -106,6 +108,7 @@ impl Runner {
             labels,
             version: version.to_owned(),
             name: registration.name,
+            lifetime: OnceLock::new(),
             env: all,
             machines,
             repositories: Repositories::new(repositories, &config.connection),
@@ -123,7 +126,15 @@ impl Runner {
     /// Tells the server which labels this runner has.
     pub(crate) async fn declare(&self) -> Result<(), forgejo::Error> {
         let names: Vec<String> = self.labels.iter().map(|label| label.name.clone()).collect();
-        self.client.declare(&self.version, &names).await.map(drop)
+        let declared = self.client.declare(&self.version, &names).await?;
+        // a later answer would be the same: the lifetime of a runner does not change
+        let _ = self.lifetime.set(declared.lifetime);
+        Ok(())
+    }
+
+    /// Whether the server deletes this runner when its one task ends, by itself or by a cancel.
+    pub(crate) fn is_ephemeral(&self) -> bool {
+        self.lifetime.get() == Some(&Lifetime::Ephemeral)
     }
 
     /// Closes the engine: nothing of a VM is left afterwards.

@@ -104,8 +104,8 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     let token = token(task, &context);
     let shown = token.as_ref().map(|token| token.expose_secret().to_owned()).unwrap_or_default();
     context.insert("token".to_owned(), shown.into());
-    let unnamed = text(&context, "workflow").is_none();
-    if unnamed && let Some(name) = &workflow.name {
+    // servers say the name of the file there; the workflow's own name counts where it has one
+    if let Some(name) = workflow.name.as_ref().filter(|name| !name.value.is_empty()) {
         context.insert("workflow".to_owned(), name.value.clone().into());
     }
 
@@ -260,6 +260,16 @@ jobs:
         assert_eq!(env["ACTIONS_RUNTIME_URL"], "http://h:3000/api/actions_pipeline/");
         assert!(!env.contains_key("ACTIONS_ID_TOKEN_REQUEST_URL"));
         assert_eq!(around.masks.len(), 1);
+    }
+
+    #[test]
+    fn a_workflow_has_its_own_name_and_else_that_of_its_file() {
+        for (first, said) in [("name: The build", "The build"), ("name: ''", "ci.yml"), ("", "ci.yml")] {
+            let mut task = task(&format!("{first}\n{PAYLOAD}"));
+            task.context.insert("workflow".to_owned(), "ci.yml".into());
+            let ready = ready(&task, own()).map_err(|rows| rows.join("\n")).unwrap();
+            assert_eq!(ready.around.github.get("workflow").to_text().as_ref(), said, "{first:?}");
+        }
     }
 
     #[test]

@@ -170,6 +170,11 @@ impl Forge {
         });
     }
 
+    /// Deletes a task with its run or its repository: no call finds it any more.
+    pub fn delete(&self, task: TaskId) {
+        self.shared.change(|state| state.delete(task));
+    }
+
     /// Adds a task that was handed out already to the next answer of a fetch, with new tokens.
     pub fn redeliver(&self, task: TaskId) {
         self.shared.change(|state| state.redeliver(task));

@@ -7,7 +7,7 @@
 //! ```text
 //!  following ── events end ──▶ rows ──▶ outputs, summaries ──▶ final state
 //!      │ each interval: rows, then the state, whose answer may be a cancel
-//!      └── the server has given the task up (409, unauthenticated): the job is cancelled at once
+//!      └── the server has given the task up (409, unauthenticated, no such task): the job is cancelled at once
 //! ```
 //! Invariants: one call is under way; a call that got no answer is sent again as it was; outputs are
 //! acknowledged before the final state is sent.
@@ -25,7 +25,10 @@ use tokio::{
 };
 
 use self::state::{Due, MAX_CALL, Report, Which};
-use crate::{backoff::Backoff, error::is_unknown_runner};
+use crate::{
+    backoff::Backoff,
+    error::{is_unknown_runner, is_unknown_task},
+};
 
 /// A job is not read on while the server lacks so many bytes of its log.
 const MAX_BACKLOG: usize = 16 << 20;
@@ -238,7 +241,8 @@ impl Reporter {
 
     /// What an error says of the task.
     fn refused(&mut self, error: &forgejo::Error) {
-        if matches!(error.code(), Some(Code::AlreadyExists | Code::NotFound)) || is_unknown_runner(error) {
+        let ended = matches!(error.code(), Some(Code::AlreadyExists | Code::NotFound));
+        if ended || is_unknown_runner(error) || is_unknown_task(error) {
             self.stop(Standing::GivenUp);
         }
     }
@@ -297,7 +301,10 @@ impl Reporter {
                 Ok(_) => return Ok(()),
                 // a runner that lived for this task is deleted with its end: the answer before was lost
                 Err(error) if is_unknown_runner(&error) => return Ok(()),
-                Err(error) => self.again(error, deadline, &mut backoff).await?,
+                Err(error) => {
+                    self.refused(&error);
+                    self.again(error, deadline, &mut backoff).await?;
+                }
             }
         }
     }

@@ -19,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("one_job_takes_one_and_an_ephemeral_runner_may_vanish", one),
         trial("a_runner_that_the_server_does_not_know_says_so", unknown),
         trial("a_task_that_the_server_gave_up_is_ended_at_once", given_up),
+        trial("a_task_that_was_deleted_is_ended_at_once", deleted),
+        trial("a_cancel_that_deletes_an_ephemeral_runner_is_no_error", cancelled_ephemeral),
     ]
 }
 
@@ -114,4 +116,31 @@ async fn given_up() {
     let next = bench.forge.add(TaskSpec::new(payload("- run: 'true'")).labels(&["debian"]));
     assert_eq!(bench.forge.until_final(next, PATIENCE).await, Some(TaskResult::Success));
     bench.end().await;
+}
+
+async fn deleted() {
+    let mut alone = config();
+    alone.runner.capacity = 1;
+    let bench = Bench::start_with(Forge::start().await, alone).await;
+    let task = bench.forge.add(TaskSpec::new(payload(SLEEPS)).labels(&["debian"]));
+    started(&bench, task).await;
+    bench.forge.delete(task);
+    // the only place is free again: neither the job nor the report of its end holds it
+    let next = bench.forge.add(TaskSpec::new(payload("- run: 'true'")).labels(&["debian"]));
+    assert_eq!(bench.forge.until_final(next, PATIENCE).await, Some(TaskResult::Success));
+    bench.end().await;
+}
+
+async fn cancelled_ephemeral() {
+    let forge = Forge::start().await;
+    let runner = runner(&forge, config(), Lifetime::Ephemeral).await;
+    let task = forge.add(TaskSpec::new(payload(SLEEPS)).labels(&["debian"]));
+    let (_stop, stopped) = watch::channel(Stop::No);
+    let running = tokio::spawn(runner::one_job(runner, None, Wait::ForWork, stopped));
+    let seen = |forge: &Forge| texts(forge, task).iter().any(|row| row == "started").then_some(());
+    assert!(forge.until(PATIENCE, seen).await.is_some(), "the step's row arrived while it sleeps");
+    forge.cancel(task);
+    let ended = tokio::time::timeout(PATIENCE, running).await.expect("it ends").unwrap().unwrap();
+    assert_eq!(ended, OneJob::Ran);
+    assert_eq!(forge.result(task), TaskResult::Cancelled);
 }

@@ -76,6 +76,7 @@ pub(super) struct State {
     /// The version of the queue; it grows with every job that can be fetched.
     version: i64,
     redeliver: Vec<TaskId>,
+    deleted: Vec<TaskId>,
     numbers: u64,
     record: faults::Record,
 }
@@ -89,6 +90,7 @@ impl State {
             tasks: Vec::new(),
             version: 1,
             redeliver: Vec::new(),
+            deleted: Vec::new(),
             numbers: 0,
             record: faults::Record::default(),
         }
@@ -167,6 +169,11 @@ impl State {
 
     pub(super) fn archive(&mut self, id: TaskId) {
         self.task_mut(id).log.archive();
+    }
+
+    /// The record stays for the test to read.
+    pub(super) fn delete(&mut self, id: TaskId) {
+        self.deleted.push(id);
     }
 
     pub(super) fn redeliver(&mut self, id: TaskId) {
@@ -324,7 +331,10 @@ impl State {
 
     /// A task that this runner has; one of another runner is no other error than one that is not there.
     fn own(&mut self, me: &RunnerRecord, id: i64) -> Result<&mut Record, Refused> {
-        match self.tasks.iter_mut().find(|task| task.id.get() == id && task.runner.is_some()) {
+        let deleted = &self.deleted;
+        let here =
+            |task: &&mut Record| task.id.get() == id && task.runner.is_some() && !deleted.contains(&task.id);
+        match self.tasks.iter_mut().find(here) {
             Some(task) if task.runner == Some(me.id) => Ok(task),
             Some(_) => internal("invalid runner for task"),
             None => internal("resource does not exist"),
