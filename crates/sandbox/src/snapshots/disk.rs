@@ -39,6 +39,10 @@ const LOCKS: &str = "locks";
 const MOST_MANIFEST: u64 = 64 << 20;
 const MOST_STATE: u64 = 64 << 20;
 
+/// What stays when a new one is kept: nobody has to collect by hand.
+const TIDY: SnapshotGc =
+    SnapshotGc { unused: Some(Duration::from_secs(7 * 24 * 60 * 60)), quota: Some(16 << 30) };
+
 /// The snapshots of a state directory.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -197,9 +201,10 @@ impl Disk {
             drop(lock);
             Ok(())
         });
-        if let Err(error) = kept {
+        let tidied = kept.and_then(|()| self.collect(&TIDY).map(drop));
+        if let Err(error) = tidied {
             // it serves this engine all the same
-            tracing::warn!(%error, "a template cannot be kept on disk");
+            tracing::warn!(%error, "a template cannot be kept on disk, or an old one not be removed");
             let _ = remove_tree(&new);
         }
         Ok(Template { snapshot: Snapshot { ram, state: state.into() }, made })
