@@ -222,12 +222,41 @@ impl Drop for Quiet<'_> {
     }
 }
 
+/// Whether a VM with this much memory could begin on this host now, beside what stays free for the rest of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Free memory, in bytes: of the host, or what the control group leaves.
+    pub free: u64,
+    /// What the VM needs of it.
+    pub needed: u64,
+}
+
+impl Room {
+    /// As it is now, for a VM with `memory`.
+    ///
+    /// # Errors
+    /// The kernel does not say what is free.
+    pub fn look(memory: Mebibytes, reserve: Reserve) -> io::Result<Self> {
+        Ok(Self { free: free_memory()?, needed: needed(memory) + reserve.memory })
+    }
+
+    /// Whether it could.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.free >= self.needed
+    }
+}
+
 fn free(dir: &Path) -> io::Result<Free> {
     let disk = rustix::fs::statvfs(dir)?;
+    Ok(Free { memory: free_memory()?, disk: disk.f_bavail * disk.f_frsize })
+}
+
+fn free_memory() -> io::Result<u64> {
     let info = fs::read_to_string("/proc/meminfo")?;
     let host = available(&info).ok_or(io::ErrorKind::InvalidData)?;
     let ours = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| of_group(&text));
-    Ok(Free { memory: ours.map_or(host, |ours| ours.min(host)), disk: disk.f_bavail * disk.f_frsize })
+    Ok(ours.map_or(host, |ours| ours.min(host)))
 }
 
 fn available(meminfo: &str) -> Option<u64> {

@@ -41,6 +41,7 @@ mod snapshots;
 mod spec;
 mod text;
 
+pub use admission::Room;
 pub use copy::{CopyOut, FetchLimits};
 pub use engine::Engine;
 pub use error::{Error, Gone, Result};

@@ -5,10 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sandbox::{Reserve, Room};
 use store::Store;
 
 use super::{Finding, Patient};
-use crate::image_cmd::{self, STANDARD};
+use crate::{
+    exec::machine::MEMORY,
+    image_cmd::{self, STANDARD},
+};
 
 /// Below this nothing useful can run: an image and a scratch disk.
 const ROOM_MIN: u64 = 2 << 30;
@@ -16,7 +20,7 @@ const ROOM_MIN: u64 = 2 << 30;
 const ROOM_GOOD: u64 = 8 << 30;
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
-    vec![directory(&patient.state_dir), room(&patient.state_dir), image(&patient.state_dir)]
+    vec![directory(&patient.state_dir), room(&patient.state_dir), memory(), image(&patient.state_dir)]
 }
 
 fn directory(dir: &Path) -> Finding {
@@ -60,6 +64,22 @@ fn room(dir: &Path) -> Finding {
         free if free < ROOM_GOOD => Finding::note(NAME, seen).mend("ampoule prune"),
         _ => Finding::ok(NAME, seen),
     }
+}
+
+/// By the engine's own rule for a VM of a job.
+fn memory() -> Finding {
+    const NAME: &str = "memory";
+    let room = match Room::look(MEMORY, Reserve::default()) {
+        Ok(room) => room,
+        Err(error) => return Finding::note(NAME, format!("what is free cannot be told ({error})")),
+    };
+    let (free, needed) = (gibibytes(room.free), gibibytes(room.needed));
+    let seen = format!("{free} free; a job's VM, with {MEMORY}, begins when {needed} are");
+    if room.is_enough() {
+        return Finding::ok(NAME, seen);
+    }
+    Finding::note(NAME, seen)
+        .mend("end something else: VMs wait until there is room, and fail where none can end")
 }
 
 fn gibibytes(bytes: u64) -> String {
