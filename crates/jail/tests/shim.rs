@@ -129,6 +129,7 @@ fn spec(dir: &Path, script: &str) -> Launch {
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         },
         view: None,
+        filter: None,
         inherit: Vec::new(),
         logs: vec![
             Log { name: "out".into(), target: 1, cap: 64 << 10 },

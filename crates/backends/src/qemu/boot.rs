@@ -118,6 +118,7 @@ pub(super) async fn start(
             env: Vec::new(),
         },
         view: Some(places::view(&qemu.program, devices_of(qemu.accel))),
+        filter: Some(qemu.filter.clone()),
         inherit: given.fds,
         logs: vec![
             Log { name: CONSOLE.to_owned(), target: console, cap: LOG_CAP },
