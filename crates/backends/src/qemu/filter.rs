@@ -92,6 +92,7 @@ const FREE: &[i64] = &[
     c::SYS_readlinkat,
     c::SYS_getdents64,
     c::SYS_getcwd,
+    c::SYS_fchdir,
     // memory: a translator writes code through one mapping and runs it through another
     c::SYS_brk,
     c::SYS_mmap,
@@ -106,6 +107,7 @@ const FREE: &[i64] = &[
     c::SYS_membarrier,
     c::SYS_memfd_create,
     c::SYS_get_mempolicy,
+    c::SYS_set_mempolicy,
     // threads, signals, time
     c::SYS_futex,
     c::SYS_set_robust_list,
