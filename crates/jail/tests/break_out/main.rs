@@ -144,12 +144,10 @@ fn judge(host: &Host, attempt: &Attempt, expect: Expect) -> Result<(), Failed> {
         Expect::Nothing => account.is_some() && exit.code == Some(0),
         Expect::Untried => false,
     };
-    host.look_around()?;
-    if fits {
-        Ok(())
-    } else {
-        Err(format!("{expect:?} was to come of it, and {account:?} did: {exit:?}").into())
+    if !fits {
+        return Err(format!("{expect:?} was to come of it, and {account:?} did: {exit:?}").into());
     }
+    host.look_around()
 }
 
 /// A process that owns a VM until it is killed: `owner PROGRAM STATE`.

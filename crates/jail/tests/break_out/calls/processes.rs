@@ -7,20 +7,21 @@ pub(crate) fn see(scene: &Scene) -> Tried {
     open(&format!("/proc/{}/status", scene.known.victim), libc::O_RDONLY).map(drop)
 }
 
-fn kill(process: i32) -> Tried {
-    call(libc::SYS_kill, &[int(process), int(libc::SIGKILL)]).map(drop)
+fn kill(process: i32, signal: i32) -> Tried {
+    call(libc::SYS_kill, &[int(process), int(signal)]).map(drop)
 }
 
 pub(crate) fn signal(scene: &Scene) -> Tried {
-    kill(scene.known.victim)
+    kill(scene.known.victim, libc::SIGKILL)
 }
 
+/// Whether it could: where it can, it is not to be done.
 pub(crate) fn signal_everyone() -> Tried {
-    kill(-1)
+    kill(-1, 0)
 }
 
 pub(crate) fn signal_init() -> Tried {
-    kill(1)
+    kill(1, libc::SIGKILL)
 }
 
 pub(crate) fn trace_init() -> Tried {
