@@ -150,8 +150,9 @@ impl Host {
     pub(crate) fn look_around(&self) -> Result<(), Failed> {
         let Place { template, image, program, dir, .. } = &*self.place;
         let mut memory = Vec::new();
-        let mut reader = File::open(format!("/proc/self/fd/{}", template.as_raw_fd()))?;
-        reader.read_to_end(&mut memory)?;
+        let reader = File::open(format!("/proc/self/fd/{}", template.as_raw_fd()))?;
+        // No more than would show that it has grown.
+        reader.take(CONTENT.len() as u64 + 1).read_to_end(&mut memory)?;
         let shared = program.parent().and_then(Path::parent).unwrap().join(SHARED);
         let changed = [
             ("the template", memory != CONTENT || fcntl_get_seals(template)? != seals()),

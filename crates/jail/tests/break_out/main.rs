@@ -139,7 +139,9 @@ fn judge(host: &Host, attempt: &Attempt, expect: Expect) -> Result<(), Failed> {
     });
     let account = Account::read(&exit.stderr);
     let fits = match expect {
-        Expect::Killed => exit.signal == Some(libc::SIGSYS) && account.is_none(),
+        Expect::Killed => {
+            exit.signal == Some(libc::SIGSYS) && account.is_none() && exit.stderr.contains("forbidden")
+        }
         Expect::Errno(errnos) => matches!(account, Some(Account::Errno(errno)) if errnos.contains(&errno)),
         Expect::Nothing => account.is_some() && exit.code == Some(0),
         Expect::Untried => false,
