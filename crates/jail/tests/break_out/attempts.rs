@@ -51,7 +51,7 @@ const NOT_WRITABLE: Expect = Errno(&[EACCES, EPERM]);
 
 /// All of them.
 pub(crate) const ATTEMPTS: &[Attempt] = &[
-    // the template, by a descriptor that may write
+    // the template
     both("template_write", calls::template::write, REFUSED),
     both("template_map_writable", calls::template::map_writable, REFUSED),
     both("template_make_a_mapping_writable", calls::template::make_a_mapping_writable, NOT_WRITABLE),
@@ -69,11 +69,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     both("template_grow", calls::template::grow, REFUSED),
     both("template_punch_a_hole", calls::template::punch_a_hole, REFUSED),
     both("template_reopen_and_write", calls::template::reopen_and_write, REFUSED),
-    both(
-        "template_reopen_what_may_only_read_and_write",
-        calls::template::reopen_the_other_and_write,
-        REFUSED,
-    ),
+    both("template_reopen_for_reading_and_again", calls::template::reopen_for_reading_and_again, REFUSED),
     both("template_change_the_seals", calls::template::change_the_seals, REFUSED),
     both("template_copy_into", calls::template::copy_into, Errno(&[EPERM])),
     both("template_write_a_private_mapping", calls::template::write_a_private_mapping, Nothing),

@@ -6,7 +6,7 @@ use std::{
     net::TcpListener,
     num::NonZeroU8,
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd},
         linux::net::SocketAddrExt,
         unix::{
             fs::{DirBuilderExt, PermissionsExt},
@@ -26,11 +26,14 @@ use rustix::{
     process::getuid,
 };
 use tokio::sync::oneshot;
-use vm::{Backend, BootSpec, Drive, DriveId, DriveMode, Ids, Machine, Mebibytes, OwnerLoss, Slot, SlotId};
+use vm::{
+    Backend, BootSpec, Drive, DriveId, DriveMode, Ids, Machine, Mebibytes, Memory, OwnerLoss, Ram, Slot,
+    SlotId, Snapshot,
+};
 
 use crate::{
     DISK, PATIENCE, RAISED, SHARED, VMM, WAIT, processes_of, until,
-    vmm::{Known, kernel_args},
+    vmm::{Known, Task},
 };
 
 /// Users that no process of this host has.
@@ -38,6 +41,7 @@ pub(crate) const ATTACKER: Ids = Ids { uid: 2_000_121, gid: 2_000_122 };
 const VICTIM: Ids = Ids { uid: 2_000_123, gid: 2_000_124 };
 
 const CONTENT: &[u8] = &[0x5a; 64 << 10];
+const MEMORY: &[u8] = &[0xa5; 1 << 20];
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -53,7 +57,7 @@ pub(crate) struct Place {
     /// A file that all VMs share, read-only.
     image: PathBuf,
     /// Memory that all VMs start from.
-    template: File,
+    template: Ram,
     qemu: Qemu,
 }
 
@@ -82,22 +86,23 @@ impl Place {
         let dir = self.slot(attempt);
         fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
         fs::write(dir.join(DISK), CONTENT).unwrap();
-        let template = format!("/proc/self/fd/{}", self.template.as_raw_fd()).into();
         let spec = BootSpec {
             kernel: self.image.clone(),
             initramfs: self.image.clone(),
-            kernel_args: kernel_args(attempt, known),
+            kernel_args: Vec::new(),
             cpus: NonZeroU8::MIN,
-            memory: Mebibytes(64),
+            memory: Memory::Own(self.template.size()),
             drives: vec![
                 Drive { id: DriveId::Root, image: self.image.clone(), mode: DriveMode::ReadOnly },
-                // As a QEMU gets it that cannot open it for reading alone.
-                Drive { id: DriveId::Scratch, image: template, mode: DriveMode::ReadWrite },
+                Drive { id: DriveId::Scratch, image: dir.join(DISK), mode: DriveMode::ReadWrite },
             ],
         };
+        let task = Task { attempt: attempt.to_owned(), known: known.clone() };
+        let state = serde_json::to_vec(&task).unwrap().into();
+        let snapshot = Snapshot { ram: self.template.clone(), state };
         let ids = getuid().is_root().then_some(ids);
         let slot = Slot { id: SlotId::new(), dir, ids, on_owner_loss: OwnerLoss::Kill };
-        self.qemu.boot(&spec, &slot).await.unwrap()
+        self.qemu.forks().unwrap().fork(&snapshot, &spec, &slot).await.unwrap()
     }
 }
 
@@ -150,12 +155,12 @@ impl Host {
     pub(crate) fn look_around(&self) -> Result<(), Failed> {
         let Place { template, image, program, dir, .. } = &*self.place;
         let mut memory = Vec::new();
-        let reader = File::open(format!("/proc/self/fd/{}", template.as_raw_fd()))?;
+        let reader = File::open(format!("/proc/self/fd/{}", template.as_fd().as_raw_fd()))?;
         // No more than would show that it has grown.
-        reader.take(CONTENT.len() as u64 + 1).read_to_end(&mut memory)?;
+        reader.take(MEMORY.len() as u64 + 1).read_to_end(&mut memory)?;
         let shared = program.parent().and_then(Path::parent).unwrap().join(SHARED);
         let changed = [
-            ("the template", memory != CONTENT || fcntl_get_seals(template)? != seals()),
+            ("the template", memory != MEMORY || fcntl_get_seals(template)? != seals()),
             ("the image", fs::read(image)? != CONTENT),
             ("the mode of the image", fs::metadata(image)?.permissions().mode() & 0o777 != 0o444),
             ("the program's directory", fs::read(shared)? != CONTENT),
@@ -206,15 +211,15 @@ fn install(prefix: &Path) -> PathBuf {
     program
 }
 
-/// Every seal that keeps memory as it is.
+/// What the engine seals its templates with.
 fn seals() -> SealFlags {
-    SealFlags::WRITE | SealFlags::FUTURE_WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL
+    SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL
 }
 
-fn template() -> File {
-    let memory = memfd_create("template", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+fn template() -> Ram {
+    let memory = memfd_create(Ram::NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     let mut file = File::from(memory);
-    file.write_all(CONTENT).unwrap();
+    file.write_all(MEMORY).unwrap();
     fcntl_add_seals(&file, seals()).unwrap();
-    file
+    Ram::new(file.into(), Mebibytes(1))
 }

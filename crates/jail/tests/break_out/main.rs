@@ -197,9 +197,8 @@ fn processes_of(program: &Path, attempt: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words = String::from_utf8_lossy(&words);
-        words.starts_with(program.to_str().unwrap()) && words.contains(&format!("attempt={attempt} "))
+        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        read("comm").trim_end() == attempt && read("cmdline").starts_with(program.to_str().unwrap())
     })
     .collect()
 }

@@ -1,10 +1,12 @@
 //! A process of ours in QEMU's place: what a VMM that its guest has taken over may try.
 //!
-//! It is started by QEMU's own backend with QEMU's own arguments, says what the backend wants to hear, and then
-//! makes the one attempt that the kernel arguments name. What came of it is a line on its error output.
+//! It is started by QEMU's own backend as a fork of a template, with QEMU's own arguments, says what the backend
+//! wants to hear, and then makes the one attempt that the template's state names. What came of it is a line on its
+//! error output.
 
 use std::{
-    ffi::OsString,
+    ffi::{CString, OsString},
+    fs::File,
     io::{BufRead, BufReader, Write},
     os::{
         fd::{FromRawFd, RawFd},
@@ -14,33 +16,23 @@ use std::{
     process::ExitCode,
 };
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{OUTLIVE, attempts::ATTEMPTS, calls::processes};
 
-/// What the words of the kernel's arguments that are for this program begin with.
-const PREFIX: &str = "break_out.";
 /// What its account begins with.
 const MARK: &str = "attempt: ";
 
-/// Arguments of the kernel for one attempt, with what it has to know.
-pub(crate) fn kernel_args(attempt: &str, known: &Known) -> Vec<String> {
-    let Known { slots, slot, host, victim, port } = known;
-    let (slots, slot, host) = (slots.display(), slot.display(), host.clone());
-    [
-        format!("attempt={attempt}"),
-        format!("slots={slots}"),
-        format!("slot={slot}"),
-        format!("host={host}"),
-        format!("victim={victim}"),
-        format!("port={port}"),
-    ]
-    .map(|word| format!("{PREFIX}{word}"))
-    .to_vec()
+/// What is to be tried, as the state of the devices that it is forked from.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) attempt: String,
+    pub(crate) known: Known,
 }
 
 /// What an attacker may know of the host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Known {
     /// The directory of all slots.
     pub(crate) slots: PathBuf,
@@ -62,8 +54,8 @@ pub(crate) struct Scene {
     pub(crate) program: PathBuf,
     /// The shared image, as QEMU gets it: read-only.
     pub(crate) image: RawFd,
-    /// The sealed template: a descriptor that may only read, and one that may write.
-    pub(crate) template: [RawFd; 2],
+    /// The sealed template, as QEMU gets it: open for writing, for older ones cannot open it otherwise.
+    pub(crate) template: RawFd,
 }
 
 /// What came of an attempt.
@@ -104,6 +96,8 @@ pub(crate) fn main(program: PathBuf, args: Vec<OsString>) -> ExitCode {
     }
     let (attempt, scene) = read(program, &args);
     pretend(&args);
+    // So that it, and what it makes of itself, can be found.
+    rustix::thread::set_name(&CString::new(attempt.clone()).unwrap()).unwrap();
     if let Some(attempt) = ATTEMPTS.iter().find(|known| known.name == attempt) {
         Account::tell((attempt.run)(&scene));
         return ExitCode::SUCCESS;
@@ -117,34 +111,25 @@ pub(crate) fn main(program: PathBuf, args: Vec<OsString>) -> ExitCode {
 }
 
 fn read(program: PathBuf, args: &[String]) -> (String, Scene) {
-    let after = |name: &'static str| {
-        args.iter().zip(&args[1..]).filter(move |(word, _)| *word == name).map(|(_, next)| next)
-    };
-    let words = after("-append").next().unwrap();
-    let word = |name: &str| {
-        let found = words
-            .split(' ')
-            .find_map(|word| word.strip_prefix(PREFIX)?.strip_prefix(name)?.strip_prefix('='));
-        found.unwrap().to_owned()
-    };
-    // The console, the image, and twice the template: as the backend numbers its sets.
-    let sets: Vec<RawFd> = after("-add-fd").map(|set| number(set, "fd=")).collect();
-    let [_, image, read_only, writable] = sets[..] else { panic!("{sets:?}") };
-    let known = Known {
-        slots: word("slots").into(),
-        slot: word("slot").into(),
-        host: word("host"),
-        victim: word("victim").parse().unwrap(),
-        port: word("port").parse().unwrap(),
-    };
-    (word("attempt"), Scene { known, program, image, template: [read_only, writable] })
+    // The console, the image, and twice its own disk: as the backend numbers its sets.
+    let sets = args.iter().zip(&args[1..]).filter(|(word, _)| *word == "-add-fd");
+    let sets: Vec<RawFd> = sets.map(|(_, set)| number(set, "fd=")).collect();
+    let [_, image, _, _] = sets[..] else { panic!("{sets:?}") };
+    let memory = args.iter().find(|arg| arg.starts_with("memory-backend-file")).unwrap();
+    let template = number(memory, "mem-path=/proc/self/fd/");
+    let state = File::open(format!("/proc/self/fd/{STATE}")).unwrap();
+    let Task { attempt, known } = serde_json::from_reader(state).unwrap();
+    (attempt, Scene { known, program, image, template })
 }
+
+/// Number of the descriptor with the state that a fork loads.
+const STATE: RawFd = 3;
 
 fn number(option: &str, name: &str) -> RawFd {
     option.split(',').find_map(|part| part.strip_prefix(name)).unwrap().parse().unwrap()
 }
 
-/// Is a QEMU whose VM runs, for one client.
+/// Is a QEMU that has loaded the state, for one client.
 fn pretend(args: &[String]) {
     let control = args.iter().find(|arg| arg.starts_with("socket,id=control")).unwrap();
     // SAFETY: the descriptor is this process's, and nothing else here owns it.
@@ -154,7 +139,7 @@ fn pretend(args: &[String]) {
     for line in BufReader::new(client.try_clone().unwrap()).lines() {
         let command: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let answer = match command["execute"].as_str() {
-            Some("query-status") => json!({ "return": { "status": "running", "running": true } }),
+            Some("query-status") => json!({ "return": { "status": "paused", "running": false } }),
             _ => json!({ "return": {} }),
         };
         writeln!(client, "{answer}").unwrap();
