@@ -148,7 +148,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     both("change_its_groups", |_| calls::privileges::change_groups(), REFUSED),
     both("take_all_capabilities", |_| calls::privileges::take_capabilities(), REFUSED),
     both("take_an_ambient_capability", |_| calls::privileges::take_ambient(), REFUSED),
-    row("start_a_program_of_root", calls::privileges::start_a_program_of_root, REFUSED, REFUSED),
+    row("start_a_program_of_root", calls::privileges::start_a_program_of_root, REFUSED, FORBIDDEN),
     both("write_its_own_user_map", |_| calls::privileges::map_users(), REFUSED),
     // mounts and namespaces
     row("mount", |_| calls::spaces::mount_something(), Killed, REFUSED),

@@ -22,7 +22,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -176,14 +176,24 @@ fn owner(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Killed when the test is over, or fails.
+struct Owner(Child);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn outlive(host: &Host) -> Result<(), Failed> {
     let slot = host.place.slot(OUTLIVE);
     let state = slot.parent().and_then(Path::parent).unwrap();
     let mut command = Command::new("/proc/self/exe");
     command.arg("owner").arg(&host.place.program).arg(state).stdout(Stdio::piped());
-    let mut owner = command.spawn()?;
+    let mut owner = Owner(command.spawn()?);
     let mut line = String::new();
-    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line)?;
+    BufReader::new(owner.0.stdout.take().unwrap()).read_line(&mut line)?;
     assert_eq!(line, "ready\n");
     until("the attempt", || Account::read(&log_tail(&slot, "qemu.log", 1000)).is_some());
     let account = Account::read(&log_tail(&slot, "qemu.log", 1000));
@@ -194,8 +204,7 @@ fn outlive(host: &Host) -> Result<(), Failed> {
     } else {
         assert_eq!((account, mine().len()), (Some(Account::Errno(libc::EPERM)), 1));
     }
-    owner.kill()?;
-    owner.wait()?;
+    drop(owner);
     until("the end", || !is_running(&slot).unwrap());
     assert_eq!(mine(), [0; 0]);
     assert_eq!(exit_record(&slot)?.unwrap().ending, Ending::OwnerLost);

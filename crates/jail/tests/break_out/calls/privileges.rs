@@ -30,13 +30,13 @@ pub(crate) fn start_a_program_of_root(scene: &Scene) -> Tried {
     call(libc::SYS_execve, &[at(path.as_c_str()), at(&args), at(&env)]).map(drop)
 }
 
-/// That program.
+/// That program: what it says is not what the kernel says to one that it does not let start.
 pub(crate) fn raised() {
     // SAFETY: it has no arguments and cannot fail.
     let user = unsafe { libc::geteuid() };
     // SAFETY: it takes no pointers.
     let refused = unsafe { libc::setresuid(0, 0, 0) } != 0;
-    Account::tell(if user != 0 && refused { Err(libc::EPERM) } else { Ok(()) });
+    Account::tell(if user != 0 && refused { Err(libc::EACCES) } else { Ok(()) });
 }
 
 pub(crate) fn map_users() -> Tried {
