@@ -165,7 +165,12 @@ async fn ending(mut shim: Shim, dir: &Path, errors: &str) -> Exit {
         Ok(record) if record.code == Some(0) && obeyed(&stderr).is_some() => {
             Exit { code: None, signal: obeyed(&stderr), stderr }
         }
-        Ok(record) => Exit { code: record.code, signal: record.signal, stderr },
+        Ok(record) => {
+            if record.signal == Some(libc::SIGSYS) {
+                stderr.push_str("it made a system call that is forbidden to it\n");
+            }
+            Exit { code: record.code, signal: record.signal, stderr }
+        }
         // It ended, and how is not known.
         Err(error) => Exit { code: None, signal: None, stderr: format!("{stderr}{error}\n") },
     }

@@ -35,6 +35,7 @@ use tokio::{
 
 use crate::{
     Ending, Error, ExitRecord, Result, end,
+    filter::Filter,
     lock::Lock,
     record::{self, EXIT, IDENTITY, LOCK, OWNER_SOCKET},
     shim::{Config, Order, Report},
@@ -92,6 +93,8 @@ pub enum Part {
     IpcNamespace,
     /// A host name of its own.
     UtsNamespace,
+    /// A filter of the system calls that the program may make.
+    Filter,
 }
 
 impl fmt::Display for Part {
@@ -105,6 +108,7 @@ impl fmt::Display for Part {
             Self::NetworkNamespace => "empty network namespace",
             Self::IpcNamespace => "IPC namespace",
             Self::UtsNamespace => "host name namespace",
+            Self::Filter => "system call filter",
         })
     }
 }
@@ -170,6 +174,8 @@ pub struct Launch {
     pub program: Program,
     /// The program's file system. `None`: the host's, seen from a private mount table.
     pub view: Option<View>,
+    /// What the program may ask of the kernel. `None`: whatever it likes.
+    pub filter: Option<Filter>,
     /// Descriptors of the program, beside 0 (/dev/null), 1 and 2 (/dev/null unless there is a log).
     pub inherit: Vec<Inherit>,
     /// Logs of the program.
@@ -395,6 +401,7 @@ fn hand_over(mut channel: &BlockingStream, launch: &Launch, lock: Lock) -> Resul
         on_owner_loss: launch.on_owner_loss,
         program: launch.program.clone(),
         view: launch.view.clone(),
+        filter: launch.filter.clone(),
         targets: launch.inherit.iter().map(|inherit| inherit.target).collect(),
         logs: launch.logs.clone(),
     };

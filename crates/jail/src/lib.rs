@@ -18,6 +18,7 @@
 //!   is asked of the lock and of processes known by id *and* start time, never of an id alone.
 //! - Both processes of the shim are single-threaded: [`shim::main`] is called before anything starts a thread.
 //! - The VMM holds the descriptors that [`Launch`] lists and no others, no capability, and cannot gain any.
+//! - With a [`Filter`] it makes the system calls that its backend listed, and no others.
 //! - An owner that disappears, however it does, is an end of file on one socket: with [`OwnerLoss::Kill`] the
 //!   VMM is killed then.
 //!
@@ -27,6 +28,7 @@
 mod clock;
 mod end;
 mod error;
+mod filter;
 mod launch;
 pub mod lock;
 mod record;
@@ -35,6 +37,7 @@ pub mod shim;
 pub use clock::tsc_khz;
 pub use end::{end, is_running, program_pid};
 pub use error::{Error, Result};
+pub use filter::{Call, Check, Filter, Rules};
 pub use launch::{
     Ids, Inherit, Launch, Level, Log, OwnerLoss, Part, Program, Shim, View, attach, launch, short_path,
 };

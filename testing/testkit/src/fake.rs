@@ -134,6 +134,7 @@ impl Backend for Fake {
             },
             program: Program { path: SELF.into(), args: args.into(), env: environment() },
             view: None,
+            filter: None,
             inherit: vec![Inherit { fd: socket, target: LISTEN }],
             logs: vec![Log { name: ERRORS.to_owned(), target: 2, cap: LOG_CAP }],
         };

@@ -1,5 +1,6 @@
 //! What would stand between a job and this host, asked of the backend itself.
 
+use jail::Part;
 use vm::Boundary;
 
 use super::{Finding, Patient};
@@ -37,11 +38,40 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
         (_, Some(note)) => Finding::note(NAME, format!("{seen}; {note}")),
         (Boundary::Emulated | Boundary::None, None) => Finding::note(NAME, seen),
     }];
-    findings.push(if capabilities.lacking.is_empty() {
-        Finding::ok("jail", "every part of it can be had")
-    } else {
-        Finding::note("jail", format!("this host cannot give: {}", capabilities.lacking.join(", ")))
-            .mend("run ampoule as root, or allow user namespaces")
-    });
+    findings.push(jail(&capabilities.lacking));
     findings
+}
+
+fn jail(lacking: &[String]) -> Finding {
+    const NAME: &str = "jail";
+    if lacking.is_empty() {
+        return Finding::ok(NAME, "every part of it can be had");
+    }
+    let mut finding = Finding::note(NAME, format!("this host cannot give: {}", lacking.join(", ")));
+    let filter = Part::Filter.to_string();
+    if lacking.contains(&filter) {
+        finding = finding
+            .mend("boot a kernel with CONFIG_SECCOMP_FILTER, or leave the sandbox that forbids seccomp");
+    }
+    if lacking.iter().any(|part| *part != filter) {
+        finding = finding.mend("run ampoule as root, or allow user namespaces");
+    }
+    finding
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mends_a_jail_is_what_fits_its_missing_parts() {
+        let mends =
+            |parts: &[Part]| jail(&parts.iter().map(Part::to_string).collect::<Vec<_>>()).mend.join("\n");
+        assert_eq!(mends(&[]), "");
+        let filter = mends(&[Part::Filter]);
+        assert!(filter.contains("CONFIG_SECCOMP_FILTER") && !filter.contains("root"));
+        let root = mends(&[Part::Root]);
+        assert!(root.contains("root") && !root.contains("SECCOMP"));
+        assert_eq!(mends(&[Part::Root, Part::Filter]), format!("{filter}\n{root}"));
+    }
 }

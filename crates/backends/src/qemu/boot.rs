@@ -118,6 +118,7 @@ pub(super) async fn start(
             env: Vec::new(),
         },
         view: Some(places::view(&qemu.program, devices_of(qemu.accel))),
+        filter: Some(qemu.filter.clone()),
         inherit: given.fds,
         logs: vec![
             Log { name: CONSOLE.to_owned(), target: console, cap: LOG_CAP },
@@ -186,6 +187,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 fn ended(path: &Path, record: Option<jail::ExitRecord>, during: &'static str) -> Error {
     let how = match record.map(|record| (record.code, record.signal)) {
         Some((Some(code), _)) => format!("exit code {code}"),
+        Some((_, Some(libc::SIGSYS))) => "by a system call that is forbidden to it".to_owned(),
         Some((_, Some(signal))) => format!("signal {signal}"),
         _ => "for an unknown reason".to_owned(),
     };

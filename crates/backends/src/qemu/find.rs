@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use jail::{Launch, Level, Log, OwnerLoss, Part, Program};
+use jail::{Filter, Launch, Level, Log, OwnerLoss, Part, Program};
 use vm::{Error, Result};
 
 use super::places;
@@ -64,7 +64,12 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// Runs `--version` in the jail: it shows the version, and that program and jail get along.
-pub(super) async fn survey(program: &Path, shim: &[OsString], level: Level) -> Result<Survey> {
+pub(super) async fn survey(
+    program: &Path,
+    shim: &[OsString],
+    level: Level,
+    filter: &Filter,
+) -> Result<Survey> {
     let dir = places::Scratch::new("survey")?;
     let launch = Launch {
         shim: shim.to_vec(),
@@ -75,6 +80,7 @@ pub(super) async fn survey(program: &Path, shim: &[OsString], level: Level) -> R
         on_owner_loss: OwnerLoss::Kill,
         program: Program { path: program.to_owned(), args: vec!["--version".into()], env: Vec::new() },
         view: Some(places::view(program, &[])),
+        filter: Some(filter.clone()),
         inherit: Vec::new(),
         logs: vec![
             Log { name: OUTPUT.to_owned(), target: 1, cap: 4096 },

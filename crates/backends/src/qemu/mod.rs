@@ -13,10 +13,12 @@
 //!   opened here. It needs no access to its own slot's directory.
 //! - Both sockets are inherited *listening*, so that another owner can connect later.
 //! - Nobody stays connected to QMP: without a reader QEMU would keep what the guest makes it report.
-//! - No default devices, no network card, QEMU's whole system call filter, an identity of its own.
+//! - No default devices, no network card, our system call filter and QEMU's whole one within it, an identity
+//!   of its own.
 
 mod argv;
 mod boot;
+mod filter;
 mod find;
 mod fork;
 mod key;
@@ -32,8 +34,10 @@ mod tsc;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use jail::Level;
+use jail::{Filter, Level};
 use vm::{Backend, BackendKey, BootSpec, Boundary, Capabilities, Forks, Machine, Result, Slot, Snapshot};
+
+use crate::of_jail;
 
 pub use find::{OLDEST, Version};
 pub use kvm::KvmAccess;
@@ -81,6 +85,7 @@ pub struct Qemu {
     program: PathBuf,
     shim: Vec<OsString>,
     level: Level,
+    filter: Filter,
     accel: argv::Accelerator,
     capabilities: Capabilities,
     note: Option<String>,
@@ -95,11 +100,13 @@ impl Qemu {
     /// [`vm::Error::Missing`] where it is not there or too old; what the jail says where that cannot be had.
     pub async fn open(config: Config) -> Result<Self> {
         let program = find::program(&config.program)?;
-        let found = find::survey(&program, &config.shim, config.level).await?;
+        let filter = filter::filter().map_err(of_jail)?;
+        let found = find::survey(&program, &config.shim, config.level, &filter).await?;
         let mut qemu = Self {
             program,
             shim: config.shim,
             level: config.level,
+            filter,
             accel: argv::Accelerator::Kvm,
             capabilities: Capabilities {
                 version: found.version.to_string(),

@@ -34,7 +34,7 @@ use super::{
     spaces::{self, Missing},
     view,
 };
-use crate::{Ending, ExitRecord, Level, OwnerLoss, Part};
+use crate::{Ending, ExitRecord, Level, OwnerLoss, Part, filter};
 
 /// Everything that the outer half prepared.
 pub(super) struct Init {
@@ -149,13 +149,17 @@ fn start(init: &mut Init) -> Result<Option<Pid>, Failure> {
 /// The last process on its way to the VMM; returns only when that fails.
 fn become_program(init: &mut Init, report: &mut File, parent: Pid) -> Failure {
     match prepare(init, report, parent) {
-        Ok(()) => program::exec(&init.config.program),
+        Ok(()) => program::exec(&init.config.program, init.config.filter.as_ref()),
         Err(failure) => failure,
     }
 }
 
 fn prepare(init: &mut Init, report: &mut File, parent: Pid) -> Result<(), Failure> {
     view::enter(init.config.view.as_ref(), &init.config.dir, &mut init.missing)?;
+    if init.config.filter.is_some() && !filter::can_be_had() {
+        init.missing.add(Part::Filter);
+        init.config.filter = None;
+    }
     if init.config.level == Level::Strict && !init.missing.parts().is_empty() {
         return Err(Failure::Missing(init.missing.parts().to_vec()));
     }

@@ -11,8 +11,8 @@
 //!  fork ───────────────────────────────────────▶ session, waits for a byte
 //!  write shim.json, send the byte ─────────────▶ network, ipc, host name
 //!  wait for init                                 fork ──────────────────────▶ mounts, identity,
-//!    │                                           drop capabilities            descriptors, exec
-//!    │                                           report to the owner
+//!    │                                           drop capabilities            descriptors
+//!    │                                           report to the owner          filter, exec
 //!    │                                           logs, owner, children ◀───── ends
 //!    ◀────────────── record, exit ───────────────┘
 //!  kill what is left, write exit.json, release the lock
@@ -46,6 +46,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    filter::Filter,
     launch::{Ids, Level, Log, MOST_FDS, OwnerLoss, Part, Program, View},
     record::ExitRecord,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) on_owner_loss: OwnerLoss,
     pub(crate) program: Program,
     pub(crate) view: Option<View>,
+    pub(crate) filter: Option<Filter>,
     /// Numbers of the descriptors that came along, after the lock.
     pub(crate) targets: Vec<i32>,
     pub(crate) logs: Vec<Log>,

@@ -1,16 +1,17 @@
-//! The last steps before the VMM: its descriptors, and the exec.
+//! The last steps before the VMM: its descriptors, its system call filter, and the exec.
 //!
 //! Invariant: the shim's own descriptors have numbers from [`FIRST`] on, so that every number below is free
 //! for the program; all of them close on exec.
 
 use std::{
+    ffi::{CString, NulError},
     fs::File,
-    io,
+    io, iter,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{ffi::OsStrExt, net::UnixStream},
     },
-    process::Command,
+    ptr,
 };
 
 use rustix::{
@@ -19,7 +20,7 @@ use rustix::{
 };
 
 use super::Failure;
-use crate::launch::Program;
+use crate::{filter::Filter, launch::Program};
 
 /// The first number of the shim's own descriptors.
 pub(super) const FIRST: i32 = 256;
@@ -74,10 +75,41 @@ pub(super) fn place(fd: BorrowedFd<'_>, target: i32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Becomes the program; returns only when that fails.
-pub(super) fn exec(program: &Program) -> Failure {
-    let mut command = Command::new(&program.path);
-    command.args(&program.args).env_clear().envs(program.env.iter().map(|(key, value)| (key, value)));
-    let source = command.exec();
-    Failure::Exec { program: program.path.clone(), source }
+/// Becomes the program, under its filter; returns only when that fails.
+pub(super) fn exec(program: &Program, filter: Option<&Filter>) -> Failure {
+    let failed = |source: io::Error| Failure::Exec { program: program.path.clone(), source };
+    // Whatever asks something of the kernel has to come before the filter.
+    let words = || -> Result<_, NulError> {
+        let path = CString::new(program.path.as_os_str().as_bytes())?;
+        let args = program.args.iter().map(|word| CString::new(word.as_bytes()));
+        let args = iter::once(Ok(path.clone())).chain(args).collect::<Result<Vec<_>, _>>()?;
+        let env = program
+            .env
+            .iter()
+            .map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()));
+        Ok((path, args, env.collect::<Result<Vec<_>, _>>()?))
+    };
+    let (path, args, env) = match words() {
+        Ok(words) => words,
+        Err(error) => return failed(error.into()),
+    };
+    let (args, env) = (pointers(&args), pointers(&env));
+    // SAFETY: no handler is installed; Rust's start had this signal ignored, which a program would inherit.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let mut key = [0; 3];
+    if let Some(filter) = filter {
+        if let Err(source) = filter.install() {
+            return Failure::io("install the system call filter")(source);
+        }
+        key = filter.key();
+    }
+    let (path, args, env) = (path.as_ptr(), args.as_ptr(), env.as_ptr());
+    // SAFETY: a path and two lists of strings, each ended as the call wants it, which outlive it.
+    unsafe { libc::syscall(libc::SYS_execve, path, args, env, key[0], key[1], key[2]) };
+    failed(io::Error::last_os_error())
+}
+
+/// A list that ends with a null pointer.
+fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
+    words.iter().map(|word| word.as_ptr()).chain(iter::once(ptr::null())).collect()
 }

@@ -43,6 +43,8 @@ pub(super) fn enter(part: Part, missing: &mut Missing) {
         Part::NetworkNamespace => UnshareFlags::NEWNET,
         Part::IpcNamespace => UnshareFlags::NEWIPC,
         Part::UtsNamespace => UnshareFlags::NEWUTS,
+        // Nothing that can be entered.
+        Part::Filter => return missing.add(part),
     };
     // SAFETY: none of these flags splits the descriptor table, which is what makes the call unsafe.
     if unsafe { unshare_unsafe(flag) }.is_err() {

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
 
+mod filter;
+
 use std::{
     collections::BTreeSet,
     ffi::OsString,
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Some(arg) if arg == "vm-shim" => jail::shim::main(args),
         Some(arg) if arg == "owner" => owner(args),
         Some(arg) if arg == "without-namespaces" => without_namespaces(),
+        Some(arg) if arg == "without-filters" => filter::without_filters(),
+        Some(arg) if arg == "calls" => filter::calls(),
         _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
     }
 }
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
 type Test = (&'static str, fn() -> Result<(), Failed>);
 
 fn trials() -> Vec<Trial> {
-    let tests: [Test; 17] = [
+    let tests: [Test; 20] = [
         ("the_exit_of_the_program_is_on_disk", exit_is_on_disk),
         ("a_signal_is_told_from_an_exit_code", signal_is_recorded),
         ("namespaces_are_its_own", namespaces),
@@ -63,6 +67,9 @@ fn trials() -> Vec<Trial> {
         ("what_cannot_be_started_is_told_and_leaves_nothing", failures),
         ("endless_output_is_capped", endless_output),
         ("what_the_host_cannot_give_is_named_or_refused", a_poor_host),
+        ("a_host_without_filters_is_named_or_refused", filter::a_host_without_filters),
+        ("its_system_calls_are_what_is_listed", filter::system_calls),
+        ("a_filtered_program_that_cannot_be_started_is_told", filter::filtered_failure),
     ];
     let root = getuid().is_root();
     let mut trials: Vec<Trial> = tests.into_iter().map(|(name, test)| Trial::test(name, test)).collect();
@@ -129,6 +136,7 @@ fn spec(dir: &Path, script: &str) -> Launch {
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         },
         view: None,
+        filter: None,
         inherit: Vec::new(),
         logs: vec![
             Log { name: "out".into(), target: 1, cap: 64 << 10 },
