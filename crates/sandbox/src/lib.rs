@@ -44,7 +44,7 @@ mod text;
 pub use copy::{CopyOut, FetchLimits};
 pub use engine::Engine;
 pub use error::{Error, Gone, Result};
-pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream};
+pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream, TerminalSize};
 pub use handle::{GuestInfo, Origin, Sandbox};
 pub use lease::Lease;
 pub use running::{Control, Input, Output, Running};
