@@ -346,18 +346,8 @@ impl Agent {
     /// A stream was reset by the host.
     fn stream_gone(&mut self, stream: StreamId) {
         match self.streams.remove(&stream) {
-            Some(User::Input(exec)) => {
-                if let Some(exec) = self.execs.get_mut(&exec)
-                    && let Some(input) = exec.stdin.take()
-                {
-                    self.pipes.remove(&input.token);
-                }
-            }
-            Some(User::Output(exec, index)) => {
-                if let Some(output) = self.execs.get_mut(&exec).and_then(|exec| exec.outputs.get_mut(index)) {
-                    output.drain(&self.mux, &self.poller);
-                }
-            }
+            Some(User::Input(exec)) => self.close_input(exec),
+            Some(User::Output(exec, index)) => self.abandon_output(exec, index),
             // The thread notices that nobody talks to it any more; how it ends is still answered.
             Some(User::CopyIn) => {
                 if let Some(copy) = self.incoming.get_mut(&stream) {
@@ -379,14 +369,38 @@ impl Agent {
         self.streams.clear();
         self.incoming.clear();
         self.outgoing.clear();
-        for exec in self.execs.values_mut() {
-            exec.reported = true;
-            if let Some(input) = exec.stdin.take() {
-                self.pipes.remove(&input.token);
+        let execs: Vec<(u64, usize)> =
+            self.execs.iter().map(|(number, exec)| (*number, exec.outputs.len())).collect();
+        for (number, outputs) in execs {
+            if let Some(exec) = self.execs.get_mut(&number) {
+                exec.reported = true;
             }
-            for output in &mut exec.outputs {
-                output.drain(&self.mux, &self.poller);
+            self.close_input(number);
+            (0..outputs).for_each(|index| self.abandon_output(number, index));
+        }
+    }
+
+    /// Nothing more is written to the input of an execution.
+    fn close_input(&mut self, number: u64) {
+        let input = self.execs.get_mut(&number).and_then(|exec| exec.stdin.take());
+        if let Some(mut input) = input {
+            input.forget(&self.poller);
+            self.pipes.remove(&input.token);
+            if self.streams.remove(&input.stream).is_some() {
+                self.mux.reset(input.stream, Code::CANCELLED);
             }
+        }
+    }
+
+    /// The host wants no more of an output. A terminal has one, and hangs up without it.
+    fn abandon_output(&mut self, number: u64, index: usize) {
+        let Some(exec) = self.execs.get_mut(&number) else { return };
+        let hangs_up = exec.terminal.take().is_some();
+        if let Some(output) = exec.outputs.get_mut(index) {
+            output.abandon(&mut self.mux, &self.poller);
+        }
+        if hangs_up {
+            self.close_input(number);
         }
     }
 
@@ -452,6 +466,7 @@ impl Agent {
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let Some(number) = self.by_pid.remove(&pid) else { continue };
+            self.close_input(number);
             let Some(exec) = self.execs.get_mut(&number) else { continue };
             exec.deadline = None;
             exec.ended = Some(Ended {
@@ -459,12 +474,8 @@ impl Agent {
                 signal: status.terminating_signal(),
                 time_ns: system::now_ns(),
             });
-            if let Some(input) = exec.stdin.take() {
-                self.pipes.remove(&input.token);
-                if self.streams.remove(&input.stream).is_some() {
-                    self.mux.reset(input.stream, Code::CANCELLED);
-                }
-            }
+            // Held only for its sake: its end is the end of the output, unless others have it open.
+            exec.terminal = None;
             for output in &mut exec.outputs {
                 output.last(&mut self.mux, &self.poller, &mut self.buffer);
             }

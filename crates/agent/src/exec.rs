@@ -1,18 +1,22 @@
-//! One execution: its process, pipes and streams.
+//! One execution: its process, its ends (of pipes, or of its terminal) and streams.
 //!
-//! Purpose: moves bytes between pipes and streams, as far as credit goes.
+//! Purpose: moves bytes between ends and streams, as far as credit goes.
 //! Owner: the loop. Everything here is called when a pipe is ready, a stream has credit, or the process
 //! ended; nothing waits.
 //!
 //! ```text
-//!   Running ── main process reaped ──▶ Ending ── what the pipes held then was  ──▶ Reported
+//!   Running ── main process reaped ──▶ Ending ── what the ends held then was  ──▶ Reported
 //!                                               sent and acknowledged: Exited
 //! ```
 //!
 //! Invariants
-//! - A pipe is registered with the poller only while its stream has credit (or is being drained).
-//! - After the main process ended, exactly the bytes that its pipes held then are sent; what background
-//!   processes write later is read and dropped, so that they neither block nor die of a broken pipe.
+//! - An end is registered with the poller only while its stream has credit (or is being drained), and is
+//!   taken from it before it is closed: the two ends of a terminal are one file to the kernel, which would
+//!   go on reporting the one that was closed.
+//! - After the main process ended, exactly the bytes that its pipes held then are sent, and of a terminal,
+//!   which cannot tell, at most as many as it can hold; what background processes write later is read and
+//!   dropped, so that they neither block nor die of a broken pipe.
+//! - A terminal whose host is gone hangs up; a pipe's is drained.
 
 use std::{collections::VecDeque, os::fd::OwnedFd, time::Instant};
 
@@ -21,9 +25,13 @@ use wire::{Code, ExecId, Guest, Mux, StreamId};
 
 use crate::{
     cgroup::Cgroup,
+    ends::Kind,
     poller::{Interest, Poller, Token},
     system::now_ns,
 };
+
+/// More than a terminal holds of what was written to it.
+const TERMINAL: u64 = 64 * 1024;
 
 /// How a main process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +49,8 @@ pub(crate) struct Exec {
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) stdin: Option<Input>,
     pub(crate) outputs: Vec<Output>,
+    /// Its side of its terminal, while it runs and nobody hung up.
+    pub(crate) terminal: Option<OwnedFd>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) timed_out: bool,
     pub(crate) ended: Option<Ended>,
@@ -56,7 +66,7 @@ impl Exec {
     }
 }
 
-/// What is done with the bytes of a pipe.
+/// What is done with the bytes of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// They are sent.
@@ -72,7 +82,8 @@ enum State {
 pub(crate) struct Output {
     pub(crate) stream: StreamId,
     pub(crate) token: Token,
-    pipe: Option<OwnedFd>,
+    kind: Kind,
+    end: Option<OwnedFd>,
     polled: bool,
     state: State,
     /// How much more is sent, once the main process has ended.
@@ -80,34 +91,34 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(stream: StreamId, token: Token, pipe: OwnedFd) -> Self {
-        Self { stream, token, pipe: Some(pipe), polled: false, state: State::Sending, left: None }
+    pub(crate) fn new(stream: StreamId, token: Token, end: OwnedFd, kind: Kind) -> Self {
+        Self { stream, token, kind, end: Some(end), polled: false, state: State::Sending, left: None }
     }
 
-    /// Registers or forgets the pipe, as credit has it.
+    /// Registers or forgets the end, as credit has it.
     pub(crate) fn poll(&mut self, mux: &Mux<Guest>, poller: &Poller) {
-        let Some(pipe) = &self.pipe else { return };
+        let Some(end) = &self.end else { return };
         let wanted = self.state == State::Draining || mux.capacity(self.stream) > 0;
         if wanted && !self.polled {
-            self.polled = poller.add(pipe, self.token, Interest::Read).is_ok();
+            self.polled = poller.add(end, self.token, Interest::Read).is_ok();
         } else if !wanted && self.polled {
-            poller.remove(pipe);
+            poller.remove(end);
             self.polled = false;
         }
     }
 
-    /// The pipe may have bytes: moves one bufferful.
+    /// The end may have bytes: moves one bufferful.
     pub(crate) fn pump(&mut self, mux: &mut Mux<Guest>, poller: &Poller, buffer: &mut [u8]) {
-        self.step(mux, buffer);
+        self.step(mux, poller, buffer);
         // The rest of an ended process is small and known: no need to be told of it.
         while self.left.is_some() && self.state == State::Sending && mux.capacity(self.stream) > 0 {
-            self.step(mux, buffer);
+            self.step(mux, poller, buffer);
         }
         self.poll(mux, poller);
     }
 
-    fn step(&mut self, mux: &mut Mux<Guest>, buffer: &mut [u8]) {
-        let Some(pipe) = &self.pipe else { return };
+    fn step(&mut self, mux: &mut Mux<Guest>, poller: &Poller, buffer: &mut [u8]) {
+        let Some(end) = &self.end else { return };
         let most = match self.state {
             State::Closed => return,
             State::Draining => buffer.len(),
@@ -125,8 +136,8 @@ impl Output {
             }
         };
         let Some(buffer) = buffer.get_mut(..most) else { return };
-        match rustix::io::read(pipe, &mut *buffer) {
-            Ok(0) => self.end(mux),
+        match rustix::io::read(end, &mut *buffer) {
+            Ok(0) => self.close(mux, poller),
             Ok(count) if self.state == State::Sending => {
                 mux.send(self.stream, buffer.get(..count).unwrap_or_default(), now_ns());
                 self.left = self.left.map(|left| left.saturating_sub(count as u64));
@@ -136,17 +147,22 @@ impl Output {
             }
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if self.left.is_none() || self.state == State::Draining => {}
-            // Somebody else reads this pipe too: what was left is not ours any more.
+            // A terminal that is empty; or somebody else reads this pipe too: what was left is not ours any
+            // more.
             Err(Errno::AGAIN) => self.finish(mux, State::Draining),
-            Err(_) => self.end(mux),
+            // EIO: nobody has the other side of the terminal any more.
+            Err(_) => self.close(mux, poller),
         }
     }
 
-    fn end(&mut self, mux: &mut Mux<Guest>) {
+    fn close(&mut self, mux: &mut Mux<Guest>, poller: &Poller) {
         self.finish(mux, State::Closed);
-        // Closing it makes the poller forget it.
-        self.pipe = None;
-        self.polled = false;
+        if let Some(end) = self.end.take()
+            && self.polled
+        {
+            poller.remove(&end);
+            self.polled = false;
+        }
     }
 
     fn finish(&mut self, mux: &mut Mux<Guest>, next: State) {
@@ -161,18 +177,27 @@ impl Output {
         self.state == State::Closed
     }
 
-    /// The host wants no more of it.
-    pub(crate) fn drain(&mut self, mux: &Mux<Guest>, poller: &Poller) {
-        if self.state == State::Sending {
-            self.state = State::Draining;
+    /// The host wants no more of it: a pipe is drained, a terminal is closed.
+    pub(crate) fn abandon(&mut self, mux: &mut Mux<Guest>, poller: &Poller) {
+        match self.kind {
+            Kind::Terminal => self.close(mux, poller),
+            Kind::Pipe => {
+                if self.state == State::Sending {
+                    self.state = State::Draining;
+                }
+                self.poll(mux, poller);
+            }
         }
-        self.poll(mux, poller);
     }
 
-    /// The main process ended: what the pipe holds now is the last that is sent.
+    /// The main process ended: what it wrote by now is the last that is sent.
     pub(crate) fn last(&mut self, mux: &mut Mux<Guest>, poller: &Poller, buffer: &mut [u8]) {
-        let Some(pipe) = &self.pipe else { return };
-        self.left = Some(rustix::io::ioctl_fionread(pipe).unwrap_or(0));
+        let Some(end) = &self.end else { return };
+        self.left = Some(match self.kind {
+            Kind::Pipe => rustix::io::ioctl_fionread(end).unwrap_or(0),
+            // It counts only part of what it has; a read gets all.
+            Kind::Terminal => TERMINAL,
+        });
         self.pump(mux, poller, buffer);
     }
 }
@@ -182,7 +207,7 @@ impl Output {
 pub(crate) struct Input {
     pub(crate) stream: StreamId,
     pub(crate) token: Token,
-    pipe: OwnedFd,
+    end: OwnedFd,
     polled: bool,
     queue: VecDeque<Vec<u8>>,
     /// How much of the first in the queue is written.
@@ -199,8 +224,8 @@ pub(crate) enum Flow {
 }
 
 impl Input {
-    pub(crate) fn new(stream: StreamId, token: Token, pipe: OwnedFd) -> Self {
-        Self { stream, token, pipe, polled: false, queue: VecDeque::new(), written: 0, fin: false }
+    pub(crate) fn new(stream: StreamId, token: Token, end: OwnedFd) -> Self {
+        Self { stream, token, end, polled: false, queue: VecDeque::new(), written: 0, fin: false }
     }
 
     /// Bytes of the host; there are never more than the credit of the stream.
@@ -213,10 +238,18 @@ impl Input {
         self.fin = true;
     }
 
-    /// Writes what the pipe takes.
+    /// Takes it from the poller, before it is dropped.
+    pub(crate) fn forget(&mut self, poller: &Poller) {
+        if self.polled {
+            poller.remove(&self.end);
+            self.polled = false;
+        }
+    }
+
+    /// Writes what the end takes.
     pub(crate) fn pump(&mut self, mux: &mut Mux<Guest>, poller: &Poller) -> Flow {
         while let Some(bytes) = self.queue.front() {
-            match rustix::io::write(&self.pipe, bytes.get(self.written..).unwrap_or_default()) {
+            match rustix::io::write(&self.end, bytes.get(self.written..).unwrap_or_default()) {
                 Ok(count) => {
                     mux.consume(self.stream, count);
                     self.written += count;
@@ -228,21 +261,19 @@ impl Input {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     if !self.polled {
-                        self.polled = poller.add(&self.pipe, self.token, Interest::Write).is_ok();
+                        self.polled = poller.add(&self.end, self.token, Interest::Write).is_ok();
                     }
                     return Flow::On;
                 }
                 Err(_) => {
                     // Nobody reads it any more.
+                    self.forget(poller);
                     mux.reset(self.stream, Code::CANCELLED);
                     return Flow::Over;
                 }
             }
         }
-        if self.polled {
-            poller.remove(&self.pipe);
-            self.polled = false;
-        }
+        self.forget(poller);
         if self.fin { Flow::Over } else { Flow::On }
     }
 }

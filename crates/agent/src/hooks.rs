@@ -20,6 +20,7 @@ use rustix::{
 use wire::message::{Failure, FailureKind};
 
 use crate::{
+    ends::Kind,
     failure::{failure, io_failure},
     spawn::{Spawn, spawn},
 };
@@ -68,6 +69,7 @@ fn run_one(program: &Path, end: Instant) -> Result<(), Failure> {
         env: &env,
         cwd: Path::new("/"),
         identity: None,
+        kind: Kind::Pipe,
         stdin: None,
         stdout: output.try_clone().map_err(|error| io_failure("a file", error))?,
         stderr: None,

@@ -17,6 +17,7 @@
 mod agent;
 mod cgroup;
 mod copy;
+mod ends;
 mod exec;
 mod failure;
 mod hooks;

@@ -12,7 +12,6 @@ use std::{
 
 use rustix::{
     io::Errno,
-    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
     process::{Pid, Signal, kill_process_group},
 };
 use tree::Owner;
@@ -20,7 +19,7 @@ use wire::{
     Code, Direction, StreamId,
     message::{
         Account, Answer, Body, CopyIn, CopyOut, Exec as ExecRequest, Failure, FailureKind, Pong, Request,
-        Started,
+        Resize, Started, TerminalSize,
     },
 };
 
@@ -28,6 +27,7 @@ use crate::{
     agent::{Agent, Ground, Life, Silence, User},
     cgroup::{self, Cgroup},
     copy::{self, Incoming, Outgoing},
+    ends::{self, Ends, Kind},
     exec::{Exec, Input, Output},
     failure::{failure, io_failure},
     prepare,
@@ -36,8 +36,6 @@ use crate::{
     users, warm,
 };
 
-/// Room of an output pipe in bytes: fewer switches between a command and the agent.
-const PIPE: usize = 256 * 1024;
 /// How long the job may take to stop for a Freeze.
 const FREEZE: Duration = Duration::from_secs(3);
 
@@ -52,7 +50,9 @@ impl Agent {
             Body::Exec(exec) => exec.stdin.into_iter().chain([exec.stdout, exec.stderr]).collect(),
             Body::CopyIn(copy) => vec![copy.stream],
             Body::CopyOut(copy) => vec![copy.stream],
-            Body::Warm(_) | Body::Prepare(_) | Body::Bind(_) | Body::Signal(_) => Vec::new(),
+            Body::Warm(_) | Body::Prepare(_) | Body::Bind(_) | Body::Signal(_) | Body::Resize(_) => {
+                Vec::new()
+            }
             Body::Kill(_) | Body::Ping | Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
                 Vec::new()
             }
@@ -125,6 +125,10 @@ impl Agent {
                 }
                 Answer::Done
             }
+            Body::Resize(wanted) => {
+                self.resize(&wanted)?;
+                Answer::Done
+            }
             Body::CopyIn(wanted) => return self.copy_in(id, &wanted).map(|()| None),
             Body::CopyOut(wanted) => return self.copy_out(id, &wanted).map(|()| None),
             Body::Ping => Answer::Pong(Pong { time_ns: now_ns() }),
@@ -176,31 +180,8 @@ impl Agent {
             Ground::Machine => Some(users::resolve(&wanted.user)?),
             Ground::Hosted(_) => None,
         };
-        let pipe = |what: &str| pipe_with(PipeFlags::CLOEXEC).map_err(|errno| io_failure(what, errno));
-        let (out, stdout) = pipe("a pipe for output")?;
-        let mut outputs = vec![(wanted.stdout, out)];
-        let stderr = if wanted.stderr == wanted.stdout {
-            None
-        } else {
-            let (out, stderr) = pipe("a pipe for output")?;
-            outputs.push((wanted.stderr, out));
-            Some(stderr)
-        };
-        let (input, stdin) = match wanted.stdin {
-            Some(stream) => {
-                let (stdin, input) = pipe("a pipe for input")?;
-                (Some((stream, input)), Some(stdin))
-            }
-            None => (None, None),
-        };
-        for end in outputs.iter().chain(&input).map(|(_, end)| end) {
-            rustix::fs::fcntl_setfl(end, rustix::fs::OFlags::NONBLOCK)
-                .map_err(|errno| io_failure("a pipe", errno))?;
-        }
-        for (_, end) in &outputs {
-            // A matter of speed only; the default is 64 KiB.
-            let _ = fcntl_setpipe_size(end, PIPE);
-        }
+        let Ends { kind, outputs, input, terminal, stdin, stdout, stderr } =
+            ends::open(wanted, identity.as_ref())?;
         for (stream, _) in &outputs {
             self.accept(*stream, Direction::Send)?;
         }
@@ -223,6 +204,7 @@ impl Agent {
             env: &wanted.env,
             cwd: &cwd,
             identity,
+            kind,
             stdin,
             stdout,
             stderr,
@@ -240,8 +222,8 @@ impl Agent {
         };
         let time_ns = now_ns();
         let outputs: Vec<Output> =
-            outputs.into_iter().map(|(stream, pipe)| Output::new(stream, self.token(), pipe)).collect();
-        let stdin = input.map(|(stream, pipe)| Input::new(stream, self.token(), pipe));
+            outputs.into_iter().map(|(stream, end)| Output::new(stream, self.token(), end, kind)).collect();
+        let stdin = input.map(|(stream, end)| Input::new(stream, self.token(), end));
         let deadline = wanted.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         self.adopt(Exec {
             id: wanted.exec,
@@ -249,12 +231,27 @@ impl Agent {
             cgroup,
             stdin,
             outputs,
+            terminal,
             deadline,
             timed_out: false,
             ended: None,
             reported: false,
         });
-        Ok(Answer::Started(Started { pid: pid.as_raw_nonzero().get().unsigned_abs(), time_ns }))
+        let terminal = kind == Kind::Terminal;
+        Ok(Answer::Started(Started { pid: pid.as_raw_nonzero().get().unsigned_abs(), time_ns, terminal }))
+    }
+
+    fn resize(&self, wanted: &Resize) -> Result<(), Failure> {
+        let Some(exec) = self.by_id.get(&wanted.exec).and_then(|number| self.execs.get(number)) else {
+            return Ok(());
+        };
+        match &exec.terminal {
+            Some(terminal) => {
+                ends::resize(terminal, TerminalSize { rows: wanted.rows, columns: wanted.columns })
+            }
+            None if exec.ended.is_some() => Ok(()),
+            None => Err(failure(FailureKind::Invalid, format!("execution {} has no terminal", wanted.exec))),
+        }
     }
 
     /// Kills everything of an execution.

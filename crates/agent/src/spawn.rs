@@ -25,6 +25,7 @@ use rustix::{
 use wire::message::{Failure, FailureKind};
 
 use crate::{
+    ends::Kind,
     failure::{errno_text, failure, io_failure},
     users::Identity,
 };
@@ -36,6 +37,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) cwd: &'a Path,
     /// None: as this process.
     pub(crate) identity: Option<Identity>,
+    /// What standard input is an end of: a terminal becomes the controlling one.
+    pub(crate) kind: Kind,
     /// None: `/dev/null`.
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
@@ -54,6 +57,7 @@ enum Stage {
     Group = 1 << 16,
     User = 2 << 16,
     Cwd = 3 << 16,
+    Terminal = 4 << 16,
 }
 
 impl Stage {
@@ -66,6 +70,7 @@ impl Stage {
             1 => Self::Group,
             2 => Self::User,
             3 => Self::Cwd,
+            4 => Self::Terminal,
             _ => Self::Exec,
         };
         (stage, Errno::from_raw_os_error(code & 0xffff))
@@ -95,7 +100,7 @@ pub(crate) fn spawn(request: Spawn<'_>) -> Result<Pid, Failure> {
         None => request.stdout.try_clone().map_err(|error| io_failure("a pipe", error))?,
     };
     command.stdout(request.stdout).stderr(stderr);
-    let cgroup = request.cgroup;
+    let (cgroup, kind) = (request.cgroup, request.kind);
     let identity = request.identity.map(|Identity { uid, gid, groups }| {
         let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
         (Uid::from_raw(uid), Gid::from_raw(gid), groups)
@@ -105,6 +110,10 @@ pub(crate) fn spawn(request: Spawn<'_>) -> Result<Pid, Failure> {
             rustix::io::write(cgroup.as_fd(), b"0").map_err(Stage::Group.mark())?;
         }
         rustix::process::setsid().map_err(Stage::Group.mark())?;
+        if kind == Kind::Terminal {
+            // std has put it in its place by now.
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(Stage::Terminal.mark())?;
+        }
         crate::system::reset_signals()?;
         if let Some((uid, gid, groups)) = &identity {
             thread::set_thread_groups(groups).map_err(Stage::User.mark())?;
@@ -136,6 +145,7 @@ fn explain(error: &io::Error, program: &str, cwd: &Path) -> Failure {
         }
         (Stage::User, _) => failure(FailureKind::User, format!("cannot become the user: {why}")),
         (Stage::Group, _) => failure(FailureKind::Io, format!("cannot join the control group: {why}")),
+        (Stage::Terminal, _) => failure(FailureKind::Io, format!("cannot take the terminal: {why}")),
         (Stage::Exec, Errno::NOENT | Errno::NOTDIR) => failure(
             FailureKind::NotFound,
             format!("{program:?}: no such program, or the interpreter that its first line names is missing"),

@@ -6,7 +6,8 @@
 //! Invariants
 //! - `vm-shim` is dispatched before anything else: the shim has one thread and no state of ours.
 //! - Standard output carries what was asked for (rows, JSON); everything else goes to standard error.
-//! - Text of guests and of users' files reaches a terminal only through [`sanitise`].
+//! - Text of guests and of users' files reaches a terminal only through [`sanitise`], but for a command that
+//!   the user runs on it ([`terminal`]).
 //! - Every error becomes one of five classes ([`class`]), and the class alone decides the exit code.
 
 pub mod agent_binary;
@@ -26,6 +27,7 @@ pub mod setup;
 pub mod signals;
 pub mod sink;
 pub mod state_dir;
+mod terminal;
 pub mod worktree;
 
 pub use job::sanitise;

@@ -32,6 +32,11 @@ impl Log {
         Self { job: masker.mask(job), events, last: Timestamp::UNIX_EPOCH, guest: None, masker }
     }
 
+    /// The job's name, masked.
+    pub(crate) fn job(&self) -> &str {
+        &self.job
+    }
+
     /// From here on rows of the host are timed by the guest's clock, as the guest's own are.
     pub(crate) fn follow(&mut self, guest: Sandbox) {
         self.guest = Some(guest);

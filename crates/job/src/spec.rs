@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use vm::Mebibytes;
 use workflow::{ExpandedJob, Value};
 
-use crate::{Outcome, Reason, Repository, WorkingTree};
+use crate::{Failures, Outcome, Reason, Repository, WorkingTree};
 
 /// Which job.
 #[derive(Clone, Debug)]
@@ -40,6 +40,9 @@ pub struct JobContext {
     pub workspace: Workspace,
     /// Who runs the job.
     pub runner: RunnerFacts,
+    /// Who is shown each step that fails the job, before the steps that follow it; nobody: none waits. Not
+    /// one whose failure `continue-on-error` forgives, and none while the job ends.
+    pub failures: Option<Failures>,
 }
 
 impl fmt::Debug for JobContext {

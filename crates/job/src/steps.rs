@@ -24,7 +24,8 @@ use crate::{
     checkout::TreeState,
     drive::{Ended, Limits, Stop, drive},
     effects::{self, Taken},
-    environ::{StepPart, Vars},
+    environ::Vars,
+    failure::Place,
     files::{File, StepFiles},
     guest::{Fault, Guest, USER},
     log::Log,
@@ -135,11 +136,13 @@ impl Steps<'_> {
             None => step.title(),
         };
         let name = self.log.masker.mask(name.trim()).replace('\n', " ");
-        self.log.event(EventKind::StepStart { step: index, name }).await;
+        self.log.event(EventKind::StepStart { step: index, name: name.clone() }).await;
+        let mut place = Place::default();
+        let known = own.as_ref().ok().cloned().unwrap_or_default();
         let performed = async {
-            let own = own?;
+            own?;
             wanted?;
-            self.perform(guest, index, step, &own, &files).await
+            self.perform(guest, index, step, &known, &files, &mut place).await
         };
         let done = performed.await;
         let done = self.told(index, done).await?;
@@ -155,6 +158,10 @@ impl Steps<'_> {
         self.scope.leave(id.as_deref(), done.outcome, conclusion, &done.outputs);
         self.current = None;
         self.end(index, done.outcome, conclusion, started.elapsed()).await;
+        self.look();
+        if conclusion == Outcome::Failure && self.ending.is_none() {
+            self.show(guest, name, &known, &files, place).await;
+        }
         Ok(())
     }
 
@@ -204,6 +211,7 @@ impl Steps<'_> {
         step: &Step,
         own: &Vars,
         files: &StepFiles,
+        place: &mut Place,
     ) -> Result<Done, Fault> {
         let until = match &step.timeout_minutes {
             Some(template) => Some(Instant::now() + self.timeout(guest, template).await?),
@@ -221,7 +229,7 @@ impl Steps<'_> {
                 let dir = self.scope.some_text(guest, dir.as_ref()).await?;
                 let cwd = guest.path(dir.as_deref().unwrap_or_default());
                 self.tree.used();
-                self.command(guest, index, Script { script, shell, cwd, own, files, until }).await
+                self.command(guest, index, Script { script, shell, cwd, own, files, until }, place).await
             }
             StepAction::Uses { uses, with } => {
                 let mut inputs = Vec::new();
@@ -250,11 +258,16 @@ impl Steps<'_> {
     }
 
     /// Runs a script and takes what it wrote.
-    async fn command(&mut self, guest: &Guest, index: usize, script: Script<'_>) -> Result<Done, Fault> {
+    async fn command(
+        &mut self,
+        guest: &Guest,
+        index: usize,
+        script: Script<'_>,
+        place: &mut Place,
+    ) -> Result<Done, Fault> {
         let Script { script, shell, cwd, own, files, until } = script;
         let extension = shell.unwrap_or(Shell::Bash).extension();
-        let file = |file: File| guest.seen(&files.file(file));
-        let env = self.scope.environ.of_step(&StepPart { github: &self.scope.github(), own, file: &file });
+        let env = self.environment(guest, own, files);
         let allowed = |(name, value): &(String, String)| {
             name == "ACTIONS_ALLOW_UNSECURE_COMMANDS" && value.eq_ignore_ascii_case("true")
         };
@@ -262,7 +275,11 @@ impl Steps<'_> {
         guest.deliver(files.dir(), StepFiles::archive(extension, &script)).await?;
         let path = guest.seen(&files.script(extension));
         let origin = self.scope.environ.path_origin(own);
-        let running = start(guest, commands(shell, &path), env, cwd, origin).await?;
+        if self.context.failures.is_some() {
+            (place.shell, place.env) = (shell, Some(env.clone()));
+        }
+        let running = start(guest, commands(shell, &path), env, cwd.clone(), origin).await?;
+        place.cwd = Some(cwd);
         let limits = match self.ending {
             Some(_) => Limits { ending: self.ending, step: until, ..Limits::default() },
             None => Limits { cancel: Some(self.cancel), job: Some(self.deadline), step: until, ending: None },

@@ -74,6 +74,7 @@ impl Around {
             tree,
             workspace: Workspace::Empty,
             runner,
+            failures: None,
         }
     }
 }

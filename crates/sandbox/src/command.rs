@@ -6,7 +6,7 @@ use wire::{
     message::{Account, Copied},
 };
 
-use crate::{CopyOut, Error, ExecRequest, Result, Running};
+use crate::{CopyOut, Error, ExecRequest, Result, Running, TerminalSize};
 
 /// A tree on its way into the guest.
 pub(crate) type Source = Box<dyn AsyncRead + Send + Unpin>;
@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Signal { exec: ExecId, signal: i32, answer: Answer<()> },
     /// Kills everything that a command started.
     Kill { exec: ExecId, answer: Answer<()> },
+    /// Gives the terminal of a running command another size.
+    Resize { exec: ExecId, size: TerminalSize, answer: Answer<()> },
     /// Unpacks a tar stream in the guest.
     CopyIn { dest: String, owner: Account, source: Source, answer: Answer<Copied> },
     /// Packs a tree of the guest into a tar stream.
@@ -37,7 +39,10 @@ impl Command {
             Self::Exec { answer, .. } => drop(answer.send(Err(error))),
             Self::CopyIn { answer, .. } => drop(answer.send(Err(error))),
             Self::CopyOut { answer, .. } => drop(answer.send(Err(error))),
-            Self::Signal { answer, .. } | Self::Kill { answer, .. } | Self::Ping { answer } => {
+            Self::Signal { answer, .. }
+            | Self::Kill { answer, .. }
+            | Self::Resize { answer, .. }
+            | Self::Ping { answer } => {
                 drop(answer.send(Err(error)));
             }
         }

@@ -1,9 +1,9 @@
 //! What is asked of a sandbox and what comes back: plain data.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU16, time::Duration};
 
 use jiff::Timestamp;
-use wire::message::Account;
+use wire::message::{self, Account};
 
 /// A command to run in the guest.
 #[derive(Clone)]
@@ -68,6 +68,41 @@ pub enum OutputMode {
     Merged,
     /// A pipe each: a [`Chunk`] says which, and the order between the two is that in which the agent read.
     Separate,
+    /// A new terminal of this size, which is its controlling one, and its standard input too: what it reads is
+    /// what is typed there, with [`Stdin::Pipe`] for as long as the caller likes. The end of that types
+    /// nothing; what means the end of input to a terminal is a character. Every [`Chunk`] says `Stdout`.
+    /// `TERM` is the caller's to set.
+    Terminal(TerminalSize),
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Rows.
+    pub rows: NonZeroU16,
+    /// Columns.
+    pub columns: NonZeroU16,
+}
+
+impl TerminalSize {
+    /// What a terminal has that says nothing of its size.
+    pub const USUAL: Self =
+        Self { rows: NonZeroU16::new(24).unwrap(), columns: NonZeroU16::new(80).unwrap() };
+
+    /// None where one of them is 0.
+    #[must_use]
+    pub const fn new(rows: u16, columns: u16) -> Option<Self> {
+        match (NonZeroU16::new(rows), NonZeroU16::new(columns)) {
+            (Some(rows), Some(columns)) => Some(Self { rows, columns }),
+            _ => None,
+        }
+    }
+}
+
+impl From<TerminalSize> for message::TerminalSize {
+    fn from(size: TerminalSize) -> Self {
+        Self { rows: size.rows.get(), columns: size.columns.get() }
+    }
 }
 
 /// Which of a command's outputs.

@@ -45,7 +45,7 @@ pub use admission::Room;
 pub use copy::{CopyOut, FetchLimits};
 pub use engine::Engine;
 pub use error::{Error, Gone, Result};
-pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream};
+pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream, TerminalSize};
 pub use handle::{GuestInfo, Origin, Sandbox};
 pub use lease::Lease;
 pub use running::{Control, Input, Output, Running};

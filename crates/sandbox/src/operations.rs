@@ -14,7 +14,7 @@ use wire::{
 };
 
 use crate::{
-    Control, CopyOut, Error, ExecRequest, Input, Output, Result, Running, Sandbox, Stdin,
+    Control, CopyOut, Error, ExecRequest, Input, Output, OutputMode, Result, Running, Sandbox, Stdin,
     command::{Answer, Command, Source},
     connection::{BegunCopyIn, BegunExec, Connection},
 };
@@ -37,6 +37,11 @@ pub(crate) async fn carry_out(
         }
         Command::Kill { exec, answer } => {
             let body = Body::Kill(message::Kill { exec });
+            let _ = answer.send(connection.request(body).await.map(drop));
+        }
+        Command::Resize { exec, size, answer } => {
+            let message::TerminalSize { rows, columns } = size.into();
+            let body = Body::Resize(message::Resize { exec, rows, columns });
             let _ = answer.send(connection.request(body).await.map(drop));
         }
         Command::CopyIn { dest, owner, source, answer } => {
@@ -67,13 +72,23 @@ async fn exec(
         Stdin::Null => Stdin::Null,
         Stdin::Bytes(_) | Stdin::Pipe => Stdin::Pipe,
     };
+    let with_terminal = matches!(request.output, OutputMode::Terminal(_));
     let BegunExec { exec, stdin: stream, stderr, output, reply: started, mut exited } =
         match connection.exec(request).await {
             Ok(begun) => begun,
             Err(error) => return drop(answer.send(Err(error))),
         };
-    if let Err(error) = reply(started).await {
-        return drop(answer.send(Err(error)));
+    match reply(started).await {
+        Ok(Reply::Started(started)) if with_terminal && !started.terminal => {
+            // It runs, and without a terminal is not what was wanted.
+            let _ = connection.request(Body::Kill(message::Kill { exec })).await;
+            if let Some(stream) = stream {
+                connection.reset(stream, Code::CANCELLED).await;
+            }
+            return drop(answer.send(Err(no_terminals())));
+        }
+        Ok(_) => {}
+        Err(error) => return drop(answer.send(Err(error))),
     }
     let kill = token.child_token();
     let (exited_to, exited_from) = oneshot::channel();
@@ -113,6 +128,14 @@ async fn exec(
         connection.reset(stream, Code::CANCELLED).await;
     }
     let _ = exited_to.send(end);
+}
+
+/// The guest is older than terminals are: a saved one may be.
+fn no_terminals() -> Error {
+    Error::Guest {
+        kind: message::FailureKind::Invalid,
+        message: "the agent of this VM is of a version that has no terminals".to_owned(),
+    }
 }
 
 /// Sends all of `source` and then the end of the stream.

@@ -18,7 +18,8 @@ use tokio_util::sync::DropGuard;
 use wire::{ExecId, StreamId};
 
 use crate::{
-    Chunk, Collected, Error, Exited, Gone, Result, Sandbox, Stream, command::Command, delivery::Consumer,
+    Chunk, Collected, Error, Exited, Gone, Result, Sandbox, Stream, TerminalSize, command::Command,
+    delivery::Consumer,
 };
 
 /// A command that runs in a guest.
@@ -35,7 +36,7 @@ pub struct Running {
     _kill_on_drop: DropGuard,
 }
 
-/// Signals for a command, from anywhere.
+/// Signals for a command, and the size of its terminal, from anywhere.
 #[derive(Clone, Debug)]
 pub struct Control {
     pub(crate) sandbox: Sandbox,
@@ -60,6 +61,15 @@ impl Control {
     pub async fn kill(&self) -> Result<()> {
         let exec = self.exec;
         self.sandbox.ask(|answer| Command::Kill { exec, answer }).await
+    }
+
+    /// Gives its terminal another size, which its programs are told. Also fine when it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Guest`] where it has no terminal, [`Error::Gone`].
+    pub async fn resize(&self, size: TerminalSize) -> Result<()> {
+        let exec = self.exec;
+        self.sandbox.ask(|answer| Command::Resize { exec, size, answer }).await
     }
 }
 

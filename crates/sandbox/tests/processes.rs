@@ -18,7 +18,7 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use sandbox::{
     Account, Bind, Directory, Engine, EngineConfig, Error, ExecRequest, FetchLimits, Gone, Lease, LeaseSpec,
-    OutputMode, Patience, Root, Stdin, Stream, Swept,
+    OutputMode, Patience, Root, Stdin, Stream, Swept, TerminalSize,
 };
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("commands_run_with_what_they_are_given", commands()),
         trial("a_slow_reader_loses_nothing", slow_reader()),
+        trial("a_command_has_the_terminal_that_it_is_given", terminal()),
         trial("trees_go_in_and_out", trees()),
         trial("a_vm_that_ends_says_so", powered_off()),
         trial("destroy_ends_processes_that_left_their_session", escapees()),
@@ -194,6 +195,70 @@ async fn slow_reader() {
     }
     assert_eq!((next, rest.len()), (lines + 1, 0));
     assert!(running.exit().await.unwrap().success());
+    lease.destroy().await.unwrap();
+    engine.close().await;
+}
+
+async fn terminal() {
+    let state = state();
+    let (engine, _) = open(state.path()).await;
+    let lease = lease(&engine).await;
+    let sandbox = lease.sandbox();
+    let with_terminal = |script: &str| {
+        let mut request = sh(script);
+        request.stdin = Stdin::Pipe;
+        request.output = OutputMode::Terminal(TerminalSize::new(30, 100).unwrap());
+        request
+    };
+    let script = "test -t 0 && test -t 1 && test -t 2 && stty size
+        trap 'stty size; seen=1' WINCH; echo ready >&2; while test -z \"$seen\"; do sleep 0.02; done
+        sed -u 's/^/got /'; exit 1";
+    let mut running = sandbox.exec(with_terminal(script)).await.unwrap();
+    let mut stdin = running.stdin.take().unwrap();
+    let mut seen = String::new();
+    let mut wait = async |running: &mut sandbox::Running, wanted: &str| {
+        while !seen.contains(wanted) {
+            let chunk = running.output.next().await.unwrap().unwrap_or_else(|| panic!("{seen:?}"));
+            assert_eq!(chunk.stream, Stream::Stdout);
+            seen.push_str(&String::from_utf8(chunk.bytes).unwrap());
+        }
+    };
+    wait(&mut running, "30 100\r\nready\r\n").await;
+    running.control().resize(TerminalSize::new(40, 132).unwrap()).await.unwrap();
+    wait(&mut running, "40 132\r\n").await;
+    stdin.write_all(b"hello\r").await.unwrap();
+    wait(&mut running, "got hello\r\n").await;
+    stdin.write_all(b"\x03").await.unwrap();
+    wait(&mut running, "^C").await;
+    while running.output.next().await.unwrap().is_some() {}
+    assert_eq!(running.exit().await.unwrap().signal, Some(2));
+    running.control().resize(TerminalSize::USUAL).await.unwrap();
+
+    // A large output, whose reader is slow.
+    let mut running = sandbox.exec(with_terminal("stty -opost; seq 200000; exit 5")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut all = Vec::new();
+    while let Some(chunk) = running.output.next().await.unwrap() {
+        all.extend(chunk.bytes);
+    }
+    let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
+    assert!(all == expected.as_bytes(), "{} bytes", all.len());
+    assert_eq!(running.exit().await.unwrap().code, Some(5));
+
+    let running = sandbox.exec(with_terminal("trap '' HUP INT TERM; sleep 1000")).await.unwrap();
+    drop(running);
+    let plain = sandbox.exec(sh("sleep 1000")).await.unwrap();
+    let error = plain.control().resize(TerminalSize::USUAL).await.unwrap_err();
+    assert!(matches!(error, Error::Guest { .. }), "{error}");
+    drop(plain);
+    let sleeps = || left(state.path()).iter().filter(|one| one.contains("sleep 1000")).count();
+    for _ in 0..500 {
+        if sleeps() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(sleeps(), 0, "dropping does not kill");
     lease.destroy().await.unwrap();
     engine.close().await;
 }

@@ -10,6 +10,8 @@
 //!   that outlive upgrades. New fields are optional; unknown fields are ignored.
 //! - No `Debug` of a message shows the value of an environment variable or entropy.
 
+mod ok_or_error;
+
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -157,6 +159,9 @@ pub enum Body {
     /// Kills every process of an execution, those included that left its group or session.
     /// Answer: [`Answer::Done`], also when it has ended.
     Kill(Kill),
+    /// Gives the terminal of an execution another size. Answer: [`Answer::Done`], also when it has ended.
+    /// Only for one whose [`Started`] said that it has a terminal.
+    Resize(Resize),
     /// Unpacks a tar stream. Answer: [`Answer::Copied`] when all is written.
     CopyIn(CopyIn),
     /// Packs a tree into a tar stream. Answer: [`Answer::Copied`] after the end of the stream was sent.
@@ -350,6 +355,21 @@ pub struct Exec {
     pub stderr: StreamId,
     /// After this many milliseconds everything of it is killed.
     pub timeout_ms: Option<u64>,
+    /// A new terminal, which is its controlling one, its standard input and both outputs; `stderr` is then
+    /// the same as `stdout`. The two streams are the terminal's two directions: the end of `stdin` says only
+    /// that nothing more is typed, a reset of `stdout` hangs up. An agent that does not know it starts the
+    /// command without one: see [`Started::terminal`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
+}
+
+/// Size of a terminal in characters; neither is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
 }
 
 impl fmt::Debug for Exec {
@@ -364,6 +384,7 @@ impl fmt::Debug for Exec {
             .field("stdout", &self.stdout)
             .field("stderr", &self.stderr)
             .field("timeout_ms", &self.timeout_ms)
+            .field("terminal", &self.terminal)
             .finish()
     }
 }
@@ -382,6 +403,17 @@ pub struct Signal {
 pub struct Kill {
     /// Which execution.
     pub exec: ExecId,
+}
+
+/// Gives the terminal of an execution another size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resize {
+    /// Which execution.
+    pub exec: ExecId,
+    /// Rows, not 0.
+    pub rows: u16,
+    /// Columns, not 0.
+    pub columns: u16,
 }
 
 /// Unpacks a tar stream of the host into a directory.
@@ -459,6 +491,10 @@ pub struct Started {
     pub pid: u32,
     /// When it started: nanoseconds since 1970 (UTC) by the guest's clock.
     pub time_ns: u64,
+    /// Whether it has the terminal that was asked for. An agent from before there were terminals starts the
+    /// command without one, and does not say this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
 }
 
 /// Answer to [`Body::CopyIn`] and [`Body::CopyOut`].
@@ -545,43 +581,4 @@ pub struct Open {
 pub struct Note {
     /// One line; it comes from the guest, so it may say anything.
     pub text: String,
-}
-
-/// `{"ok": …}` or `{"error": …}`.
-mod ok_or_error {
-    use super::{Answer, Deserialize, Deserializer, Failure, Serialize, Serializer};
-
-    #[derive(Serialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Borrowed<'a> {
-        Ok(&'a Answer),
-        Error(&'a Failure),
-    }
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Owned {
-        Ok(Answer),
-        Error(Failure),
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        result: &Result<Answer, Failure>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match result {
-            Ok(answer) => Borrowed::Ok(answer),
-            Err(failure) => Borrowed::Error(failure),
-        }
-        .serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Result<Answer, Failure>, D::Error> {
-        Ok(match Owned::deserialize(deserializer)? {
-            Owned::Ok(answer) => Ok(answer),
-            Owned::Error(failure) => Err(failure),
-        })
-    }
 }

@@ -5,7 +5,8 @@ use wire::{
     message::{
         Accept, Account, Answer, Bind, Body, Copied, CopyIn, CopyOut, Directory, Entropy, Exec, Exited,
         Failure, FailureKind, Hello, HelloStream, Hooks, Kill, Note, Open, Pong, Prepare, Prepared, Reply,
-        Request, ResumeStream, Root, RootFs, Signal, Start, Started, ToGuest, ToHost, Warm,
+        Request, Resize, ResumeStream, Root, RootFs, Signal, Start, Started, TerminalSize, ToGuest, ToHost,
+        Warm,
     },
 };
 
@@ -94,6 +95,7 @@ fn requests() {
             stdout: StreamId(1),
             stderr: StreamId(3),
             timeout_ms: Some(1000),
+            terminal: None,
         }),
         concat!(
             r#"{"type":"exec","exec":9,"argv":["sh","-c","true"],"env":[["A","b"]],"cwd":"/","#,
@@ -117,6 +119,39 @@ fn requests() {
     asked(Body::Accept(Accept { stream: StreamId(2) }), r#"{"type":"accept","stream":2}"#);
 }
 
+/// What version 1 got later: optional, so that what was before is written as it was.
+#[test]
+fn terminals() {
+    let size = TerminalSize { rows: 24, columns: 80 };
+    asked(
+        Body::Exec(Exec {
+            exec: ExecId(9),
+            argv: vec!["sh".into()],
+            env: vec![("TERM".into(), "xterm".into())],
+            cwd: "/".into(),
+            user: Account::ROOT,
+            stdin: Some(StreamId(1)),
+            stdout: StreamId(3),
+            stderr: StreamId(3),
+            timeout_ms: None,
+            terminal: Some(size),
+        }),
+        concat!(
+            r#"{"type":"exec","exec":9,"argv":["sh"],"env":[["TERM","xterm"]],"cwd":"/","#,
+            r#""user":{"ids":{"uid":0,"gid":0}},"stdin":1,"stdout":3,"stderr":3,"timeout_ms":null,"#,
+            r#""terminal":{"rows":24,"columns":80}}"#
+        ),
+    );
+    asked(
+        Body::Resize(Resize { exec: ExecId(9), rows: 50, columns: 132 }),
+        r#"{"type":"resize","exec":9,"rows":50,"columns":132}"#,
+    );
+    answered(
+        Ok(Answer::Started(Started { pid: 12, time_ns: 34, terminal: true })),
+        r#"{"ok":{"type":"started","pid":12,"time_ns":34,"terminal":true}}"#,
+    );
+}
+
 #[test]
 fn answers() {
     answered(
@@ -124,7 +159,7 @@ fn answers() {
         r#"{"ok":{"type":"prepared","root_prefix":"","kernel":"6.12","boot_ms":900}}"#,
     );
     answered(
-        Ok(Answer::Started(Started { pid: 12, time_ns: 34 })),
+        Ok(Answer::Started(Started { pid: 12, time_ns: 34, terminal: false })),
         r#"{"ok":{"type":"started","pid":12,"time_ns":34}}"#,
     );
     answered(
@@ -193,6 +228,7 @@ fn no_debug_shows_a_value_or_entropy() {
         stdout: StreamId(1),
         stderr: StreamId(1),
         timeout_ms: None,
+        terminal: None,
     };
     let shown = format!("{:?} {:?}", Body::Exec(exec), Entropy(b"hush".to_vec()));
     assert!(shown.contains("TOKEN") && !shown.contains("hush"), "{shown}");

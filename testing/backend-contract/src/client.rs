@@ -170,5 +170,6 @@ fn command(subject: &Subject, script: &str, exec: ExecId, stdout: StreamId) -> E
         stdout,
         stderr: stdout,
         timeout_ms: None,
+        terminal: None,
     }
 }

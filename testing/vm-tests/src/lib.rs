@@ -15,6 +15,7 @@ pub mod host;
 pub mod program;
 pub mod random;
 pub mod runner;
+pub mod terminal;
 pub mod workflow;
 
 /// Says something about a test that passes too: a seed, a figure.

@@ -1,6 +1,7 @@
 //! The agent in hosted mode, driven through `wire` as a host does it.
 
 mod support;
+mod terminal;
 
 use std::{
     fs,

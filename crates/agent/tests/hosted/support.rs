@@ -168,6 +168,7 @@ impl Host {
             stdout,
             stderr,
             timeout_ms: None,
+            terminal: None,
         };
         (running, exec)
     }
@@ -208,6 +209,26 @@ impl Host {
 
     pub(crate) fn until<T>(&mut self, what: &str, ready: impl FnMut(&mut Self) -> Option<T>) -> T {
         self.until_with(what, 1, ready)
+    }
+
+    /// As [`Host::until`], in a later epoch.
+    pub(crate) fn until_in<T>(
+        &mut self,
+        epoch: u32,
+        what: &str,
+        ready: impl FnMut(&mut Self) -> Option<T>,
+    ) -> T {
+        self.until_with(what, epoch, ready)
+    }
+
+    /// What the agent itself has used of a processor.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.agent.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("a number")).sum();
+        // The kernel counts in hundredths of a second, whatever its own ticks are.
+        Duration::from_millis(ticks * 10)
     }
 
     fn until_with<T>(&mut self, what: &str, epoch: u32, mut ready: impl FnMut(&mut Self) -> Option<T>) -> T {

@@ -233,6 +233,9 @@ pub struct ExecArgs {
     /// List the workflows and their jobs, and run nothing
     #[arg(short = 'l', long)]
     pub list: bool,
+    /// When a step fails, open a shell in its VM, and go on with the job when that is left
+    #[arg(long, conflicts_with_all = ["json", "list", "dryrun"])]
+    pub shell_on_failure: bool,
     /// The root image that all labels run on; `ampoule image ls` lists them [default: standard]
     #[arg(short, long, value_name = "NAME")]
     pub image: Option<String>,

@@ -11,6 +11,7 @@ use crate::{
     class::End,
     sanitise::{self, Colours},
     sink::Look,
+    terminal::raw,
 };
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -19,6 +20,8 @@ static PANICKED: AtomicBool = AtomicBool::new(false);
 pub(super) fn install() {
     panic::set_hook(Box::new(|info| {
         PANICKED.store(true, Ordering::Relaxed);
+        // a guest's command may have it
+        raw::restore();
         let mut err = io::stderr().lock();
         let text = text(info);
         let _ = write!(err, "{}", text.replacen("error:", &Look::of(&io::stderr()).error().to_string(), 1));

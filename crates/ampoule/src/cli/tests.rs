@@ -74,7 +74,18 @@ fn what_means_nothing_is_told_and_what_is_wrong_is_refused() {
         ]
     );
     assert!(exec("").unwrap().inapplicable.notices().is_empty());
-    for bad in ["--no-such", "--input a", "--matrix a", "--accel fast", "--list --json", "extra"] {
+    assert!(exec("--shell-on-failure -j a").unwrap().shell_on_failure);
+    for bad in [
+        "--no-such",
+        "--input a",
+        "--matrix a",
+        "--accel fast",
+        "--list --json",
+        "extra",
+        "--shell-on-failure --json",
+        "--shell-on-failure --list",
+        "-n --shell-on-failure",
+    ] {
         assert_eq!(exec(bad).unwrap_err().exit_code(), 2, "{bad}");
     }
 }

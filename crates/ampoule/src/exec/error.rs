@@ -16,6 +16,12 @@ use super::{
 /// Why `exec` could not begin, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
+    /// There is nobody to type into a shell.
+    #[error(
+        "--shell-on-failure needs a terminal, and standard input and standard output are not both one: leave \
+         the option out here"
+    )]
+    NoTerminal,
     /// There is no such backend, or it cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -71,7 +77,7 @@ impl Classed for ExecError {
             Self::Payload(error) => error.class(),
             Self::Values(error) => error.class(),
             Self::Prepare(error) => error.class(),
-            Self::BadWorkflows { .. } => Class::User,
+            Self::NoTerminal | Self::BadWorkflows { .. } => Class::User,
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
             Self::Repository(_) => Class::Bug,

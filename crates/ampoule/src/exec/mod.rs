@@ -19,6 +19,7 @@ pub mod machine;
 pub mod prepare;
 mod runner;
 mod schedule;
+mod shell;
 pub mod values;
 mod working_tree;
 
@@ -40,7 +41,7 @@ use crate::{
     registry::Registry,
     sanitise::Colours,
     sink::Look,
-    state_dir,
+    state_dir, terminal,
     worktree::WorkTree,
 };
 use find::Found;
@@ -51,6 +52,9 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
     let look = Look::of(&io::stderr());
     for notice in args.inapplicable.notices() {
         warn(look, &format!("{} means nothing here: {}", notice.option, notice.reason));
+    }
+    if args.shell_on_failure && !terminal::is_there() {
+        return Err(ExecError::NoTerminal);
     }
     // wrong names are said before anything is looked for
     registry.needs(&args.machine.backend)?;

@@ -13,7 +13,10 @@ use std::{
 use jiff::Timestamp;
 use job::{Cancel, JobContext, JobSpec, Outcome, Reason, Repository, RunnerFacts, Stopped, Workspace};
 use secrecy::ExposeSecret;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
 use workflow::{Conclusion, ExpandedJob, MatrixFilter, Value, mask::Masker};
 
 use super::{
@@ -22,6 +25,7 @@ use super::{
     machine::{self, Machine},
     prepare::Prepared,
     schedule::{self, Ended, Finished, Work},
+    shell::Shells,
     values::Values,
     warn,
     working_tree::LocalTree,
@@ -37,6 +41,12 @@ use crate::{
 
 /// Events of one job under way to the sink, at most.
 const EVENTS: usize = 64;
+
+/// How long a shell may take to leave the terminal when all is to end.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// How long a job may take to end when another of its matrix failed and somebody may be in a shell of it.
+const UNHURRIED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What all workflows share.
 pub(super) struct Shared<'a> {
@@ -103,6 +113,12 @@ async fn supervised(
     let broken = writer.broken();
     let out = writer.out();
     let wish = signals.wish();
+    let shells = shared.args.shell_on_failure.then(|| Shells::new(signals.wish()));
+    // it would end us with the terminal as a shell has it
+    let mut quit = match &shells {
+        Some(_) => Some(signal(SignalKind::quit()).map_err(ExecError::Runtime)?),
+        None => None,
+    };
     let work = async {
         let mut ending = signals.wish();
         let machine = tokio::select! {
@@ -112,7 +128,7 @@ async fn supervised(
         let machine = Arc::new(machine);
         let mut worst = Ok(End::Success);
         for workflow in prepared {
-            let run = Run { workflow, shared, machine: &machine, out: &out, parallel };
+            let run = Run { workflow, shared, machine: &machine, out: &out, parallel, shells: &shells };
             let end = run.run(wish.clone(), look).await;
             worst = worst.and_then(|worst: End| end.map(|end| worst.max(end)));
             if worst.is_err() || *wish.borrow() != Wish::Run {
@@ -132,20 +148,42 @@ async fn supervised(
                 told = true;
                 signals.raise(Signal::OutputGone);
             }
-            Ok(()) = seen.changed() => match *seen.borrow_and_update() {
-                Wish::Run => {}
-                Wish::End(signal) => warn(look, &format!(
-                    "{}: the running steps are stopped, and `always()` steps get 5 minutes; once more ends all at once",
-                    signal.reason()
-                )),
-                Wish::EndNow(signal) => warn(look, &format!("{} again: the VMs are destroyed", signal.reason())),
-            },
+            Some(()) = recv(&mut quit) => {
+                signals.raise(Signal::Terminate);
+                signals.raise(Signal::Terminate);
+            }
+            Ok(()) = seen.changed() => {
+                let wish = *seen.borrow_and_update();
+                if let Some(shells) = &shells {
+                    // a shell that is open ends now; one that cannot must not keep this from being said
+                    let _ = tokio::time::timeout(LEAVE, shells.turn()).await;
+                }
+                match wish {
+                    Wish::Run => {}
+                    Wish::End(signal) => warn(look, &format!(
+                        "{}: the running steps are stopped, and `always()` steps get 5 minutes; once more ends \
+                         all at once",
+                        signal.reason()
+                    )),
+                    Wish::EndNow(signal) => {
+                        warn(look, &format!("{} again: the VMs are destroyed", signal.reason()));
+                    }
+                }
+            }
         }
     }
 }
 
+/// The next signal of a kind that may not be listened to.
+async fn recv(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Returns when the user wants the end.
-async fn ended(wish: &mut watch::Receiver<Wish>) {
+pub(super) async fn ended(wish: &mut watch::Receiver<Wish>) {
     if wish.wait_for(|wish| *wish != Wish::Run).await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -157,6 +195,7 @@ struct Run<'a> {
     machine: &'a Arc<Machine>,
     out: &'a Out,
     parallel: usize,
+    shells: &'a Option<Shells>,
 }
 
 impl Run<'_> {
@@ -181,9 +220,11 @@ impl Run<'_> {
             filters: self.shared.filters,
             masker: masker.as_ref(),
             parallel: self.parallel,
+            fail_fast: if self.shells.is_some() { UNHURRIED } else { schedule::GRACE },
         };
         let start = |job: ExpandedJob, cancel: Cancel| {
-            one_job(job, cancel, context.clone(), Arc::clone(self.machine), self.out.clone(), look)
+            let show = Show { out: self.out.clone(), look, shells: self.shells.clone() };
+            one_job(job, cancel, context.clone(), Arc::clone(self.machine), show)
         };
         let finished = schedule::drive(work, self.out.clone(), wish, start).await;
         let result = outcome(finished.conclusion());
@@ -206,23 +247,42 @@ impl Run<'_> {
             tree: Arc::new(LocalTree::new(Arc::clone(&shared.tree))),
             workspace: Workspace::Tree,
             runner: RunnerFacts { name: "ampoule".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            failures: None,
         })
     }
+}
+
+/// Where a job is shown.
+struct Show {
+    out: Out,
+    look: Look,
+    shells: Option<Shells>,
 }
 
 /// One job, and its events on their way to the sink.
 async fn one_job(
     job: ExpandedJob,
     cancel: Cancel,
-    context: JobContext,
+    mut context: JobContext,
     machine: Arc<Machine>,
-    out: Out,
-    look: Look,
+    Show { out, look, shells }: Show,
 ) -> Ended {
     let (events, mut said) = mpsc::channel(EVENTS);
+    let (failures, mut failed) = mpsc::channel(1);
+    context.failures = shells.is_some().then_some(failures);
     let forward = async {
-        while let Some(event) = said.recv().await {
-            out.send(Say::Job(event)).await;
+        loop {
+            tokio::select! {
+                // all that the job said before its step is shown
+                biased;
+                event = said.recv() => match event {
+                    Some(event) => out.send(Say::Job(event)).await,
+                    None => break,
+                },
+                Some(step) = failed.recv() => if let Some(shells) = &shells {
+                    shells.open(step, &out, look).await;
+                },
+            }
         }
     };
     let run = job::run(JobSpec { job }, context, machine.machinery(), events, cancel);
@@ -243,6 +303,10 @@ async fn one_job(
             Ended { conclusion, outputs: outcome.outputs, fault: None }
         }
         Err(error) => {
+            let _turn = match &shells {
+                Some(shells) => shells.turn().await,
+                None => None,
+            };
             crate::cli::report(look, &error);
             Ended { conclusion: Conclusion::Failure, outputs: BTreeMap::new(), fault: Some(error.class()) }
         }

@@ -67,6 +67,8 @@ pub(super) struct Work<'a> {
     pub(super) masker: Option<&'a Masker>,
     /// Jobs at once, at least 1.
     pub(super) parallel: usize,
+    /// How long a job may take to end when another of its matrix failed.
+    pub(super) fail_fast: Duration,
 }
 
 /// What the workflow came to.
@@ -296,7 +298,8 @@ impl Scheduler<'_> {
         };
         group.ended.push(JobResult { conclusion, outputs: ended.outputs });
         if conclusion == Conclusion::Failure && group.fail_fast == FailFast::Cancel {
-            group.canceller.cancel(Reason::FailFast, How::Graceful { deadline: Instant::now() + GRACE });
+            let deadline = Instant::now() + self.work.fail_fast;
+            group.canceller.cancel(Reason::FailFast, How::Graceful { deadline });
             let queued: Vec<_> = group.queue.drain(..).collect();
             group.ended.extend(queued.iter().map(|_| JobResult::new(Conclusion::Cancelled)));
             for job in queued {

@@ -68,7 +68,8 @@ impl Bench {
             contexts.set(ContextName::Github, Object::new());
             let masker = Masker::new(["no json"]).unwrap();
             let masker = Some(&masker);
-            let work = Work { plan: &plan, contexts: &contexts, filters: &[], masker, parallel };
+            let work =
+                Work { plan: &plan, contexts: &contexts, filters: &[], masker, parallel, fail_fast: GRACE };
             let start = |job: ExpandedJob, cancel: Cancel| {
                 let (end, ended) = oneshot::channel();
                 let needs = job.needs.to_json().to_string();

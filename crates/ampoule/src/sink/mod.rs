@@ -19,7 +19,7 @@ use job::event::{Event, Outcome};
 pub use json::Json;
 pub use style::Look;
 pub use terminal::{Prefix, Terminal};
-pub use thread::{Out, Writer};
+pub use thread::{Held, Out, Writer};
 
 /// One thing that a run says.
 #[derive(Clone, Debug)]

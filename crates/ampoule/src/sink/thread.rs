@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!  jobs ──bounded──▶ [Out::send] ──bounded──▶ thread ──▶ Sink ──▶ stdout
-//!                       │                        │
+//!                       │                        │  └── held: waits
 //!                       └── given up: dropped    └── failed: `broken` is cancelled
 //! ```
-//! Invariants: what was accepted is written in its order, and no time is earlier than that of the row before; [`Writer::finish`] returns after the last row is
-//! out; a writer that is stuck in a stopped terminal can be left behind.
+//! Invariants: what was accepted is written in its order, and no time is earlier than that of the row before;
+//! [`Writer::finish`] returns after the last row is out; a writer that is stuck in a stopped terminal can be left
+//! behind. While it is held nothing is written, and as much as the queue has room for is kept.
 
-use std::{io, thread::JoinHandle};
+use std::{io, sync::mpsc as std_mpsc, thread::JoinHandle};
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Say, Sink};
@@ -19,10 +20,26 @@ use super::{Say, Sink};
 /// Rows under way, at most.
 const QUEUE: usize = 256;
 
+/// What goes through the queue.
+enum Item {
+    Say(Say),
+    /// Everything before it is to be on the terminal, which is then somebody else's for a while.
+    Hold {
+        held: oneshot::Sender<()>,
+        released: std_mpsc::Receiver<()>,
+    },
+}
+
+/// As long as this lives nothing is written.
+#[derive(Debug)]
+pub struct Held {
+    _release: std_mpsc::Sender<()>,
+}
+
 /// Where rows are put in; cheap to clone.
 #[derive(Clone)]
 pub struct Out {
-    queue: mpsc::Sender<Say>,
+    queue: mpsc::Sender<Item>,
     given_up: CancellationToken,
 }
 
@@ -36,7 +53,7 @@ pub struct Writer {
 impl Writer {
     /// Starts it.
     pub fn start(mut sink: Box<dyn Sink>) -> io::Result<Self> {
-        let (queue, mut rows) = mpsc::channel::<Say>(QUEUE);
+        let (queue, mut rows) = mpsc::channel::<Item>(QUEUE);
         let broken = CancellationToken::new();
         let failed = broken.clone();
         let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
@@ -80,17 +97,28 @@ impl Writer {
     }
 }
 
-fn write_all(sink: &mut dyn Sink, rows: &mut mpsc::Receiver<Say>) -> io::Result<()> {
+fn write_all(sink: &mut dyn Sink, rows: &mut mpsc::Receiver<Item>) -> io::Result<()> {
     let mut latest = Timestamp::MIN;
     loop {
-        let mut say = match rows.try_recv() {
-            Ok(say) => say,
+        let item = match rows.try_recv() {
+            Ok(item) => item,
             Err(_) => {
                 sink.flush()?;
                 match rows.blocking_recv() {
-                    Some(say) => say,
+                    Some(item) => item,
                     None => return sink.flush(),
                 }
+            }
+        };
+        let mut say = match item {
+            Item::Say(say) => say,
+            Item::Hold { held, released } => {
+                sink.flush()?;
+                if held.send(()).is_ok() {
+                    // nothing is ever sent: its end is what is waited for
+                    let _ = released.recv();
+                }
+                continue;
             }
         };
         // the guests of two jobs have clocks of their own, and rows take their ways
@@ -109,7 +137,23 @@ impl Out {
             biased;
             () = self.given_up.cancelled() => {}
             // a closed queue is a broken output: the run is being cancelled for it
-            _ = self.queue.send(say) => {}
+            _ = self.queue.send(Item::Say(say)) => {}
+        }
+    }
+
+    /// Waits until everything that was put in before is out, and lets nothing more out until what it returns
+    /// is dropped. None where nobody reads any more. Cancel-safe.
+    pub async fn hold(&self) -> Option<Held> {
+        let (held, is_held) = oneshot::channel();
+        let (release, released) = std_mpsc::channel();
+        let holding = async {
+            self.queue.send(Item::Hold { held, released }).await.ok()?;
+            is_held.await.ok()
+        };
+        tokio::select! {
+            biased;
+            () = self.given_up.cancelled() => None,
+            is_held = holding => is_held.map(|()| Held { _release: release }),
         }
     }
 
@@ -127,8 +171,6 @@ impl Out {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc as std_mpsc;
-
     use super::*;
     use job::Event;
 
@@ -171,6 +213,71 @@ mod tests {
         drop(give_up);
         writer.finish().await.unwrap();
         drop(release);
+    }
+
+    /// Says which notices were written, and which were only taken.
+    struct Slow(std_mpsc::Sender<String>, Vec<String>);
+    impl Sink for Slow {
+        fn say(&mut self, say: &Say) -> io::Result<()> {
+            if let Say::Notice(text) = say {
+                self.1.push(text.clone());
+            }
+            Ok(())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            for text in self.1.drain(..) {
+                let _ = self.0.send(text);
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_put_in_before_a_hold_is_out_and_nothing_later() {
+        let (told, texts) = std_mpsc::channel();
+        let writer = Writer::start(Box::new(Slow(told, Vec::new()))).unwrap();
+        let out = writer.out();
+        for n in 0..100 {
+            out.send(Say::Notice(n.to_string())).await;
+        }
+        let held = out.hold().await.unwrap();
+        assert_eq!(texts.try_iter().count(), 100);
+        out.send(Say::Notice("later".to_owned())).await;
+        assert!(texts.recv_timeout(std::time::Duration::from_millis(100)).is_err(), "it is held");
+        // The rest of the queue is what it keeps, and then those who say more wait.
+        let other = out.clone();
+        let sender = tokio::spawn(async move {
+            for _ in 0..QUEUE {
+                other.send(Say::Notice("more".to_owned())).await;
+            }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(!sender.is_finished(), "it keeps without end");
+        drop(held);
+        sender.await.unwrap();
+        drop(out);
+        writer.finish().await.unwrap();
+        let texts: Vec<_> = texts.try_iter().collect();
+        assert_eq!((texts.len(), texts[0].as_str()), (QUEUE + 1, "later"));
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_nobody_waits_for_holds_nothing() {
+        let (release, stuck) = std_mpsc::channel();
+        let writer = Writer::start(Box::new(Stuck(stuck))).unwrap();
+        let out = writer.out();
+        out.send(Say::Notice(String::new())).await;
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), out.hold()).await;
+        assert!(waited.is_err());
+        release.send(()).unwrap();
+        out.send(Say::Notice(String::new())).await;
+        release.send(()).unwrap();
+        drop(out);
+        writer.finish().await.unwrap();
+        let writer = Writer::start(Box::new(Broken)).unwrap();
+        writer.out().send(Say::Notice(String::new())).await;
+        writer.broken().cancelled().await;
+        assert!(writer.out().hold().await.is_none());
     }
 
     struct Times(std_mpsc::Sender<Timestamp>);

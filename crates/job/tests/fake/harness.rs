@@ -123,6 +123,7 @@ pub(crate) fn context() -> JobContext {
         tree: Arc::new(Tree::default()),
         workspace: Workspace::Tree,
         runner: RunnerFacts { name: "tester".to_owned(), version: "0".to_owned() },
+        failures: None,
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cancel;
+mod failure;
 mod harness;
 mod language;
 mod output;
@@ -20,8 +21,10 @@ fn main() -> ExitCode {
         return code;
     }
     let args = Arguments::from_args();
-    let trials: Vec<Trial> =
-        [language::trials(), output::trials(), cancel::trials()].into_iter().flatten().collect();
+    let trials: Vec<Trial> = [language::trials(), output::trials(), cancel::trials(), failure::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     let conclusion = libtest_mimic::run(&args, trials);
     let left = harness::close();
     assert!(left.is_empty(), "left by the tests: {left:?}");

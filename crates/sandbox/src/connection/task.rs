@@ -387,8 +387,13 @@ impl Task {
         let (reply_to, reply) = oneshot::channel();
         let timeout_ms =
             request.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        let ExecRequest { argv, env, cwd, user, .. } = request;
-        let body = Body::Exec(Exec { exec, argv, env, cwd, user, stdin, stdout, stderr, timeout_ms });
+        let ExecRequest { argv, env, cwd, user, output: mode, .. } = request;
+        let terminal = match mode {
+            OutputMode::Terminal(size) => Some(size.into()),
+            OutputMode::Merged | OutputMode::Separate => None,
+        };
+        let body =
+            Body::Exec(Exec { exec, argv, env, cwd, user, stdin, stdout, stderr, timeout_ms, terminal });
         let waiting = Waiting { reply: reply_to, exec: Some(exec), streams };
         self.ask(body, waiting).map_err(|(error, _)| error)?;
         Ok(BegunExec { exec, stdin, stderr: (stdout != stderr).then_some(stderr), output, reply, exited })
@@ -405,14 +410,14 @@ impl Task {
             Stdin::Bytes(_) | Stdin::Pipe => Some(self.open_outgoing(streams)?),
         };
         let outputs = match request.output {
-            OutputMode::Merged => 1,
+            OutputMode::Merged | OutputMode::Terminal(_) => 1,
             OutputMode::Separate => 2,
         };
         let (producer, output) = delivery(outputs, self.taken_to.clone());
         let producer = Arc::new(producer);
         let stdout = self.open_incoming(&producer, streams)?;
         let stderr = match request.output {
-            OutputMode::Merged => stdout,
+            OutputMode::Merged | OutputMode::Terminal(_) => stdout,
             OutputMode::Separate => self.open_incoming(&producer, streams)?,
         };
         Ok((stdin, [stdout, stderr], output))

@@ -7,7 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use sandbox::{Account, Engine, Error, FailureKind, Gone, Lease, OutputMode, Sandbox, Stdin, Stream};
+use sandbox::{
+    Account, Engine, Error, FailureKind, Gone, Lease, OutputMode, Sandbox, Stdin, Stream, TerminalSize,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use wire::StreamId;
@@ -47,7 +49,7 @@ async fn ten_megabytes_come_complete_and_in_order() {
             let which = usize::from(chunk.stream == Stream::Stderr);
             for byte in chunk.bytes {
                 let n = match mode {
-                    OutputMode::Merged => at[0],
+                    OutputMode::Merged | OutputMode::Terminal(_) => at[0],
                     OutputMode::Separate => (at[which] / 1000 * 2 + which) * 1000 + at[which] % 1000,
                 };
                 assert!(byte == pattern(n), "byte {n} of {mode:?}");
@@ -137,6 +139,19 @@ async fn what_cannot_be_started_is_told_with_its_kind() {
     let mut huge = run(&["print", "1"]);
     huge.env.push(("BIG".into(), "x".repeat(5 << 20)));
     assert!(matches!(up.sandbox.exec(huge).await, Err(Error::Request(_))));
+    up.sandbox.ping().await.unwrap();
+}
+
+/// This guest is of a time before terminals: it starts the command without one.
+#[tokio::test]
+async fn a_command_that_did_not_get_its_terminal_is_an_error_and_is_killed() {
+    let up = up().await;
+    let mut request = run(&["sleep"]);
+    request.output = OutputMode::Terminal(TerminalSize::USUAL);
+    request.stdin = Stdin::Pipe;
+    let error = up.sandbox.exec(request).await.unwrap_err();
+    assert!(matches!(error, Error::Guest { kind: FailureKind::Invalid, .. }), "{error}");
+    assert_eq!(up.backend.seen.killed.lock().unwrap().len(), 1);
     up.sandbox.ping().await.unwrap();
 }
 

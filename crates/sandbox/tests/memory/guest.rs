@@ -332,7 +332,8 @@ impl Agent {
                 }
                 self.reply(id, Ok(Answer::Copied(Copied { entries: 1, bytes: 6 })));
             }
-            Body::Warm(_) | Body::Bind(_) | Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
+            Body::Warm(_) | Body::Bind(_) | Body::Resize(_) => self.reply(id, Ok(Answer::Done)),
+            Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
                 self.reply(id, Ok(Answer::Done));
             }
         }
@@ -408,7 +409,7 @@ impl Agent {
         if let Some(stdin) = exec.stdin {
             self.mux.accept(stdin, Direction::Receive).unwrap();
         }
-        self.reply(id, Ok(Answer::Started(Started { pid: 1, time_ns: 0 })));
+        self.reply(id, Ok(Answer::Started(Started { pid: 1, time_ns: 0, terminal: false })));
         self.execs.insert(exec.exec, command);
         true
     }

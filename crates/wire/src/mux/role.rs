@@ -78,6 +78,7 @@ impl Role for Guest {
             | Body::Bind(_)
             | Body::Signal(_)
             | Body::Kill(_)
+            | Body::Resize(_)
             | Body::Ping
             | Body::Freeze
             | Body::Thaw

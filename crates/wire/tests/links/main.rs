@@ -130,6 +130,7 @@ fn open_request(id: u64, epoch: u32) -> ToGuest {
             stdout: OUT,
             stderr: BOTH,
             timeout_ms: None,
+            terminal: None,
         }),
     })
 }

@@ -10,6 +10,7 @@ mod left;
 mod long;
 mod pool;
 mod runner;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         trials.extend(language::trials(on));
         trials.extend(cancel::trials(on));
         trials.extend(left::trials(on));
+        trials.extend(shell::trials(on));
         trials.extend(controller::trials(on));
         trials.extend(long::trials(on));
     }
