@@ -170,6 +170,16 @@ impl Report {
         self.bytes
     }
 
+    /// How many rows the server has.
+    pub(super) fn acknowledged(&self) -> i64 {
+        self.acknowledged
+    }
+
+    /// Whether the rows fill a call of `limit` bytes.
+    pub(super) fn is_full(&self, limit: usize) -> bool {
+        self.bytes >= limit || self.rows.len() >= MAX_ROWS
+    }
+
     /// Whether the job has ended.
     pub(super) fn ended(&self) -> bool {
         self.end.is_some()
@@ -349,12 +359,18 @@ mod tests {
             report.take(event(1, log(None, &"x".repeat(1000))));
         }
         assert_eq!(report.due(3 * (1000 + OVERHEAD)).unwrap().rows.len(), 3);
+        assert!(report.is_full(10 * (1000 + OVERHEAD)) && !report.is_full(10 * (1000 + OVERHEAD) + 1));
         assert_eq!(report.due(1).unwrap().rows.len(), 1);
         // a duplicate and what was never sent
         report.acknowledge(3).unwrap();
         assert!(report.acknowledge(2).is_err());
         assert!(report.acknowledge(11).is_err());
-        assert_eq!(report.due(MAX_CALL).unwrap().index, 3);
+        assert_eq!((report.due(MAX_CALL).unwrap().index, report.acknowledged()), (3, 3));
+        for _ in 7..MAX_ROWS {
+            assert!(!report.is_full(MAX_CALL));
+            report.take(event(1, log(None, "")));
+        }
+        assert!(report.is_full(MAX_CALL));
     }
 
     #[test]

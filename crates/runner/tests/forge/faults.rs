@@ -1,6 +1,6 @@
 //! Faults of the way and of the server: no row lost or doubled, the right result.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use forgejo::{Code, TaskResult};
 use libtest_mimic::Trial;
@@ -22,15 +22,20 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_task_that_is_given_again_runs_once", given_again),
         trial("a_server_that_was_away_gets_everything", away),
         trial("many_rows_arrive_complete_and_in_order", many),
+        trial("rows_that_fill_a_call_do_not_wait_for_the_interval", full),
+        trial("the_first_rows_do_not_wait_for_the_interval", first),
     ]
 }
 
 const ROWS: usize = 300;
 
 fn counting(rows: usize) -> TaskSpec {
-    let steps = format!(
-        "- run: |\n    for i in $(seq {rows}); do echo \"row $i\"; done\n- id: o\n  run: echo v=1 >> $GITHUB_OUTPUT"
-    );
+    counting_by(&format!("for i in $(seq {rows}); do echo \"row $i\"; done"))
+}
+
+/// A job whose first step is this script and whose second sets an output.
+fn counting_by(script: &str) -> TaskSpec {
+    let steps = format!("- run: |\n    {script}\n- id: o\n  run: echo v=1 >> $GITHUB_OUTPUT");
     let text =
         payload(&steps).replace("    runs-on", "    outputs: {o: '${{ steps.o.outputs.v }}'}\n    runs-on");
     TaskSpec::new(text).labels(&["debian"])
@@ -106,4 +111,41 @@ async fn many() {
     assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
     let forge = bench.end().await;
     complete(&forge, task, 20_000);
+}
+
+/// A forge, a task whose script waits for a file after its own lines, and that file. The interval of reports is
+/// longer than any test.
+async fn waiting(lines: &str) -> (Bench, forgejo::TaskId, tempfile::TempDir, PathBuf) {
+    let mut slow = config();
+    slow.runner.report_interval = Duration::from_secs(3600);
+    let bench = Bench::start_with(Forge::start().await, slow).await;
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go");
+    let script = format!("{lines}\n    while [ ! -e {} ]; do sleep 0.1; done", go.display());
+    let task = bench.forge.add(counting_by(&script));
+    (bench, task, dir, go)
+}
+
+async fn full() {
+    let (bench, task, _dir, go) = waiting("seq -f 'row %.0f' 25000").await;
+    // more than one call holds, and what is left would not fill the next
+    let sent = |forge: &Forge| (forge.rows(task).len() > 15_000).then_some(());
+    assert!(bench.forge.until(PATIENCE, sent).await.is_some(), "{} rows", bench.forge.rows(task).len());
+    assert_eq!(bench.forge.result(task), TaskResult::Unspecified, "it waits for the file");
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    let forge = bench.end().await;
+    complete(&forge, task, 25_000);
+}
+
+async fn first() {
+    let (bench, task, _dir, go) = waiting("echo 'row 1'").await;
+    let sent =
+        |forge: &Forge| texts(forge, task).iter().any(|row| row.starts_with("backend: ")).then_some(());
+    assert!(bench.forge.until(PATIENCE, sent).await.is_some(), "{:?}", texts(&bench.forge, task));
+    assert_eq!(bench.forge.result(task), TaskResult::Unspecified, "it waits for the file");
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    let forge = bench.end().await;
+    complete(&forge, task, 1);
 }
