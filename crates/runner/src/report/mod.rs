@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  following ── events end ──▶ rows ──▶ outputs, summaries ──▶ final state
-//!      │ each interval, and whenever a call is full: rows, then the state, whose answer may be a cancel
+//!      │ each interval: rows, then the state, whose answer may be a cancel; rows that fill a call: at once
 //!      └── the server has given the task up (409, unauthenticated, no such task): the job is cancelled at once
 //! ```
 //! Invariants: one call is under way; a call that got no answer is sent again as it was; outputs are
@@ -103,6 +103,15 @@ enum Reading {
     ToTheEnd,
 }
 
+/// What a round brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// What is due of the log, between two intervals.
+    Rows,
+    /// And the state.
+    RowsAndState,
+}
+
 /// The answers of one round.
 struct Round {
     log: Option<Result<i64, forgejo::Error>>,
@@ -183,8 +192,10 @@ impl Reporter {
                     Some(event) => self.take(event),
                     None => break,
                 },
-                () = std::future::ready(()), if full && call.is_none() => call = self.round(),
-                _ = tick.tick(), if call.is_none() && Instant::now() >= not_before => call = self.round(),
+                () = std::future::ready(()), if full && call.is_none() => call = self.round(Load::Rows),
+                _ = tick.tick(), if call.is_none() && Instant::now() >= not_before => {
+                    call = self.round(Load::RowsAndState);
+                }
                 () = sleep_until(not_before), if call.is_none() && Instant::now() < not_before => {}
             }
         }
@@ -203,8 +214,8 @@ impl Reporter {
         self.report.take(event);
     }
 
-    /// The next calls of a running job: what is due of the log, and a sign of life.
-    fn round(&self) -> Option<Pin<Box<dyn Future<Output = Round> + Send>>> {
+    /// The next calls of a running job; the state is a sign of life.
+    fn round(&self, load: Load) -> Option<Pin<Box<dyn Future<Output = Round> + Send>>> {
         if self.standing == Standing::GivenUp {
             return None;
         }
@@ -218,6 +229,7 @@ impl Reporter {
             let state = match &log {
                 // one that failed says enough of the server
                 Some(Err(error)) if error.is_transient() => None,
+                _ if load == Load::Rows => None,
                 _ => Some(client.update_task(&state, &BTreeMap::new()).await.map(|answer| answer.result)),
             };
             Round { log, state }
