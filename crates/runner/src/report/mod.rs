@@ -215,7 +215,7 @@ impl Reporter {
     }
 
     /// The next calls of a running job; the state is a sign of life.
-    fn round(&self, load: Load) -> Option<Pin<Box<dyn Future<Output = Round> + Send>>> {
+    fn round(&mut self, load: Load) -> Option<Pin<Box<dyn Future<Output = Round> + Send>>> {
         if self.standing == Standing::GivenUp {
             return None;
         }

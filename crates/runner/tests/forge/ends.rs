@@ -73,7 +73,7 @@ async fn time_out() {
     short.runner.timeout = Duration::from_secs(1);
     let bench = Bench::start_with(Forge::start().await, short).await;
     let task = bench.forge.add(TaskSpec::new(payload("- run: sleep 1000")).labels(&["debian"]));
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Cancelled));
+    bench.ends(task, TaskResult::Cancelled).await;
     bench.end().await;
 }
 
@@ -114,7 +114,7 @@ async fn given_up() {
     bench.forge.give_up(task);
     // the place is free again: the job was ended
     let next = bench.forge.add(TaskSpec::new(payload("- run: 'true'")).labels(&["debian"]));
-    assert_eq!(bench.forge.until_final(next, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(next, TaskResult::Success).await;
     bench.end().await;
 }
 

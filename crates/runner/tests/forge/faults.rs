@@ -62,7 +62,7 @@ async fn faulty(fault: Fault) {
         bench.forge.plan(Method::UpdateTask, call + 1..=call + 1, fault.clone());
     }
     let task = bench.forge.add(counting(ROWS));
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let forge = bench.end().await;
     complete(&forge, task, ROWS);
 }
@@ -71,7 +71,7 @@ async fn lost_fetch() {
     let bench = Bench::start().await;
     bench.forge.plan_next(Method::FetchTask, Fault::LoseAnswer);
     let task = bench.forge.add(counting(5));
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     bench.end().await;
 }
 
@@ -82,7 +82,7 @@ async fn given_again() {
     let fetched = bench.forge.until(PATIENCE, |forge| forge.was_fetched(task).then_some(())).await;
     assert!(fetched.is_some());
     bench.forge.redeliver(task);
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let forge = bench.end().await;
     assert_eq!(numbers(&forge, task), [1]);
 }
@@ -98,7 +98,7 @@ async fn away() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(bench.forge.result(task), TaskResult::Unspecified);
     bench.forge.forget_plans();
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let forge = bench.end().await;
     complete(&forge, task, 50);
 }
@@ -108,7 +108,7 @@ async fn many() {
     slow.runner.report_interval = Duration::from_millis(200);
     let bench = Bench::start_with(Forge::start().await, slow).await;
     let task = bench.forge.add(counting(20_000));
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let forge = bench.end().await;
     complete(&forge, task, 20_000);
 }
@@ -133,7 +133,7 @@ async fn full() {
     assert!(bench.forge.until(PATIENCE, sent).await.is_some(), "{} rows", bench.forge.rows(task).len());
     assert_eq!(bench.forge.result(task), TaskResult::Unspecified, "it waits for the file");
     std::fs::write(&go, "").unwrap();
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let forge = bench.end().await;
     complete(&forge, task, 25_000);
 }
@@ -145,7 +145,7 @@ async fn first() {
     assert!(bench.forge.until(PATIENCE, sent).await.is_some(), "{:?}", texts(&bench.forge, task));
     assert_eq!(bench.forge.result(task), TaskResult::Unspecified, "it waits for the file");
     std::fs::write(&go, "").unwrap();
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let forge = bench.end().await;
     complete(&forge, task, 1);
 }
