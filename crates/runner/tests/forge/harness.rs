@@ -141,6 +141,12 @@ impl Bench {
         assert_eq!(result, Some(wanted), "fetched: {fetched}; rows: {:#?}", texts(&self.forge, task));
     }
 
+    /// Waits for the daemon's end by itself, with an error.
+    pub(crate) async fn error(self) -> runner::Error {
+        let ended = tokio::time::timeout(PATIENCE, self.daemon).await.expect("the daemon ends").unwrap();
+        ended.unwrap_err()
+    }
+
     /// Ends the daemon, which must have nothing to complain about.
     pub(crate) async fn end(self) -> Forge {
         self.stop.send_modify(|stop| *stop = (*stop).max(Stop::Drain));
