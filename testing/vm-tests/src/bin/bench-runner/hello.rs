@@ -28,7 +28,10 @@ pub(crate) async fn measure(subject: &Subject, runs: usize) -> gitea::Result<(Ve
         figure("task received to the step's first row at the server", "received_to_step_row"),
         figure("task received to the final state at the server", "received_to_final_state"),
         figure("boot of the VM, as the job's log has it", "boot"),
-        figure("dispatched, just after the server was asked, to received (2 s between)", "dispatched_to_received"),
+        figure(
+            "dispatched, just after the server was asked, to received (2 s between)",
+            "dispatched_to_received",
+        ),
         figure("dispatched to the final state at the server", "dispatched_to_final_state"),
     ];
     let mut backend = String::new();
