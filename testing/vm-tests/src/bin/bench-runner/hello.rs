@@ -10,6 +10,8 @@ use crate::{
     subject::{Done, Subject},
 };
 
+/// How the row of a VM that was made begins.
+const READY: &str = "the VM is ready after ";
 /// The file of its workflow.
 pub(crate) const FILE: &str = "hello.yml";
 /// Its workflow.
@@ -21,20 +23,31 @@ jobs:
       - run: echo hello from $(uname -r)
 ";
 
-/// The figures of so many runs, and the row that tells what they ran on.
-pub(crate) async fn measure(subject: &Subject, runs: usize) -> gitea::Result<(Vec<Figure>, String)> {
+/// What so many runs took.
+pub(crate) struct Hello {
+    /// In the order of the table.
+    pub(crate) figures: Vec<Figure>,
+    /// The row that tells what they ran on.
+    pub(crate) backend: String,
+    /// How many VMs were made in which way.
+    pub(crate) origins: BTreeMap<String, usize>,
+}
+
+/// Runs it so many times.
+pub(crate) async fn measure(subject: &Subject, runs: usize) -> gitea::Result<Hello> {
     let mut figures = vec![
         figure("task received to the first row at the server", "received_to_first_row"),
         figure("task received to the step's first row at the server", "received_to_step_row"),
         figure("task received to the final state at the server", "received_to_final_state"),
-        figure("boot of the VM, as the job's log has it", "boot"),
+        figure("task received to the VM being ready, by its row's time", "received_to_ready"),
+        figure("the VM's making, as that row has it", "made"),
         figure(
             "dispatched, just after the server was asked, to received (2 s between)",
             "dispatched_to_received",
         ),
         figure("dispatched to the final state at the server", "dispatched_to_final_state"),
     ];
-    let mut backend = String::new();
+    let (mut backend, mut origins) = (String::new(), BTreeMap::new());
     for nth in 0..runs {
         let asked = Timestamp::now();
         let run = subject.api.dispatch(&subject.repo, FILE, "main", &BTreeMap::new()).await?;
@@ -44,15 +57,27 @@ pub(crate) async fn measure(subject: &Subject, runs: usize) -> gitea::Result<(Ve
             figure.seconds.push(seconds);
         }
         backend = done.text(done.find("backend: ")).to_owned();
-        let [first, step, end, boot, ..] = seconds;
+        let origin = made(&done).1;
+        let [first, step, end, ready, ..] = seconds;
         crate::say(&format!(
-            "{} {} of {runs}: first row after {first:.3} s, the step's after {step:.2} s, boot {boot:.1} s, \
-             end after {end:.2} s",
+            "{} {} of {runs}: first row after {first:.3} s, ready after {ready:.2} s, {origin}, the step's row after \
+             {step:.2} s, end after {end:.2} s",
             subject.name,
             nth + 1
         ));
+        *origins.entry(origin).or_default() += 1;
     }
-    Ok((figures, backend))
+    Ok(Hello { figures, backend, origins })
+}
+
+/// How long the VM took, and how it was made: `the VM is ready after 0.3 s, forked: kernel …`.
+fn made(done: &Done) -> (f64, String) {
+    let text = done.text(done.find(READY));
+    let read = || {
+        let (seconds, rest) = text.strip_prefix(READY)?.split_once(" s, ")?;
+        Some((seconds.parse().ok()?, rest.split([':', ',']).next()?.to_owned()))
+    };
+    read().unwrap_or_else(|| panic!("another row than expected: {text:?}"))
 }
 
 fn figure(what: &'static str, key: &'static str) -> Figure {
@@ -60,18 +85,17 @@ fn figure(what: &'static str, key: &'static str) -> Figure {
 }
 
 /// In the order of the figures.
-fn times(done: &Done, asked: Timestamp) -> [f64; 6] {
+fn times(done: &Done, asked: Timestamp) -> [f64; 7] {
     let told = &done.told;
     let has = |row: usize| told.has(row).expect("the server has every row");
     let (first, step) = (has(0), has(done.find("hello from ")));
     let end = told.ended.expect("it has ended");
-    let ready = done.text(done.find("the VM is ready after ")).to_owned();
-    let boot = ready.split(' ').nth(5).and_then(|word| word.parse().ok());
     [
         seconds(told.received, first),
         seconds(told.received, step),
         seconds(told.received, end),
-        boot.unwrap_or_else(|| panic!("{ready:?}")),
+        seconds(told.received, done.time(done.find(READY))),
+        made(done).0,
         seconds(asked, told.received),
         seconds(asked, end),
     ]

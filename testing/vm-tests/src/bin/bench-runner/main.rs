@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use testkit::gitea::{self, Gitea, chain};
 use vm_tests::program::On;
 
-use self::{figures::Figure, rows::Rows, subject::Subject};
+use self::{hello::Hello, rows::Rows, subject::Subject};
 
 struct Args {
     runs: usize,
@@ -33,8 +33,7 @@ struct Args {
 
 /// What one runner took.
 struct Measured {
-    backend: String,
-    hello: Vec<Figure>,
+    hello: Hello,
     rows: Rows,
 }
 
@@ -87,9 +86,9 @@ async fn bench(args: &Args) -> gitea::Result<()> {
         let rows = rows::WORKFLOW.replace("COUNT", &args.rows.to_string());
         subject.commit(&[(hello::FILE, hello::WORKFLOW), (rows::FILE, &rows)]).await?;
         rows::prepare(&subject).await?;
-        let (hello, backend) = hello::measure(&subject, args.runs).await?;
+        let hello = hello::measure(&subject, args.runs).await?;
         let rows = rows::measure(&subject, args.rows, args.runs).await?;
-        all.push((subject.name, Measured { backend, hello, rows }));
+        all.push((subject.name, Measured { hello, rows }));
         subject.end();
     }
     println!("{}", table(&all, args));
@@ -104,9 +103,11 @@ async fn bench(args: &Args) -> gitea::Result<()> {
 fn table(all: &[(&str, Measured)], args: &Args) -> String {
     let mut lines = Vec::new();
     for (name, measured) in all {
-        lines.push(format!("\n{name}, {}; {} runs\n", measured.backend, args.runs));
+        let Hello { figures, backend, origins } = &measured.hello;
+        let origins: Vec<_> = origins.iter().map(|(how, count)| format!("{count} {how}")).collect();
+        lines.push(format!("\n{name}, {backend}; {} runs; VMs: {}\n", args.runs, origins.join(", ")));
         lines.push("| what | p50 | p95 |\n|---|---|---|".to_owned());
-        for figure in &measured.hello {
+        for figure in figures {
             let (p50, p95) = (figure.percentile(50), figure.percentile(95));
             lines.push(format!("| {} | {p50:.3} s | {p95:.3} s |", figure.what));
         }
@@ -131,9 +132,13 @@ fn json_of(all: &[(&str, Measured)]) -> Value {
     out.insert("host".to_owned(), json!({ "cpus": cpus }));
     for (name, measured) in all {
         let figures: Map<_, _> =
-            measured.hello.iter().map(|figure| (figure.key.to_owned(), figure.json())).collect();
-        let value =
-            json!({ "backend": measured.backend, "hello_seconds": figures, "log": measured.rows.json() });
+            measured.hello.figures.iter().map(|figure| (figure.key.to_owned(), figure.json())).collect();
+        let value = json!({
+            "backend": measured.hello.backend,
+            "vms": measured.hello.origins,
+            "hello_seconds": figures,
+            "log": measured.rows.json(),
+        });
         out.insert((*name).to_owned(), value);
     }
     Value::Object(out)
