@@ -46,8 +46,11 @@ Usage: cargo xtask <task> [options]
                          fuzzes each target for N seconds (60)
   gitea                  starts the tests' Gitea and tells how to log in, until Control-D
   book                   checks the book's pages and links, builds it where mdbook is installed
-  bench [--lines N] [--boots N]
-                         log throughput and cold boots; a table, and target/bench.json
+  bench [exec] [--lines N] [--boots N]
+                         a local run's log throughput and cold boots; a table, and target/bench.json
+  bench runner [--runs N] [--lines N] [--accel auto|kvm|tcg]
+                         a forge's jobs, in VMs and without: how long until row and end are at the
+                         server, and the log's throughput; a table, and target/bench-runner.json
 ";
 
 fn main() -> ExitCode {

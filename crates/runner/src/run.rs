@@ -150,6 +150,7 @@ impl Runner {
         cancel: Cancel,
     ) -> Result<(), ReportError> {
         let id = task.id;
+        tracing::debug!(task = %id, "received");
         let pace = Pace { interval: self.config.runner.report_interval };
         let own = Own { instance: &self.instance, env: &self.env, timeout: self.config.runner.timeout };
         let Ready { job, around, warnings } = match task::ready(&task, own) {

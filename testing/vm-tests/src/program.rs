@@ -34,6 +34,7 @@ pub enum On {
 pub struct Place {
     dir: TempDir,
     on: On,
+    program: PathBuf,
 }
 
 /// How a run ended.
@@ -63,13 +64,22 @@ impl Place {
     /// When it cannot be made, or when there is no image: `ampoule setup` makes it.
     #[must_use]
     pub fn new(on: On) -> Self {
+        Self::of(on, harness())
+    }
+
+    /// The same for another program than the one under test.
+    ///
+    /// # Panics
+    /// As [`Place::new`].
+    #[must_use]
+    pub fn of(on: On, program: PathBuf) -> Self {
         let dir = tempfile::Builder::new().prefix("ampoule-test-").tempdir().expect("a state directory");
         if on == On::Qemu {
             let shared = ampoule::state_dir::resolve(None).expect("the machine's state directory");
             assert!(shared.join("store").is_dir(), "no image in {}: run `ampoule setup`", shared.display());
             std::os::unix::fs::symlink(shared.join("store"), dir.path().join("store")).expect("a link");
         }
-        Self { dir, on }
+        Self { dir, on, program }
     }
 
     /// Its path.
@@ -80,7 +90,7 @@ impl Place {
 
     /// A call of the program with this state directory; what runs VMs gets backend and accelerator too.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(harness());
+        let mut command = Command::new(&self.program);
         command.args(words).env("AMPOULE_STATE_DIR", self.path()).stdin(Stdio::null());
         if words.first().is_some_and(|word| ["exec", "controller"].contains(word)) {
             match self.on {

@@ -39,7 +39,6 @@ impl Runner {
     /// When it cannot be written.
     #[must_use]
     pub fn new(on: On, capacity: u16) -> Self {
-        let place = Place::new(on);
         let vm = match on {
             On::Qemu => "backend = \"qemu\"\naccel = \"tcg\"",
             On::Fake => "backend = \"fake\"",
@@ -47,6 +46,15 @@ impl Runner {
         let config = format!(
             "[runner]\ncapacity = {capacity}\nfetch_interval = \"1s\"\nreport_interval = \"1s\"\n[vm]\n{vm}\n"
         );
+        Self::with(Place::new(on), &config)
+    }
+
+    /// One in a place of its own, with this configuration.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn with(place: Place, config: &str) -> Self {
         fs::write(place.path().join("config.toml"), config).expect("a configuration");
         Self { place }
     }
@@ -58,11 +66,20 @@ impl Runner {
     #[must_use]
     pub fn registered(on: On, capacity: u16, url: &str, token: &SecretString, label: &str) -> Self {
         let runner = Self::new(on, capacity);
-        let output = runner.register(url, token, label);
+        runner.registers(url, token, label);
+        runner
+    }
+
+    /// Registers, as [`Runner::register`], and has nothing to complain about.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    #[track_caller]
+    pub fn registers(&self, url: &str, token: &SecretString, label: &str) {
+        let output = self.register(url, token, label);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{errors}");
         assert!(errors.is_empty(), "{errors}");
-        runner
     }
 
     /// Registers, without a question; the name is the label's.
@@ -104,10 +121,21 @@ impl Runner {
     /// When the program cannot be started.
     #[must_use]
     pub fn daemon(&self) -> Daemon {
+        self.daemon_with(&[])
+    }
+
+    /// The same with these variables.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[must_use]
+    pub fn daemon_with(&self, env: &[(&str, &str)]) -> Daemon {
         let log = self.place.path().join("daemon.log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let out = file.try_clone().expect("a second handle");
-        let child = self.command(&["daemon"]).stdout(out).stderr(file).spawn().expect("it starts");
+        let mut command = self.command(&["daemon"]);
+        command.envs(env.iter().copied()).stdout(out).stderr(file);
+        let child = command.spawn().expect("it starts");
         Daemon { child, log }
     }
 
@@ -119,6 +147,12 @@ impl Runner {
 }
 
 impl Daemon {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it said so far.
     #[must_use]
     pub fn said(&self) -> String {

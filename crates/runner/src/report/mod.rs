@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  following ── events end ──▶ rows ──▶ outputs, summaries ──▶ final state
-//!      │ each interval: rows, then the state, whose answer may be a cancel
+//!      │ each interval: rows, then the state, whose answer may be a cancel; rows that fill a call: at once
 //!      └── the server has given the task up (409, unauthenticated, no such task): the job is cancelled at once
 //! ```
 //! Invariants: one call is under way; a call that got no answer is sent again as it was; outputs are
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use job::{Cancel, Cancellation, Canceller, Event, EventKind, How, Outcome, Reason};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 
 use self::state::{Due, MAX_CALL, Report, Which};
@@ -36,6 +36,8 @@ const MAX_BACKLOG: usize = 16 << 20;
 const MIN_CALL: usize = 128 << 10;
 /// How long steps that run in spite of a cancel may take, as a local run gives them.
 pub(crate) const GRACE: Duration = Duration::from_secs(330);
+/// When the first rows are sent: what a job says before its VM is made is said by then.
+const FIRST: Duration = Duration::from_millis(10);
 /// How long the end of a report is tried: then the server has failed the task by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The same for a runner that is to end now.
@@ -101,10 +103,30 @@ enum Reading {
     ToTheEnd,
 }
 
+/// What a round brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// What is due of the log, between two intervals.
+    Rows,
+    /// And the state.
+    RowsAndState,
+}
+
 /// The answers of one round.
 struct Round {
     log: Option<Result<i64, forgejo::Error>>,
     state: Option<Result<TaskResult, forgejo::Error>>,
+}
+
+/// What the server made of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    /// It answered.
+    Yes,
+    /// It answered, and kept no row of those that it was sent.
+    Untaken,
+    /// It did not, or not as it should.
+    No,
 }
 
 impl Reporter {
@@ -141,18 +163,27 @@ impl Reporter {
 
     /// Reports what the job says until it says no more.
     pub(crate) async fn follow(&mut self, events: &mut mpsc::Receiver<Event>) {
-        let mut tick = interval(self.pace.interval);
+        let mut tick = interval_at(Instant::now() + FIRST.min(self.pace.interval), self.pace.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut backoff = Backoff::new(self.pace.interval, Duration::from_secs(30));
         let mut not_before = Instant::now();
         let mut call: Option<Pin<Box<dyn Future<Output = Round> + Send>>> = None;
         let cancel = self.cancel.clone();
         let mut reading = Reading::WhileTheServerKeepsUp;
+        let mut reached = Reached::Yes;
         loop {
+            // rows that fill a call have nothing to wait for, unless it would be in vain
+            let full = reached == Reached::Yes
+                && self.standing != Standing::GivenUp
+                && self.report.is_full(self.limit);
             tokio::select! {
                 round = async { match &mut call { Some(call) => call.await, None => std::future::pending().await } } => {
                     call = None;
-                    if self.settle(round) { backoff.reset() } else { not_before = Instant::now() + backoff.next() }
+                    reached = self.settle(round);
+                    match reached {
+                        Reached::Yes | Reached::Untaken => backoff.reset(),
+                        Reached::No => not_before = Instant::now() + backoff.next(),
+                    }
                 }
                 // a job whose VM is destroyed says little more, and must be able to say it
                 _ = cancel.now(), if reading != Reading::ToTheEnd => reading = Reading::ToTheEnd,
@@ -161,7 +192,10 @@ impl Reporter {
                     Some(event) => self.take(event),
                     None => break,
                 },
-                _ = tick.tick(), if call.is_none() && Instant::now() >= not_before => call = self.round(),
+                () = std::future::ready(()), if full && call.is_none() => call = self.round(Load::Rows),
+                _ = tick.tick(), if call.is_none() && Instant::now() >= not_before => {
+                    call = self.round(Load::RowsAndState);
+                }
                 () = sleep_until(not_before), if call.is_none() && Instant::now() < not_before => {}
             }
         }
@@ -180,8 +214,8 @@ impl Reporter {
         self.report.take(event);
     }
 
-    /// The next calls of a running job: what is due of the log, and a sign of life.
-    fn round(&self) -> Option<Pin<Box<dyn Future<Output = Round> + Send>>> {
+    /// The next calls of a running job; the state is a sign of life.
+    fn round(&mut self, load: Load) -> Option<Pin<Box<dyn Future<Output = Round> + Send>>> {
         if self.standing == Standing::GivenUp {
             return None;
         }
@@ -195,24 +229,30 @@ impl Reporter {
             let state = match &log {
                 // one that failed says enough of the server
                 Some(Err(error)) if error.is_transient() => None,
+                _ if load == Load::Rows => None,
                 _ => Some(client.update_task(&state, &BTreeMap::new()).await.map(|answer| answer.result)),
             };
             Round { log, state }
         }))
     }
 
-    /// Takes the answers of a round; whether the server answered.
-    fn settle(&mut self, round: Round) -> bool {
-        let mut reached = true;
+    /// Takes the answers of a round.
+    fn settle(&mut self, round: Round) -> Reached {
+        let mut reached = Reached::Yes;
         if let Some(log) = round.log {
-            reached &= self.logged(log).is_ok();
+            let before = self.report.acknowledged();
+            reached = match self.logged(log) {
+                Ok(()) if self.report.acknowledged() > before => Reached::Yes,
+                Ok(()) => Reached::Untaken,
+                Err(_) => Reached::No,
+            };
         }
         match round.state {
             Some(Ok(TaskResult::Cancelled | TaskResult::Failure)) => self.stop(Standing::Cancelled),
             Some(Ok(_)) | None => {}
             Some(Err(error)) => {
                 tracing::warn!(task = %self.task, error = &error as &dyn std::error::Error, "no state reported");
-                reached = false;
+                reached = Reached::No;
                 self.refused(&error);
             }
         }
@@ -223,8 +263,11 @@ impl Reporter {
     fn logged(&mut self, answer: Result<i64, forgejo::Error>) -> Result<(), forgejo::Error> {
         match answer {
             Ok(stored) => {
-                if let Err(error) = self.report.acknowledge(stored) {
-                    tracing::warn!(task = %self.task, %error, "an acknowledgement that cannot be");
+                match self.report.acknowledge(stored) {
+                    Ok(()) => tracing::debug!(task = %self.task, rows = stored, "the server has rows"),
+                    Err(error) => {
+                        tracing::warn!(task = %self.task, %error, "an acknowledgement that cannot be");
+                    }
                 }
                 Ok(())
             }
@@ -298,7 +341,10 @@ impl Reporter {
         let mut backoff = end_backoff();
         loop {
             match self.client.update_task(&state, &BTreeMap::new()).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    tracing::debug!(task = %self.task, "the server has the final state");
+                    return Ok(());
+                }
                 // a runner that lived for this task is deleted with its end: the answer before was lost
                 Err(error) if is_unknown_runner(&error) => return Ok(()),
                 Err(error) => {

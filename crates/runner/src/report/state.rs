@@ -12,7 +12,9 @@
 //! - A row's index is its place from the first row of the task on; acknowledged rows are forgotten, none before.
 //! - From the first step's first row to the last step's end every row belongs to a step.
 //! - The last call brings a row, because the server ignores `no_more` without a new one: where all rows were
-//!   acknowledged there is one of ours ([`Report::close`]), so that none has to be held back while the job runs.
+//!   sent before, and it may have them whatever it answered, there is one of ours ([`Report::close`]), so that
+//!   none has to be held back while the job runs. No call before [`Report::close`] is the last: behind one that
+//!   was, the server takes no row.
 
 use std::collections::VecDeque;
 
@@ -36,10 +38,14 @@ pub(super) struct Report {
     bytes: usize,
     /// Index of the first of `rows`: what the server has.
     acknowledged: i64,
+    /// Index of the first row that was in no call.
+    unsent: i64,
     started: Timestamp,
     steps: Vec<Step>,
     /// Set when nothing follows.
     end: Option<End>,
+    /// Whether the next call may be the last.
+    closed: bool,
     /// The time of the newest event.
     latest: Timestamp,
 }
@@ -77,9 +83,11 @@ impl Report {
             rows: VecDeque::new(),
             bytes: 0,
             acknowledged: 0,
+            unsent: 0,
             started: now,
             steps: vec![Step::default(); steps],
             end: None,
+            closed: false,
             latest: now,
         }
     }
@@ -146,7 +154,8 @@ impl Report {
 
     /// No call is under way any more: makes sure that the last one will have a row to bring.
     pub(super) fn close(&mut self) {
-        let Some(End { at, result }) = self.end.filter(|_| self.rows.is_empty()) else { return };
+        self.closed = true;
+        let Some(End { at, result }) = self.end.filter(|_| self.unsent == self.next_index()) else { return };
         let text = match result {
             Outcome::Success => "the job succeeded",
             Outcome::Failure => "the job failed",
@@ -170,13 +179,18 @@ impl Report {
         self.bytes
     }
 
-    /// Whether the job has ended.
-    pub(super) fn ended(&self) -> bool {
-        self.end.is_some()
+    /// How many rows the server has.
+    pub(super) fn acknowledged(&self) -> i64 {
+        self.acknowledged
+    }
+
+    /// Whether the rows fill a call of `limit` bytes.
+    pub(super) fn is_full(&self, limit: usize) -> bool {
+        self.bytes >= limit || self.rows.len() >= MAX_ROWS
     }
 
     /// The rows of the next call, at most `limit` bytes; none if nothing is due.
-    pub(super) fn due(&self, limit: usize) -> Option<Due> {
+    pub(super) fn due(&mut self, limit: usize) -> Option<Due> {
         let mut bytes = 0;
         let mut rows = Vec::new();
         for row in self.rows.iter().take(MAX_ROWS) {
@@ -186,7 +200,8 @@ impl Report {
             }
             rows.push(row.clone());
         }
-        let last = self.ended() && rows.len() == self.rows.len();
+        let last = self.closed && rows.len() == self.rows.len();
+        self.unsent = self.unsent.max(self.acknowledged + i64::try_from(rows.len()).unwrap_or(i64::MAX));
         (!rows.is_empty()).then_some(Due { index: self.acknowledged, rows, last })
     }
 
@@ -334,6 +349,19 @@ mod tests {
     }
 
     #[test]
+    fn the_end_brings_a_row_where_the_server_may_have_all_others_without_having_said_so() {
+        let mut report = told();
+        report.take(event(10, job_end(Outcome::Success)));
+        let lost = report.due(MAX_CALL).unwrap();
+        report.close();
+        let due = report.due(MAX_CALL).unwrap();
+        assert_eq!((lost.last, due.last, due.index, due.rows.len()), (false, true, 0, lost.rows.len() + 1));
+        // the same call again brings the same
+        report.close();
+        assert_eq!(report.due(MAX_CALL), Some(due));
+    }
+
+    #[test]
     fn the_end_brings_a_row_where_everything_else_was_acknowledged() {
         let mut report = Report::new(TaskId::new(7).unwrap(), 0, at(0));
         report.finish(at(1), Outcome::Skipped);
@@ -349,12 +377,18 @@ mod tests {
             report.take(event(1, log(None, &"x".repeat(1000))));
         }
         assert_eq!(report.due(3 * (1000 + OVERHEAD)).unwrap().rows.len(), 3);
+        assert!(report.is_full(10 * (1000 + OVERHEAD)) && !report.is_full(10 * (1000 + OVERHEAD) + 1));
         assert_eq!(report.due(1).unwrap().rows.len(), 1);
         // a duplicate and what was never sent
         report.acknowledge(3).unwrap();
         assert!(report.acknowledge(2).is_err());
         assert!(report.acknowledge(11).is_err());
-        assert_eq!(report.due(MAX_CALL).unwrap().index, 3);
+        assert_eq!((report.due(MAX_CALL).unwrap().index, report.acknowledged()), (3, 3));
+        for _ in 7..MAX_ROWS {
+            assert!(!report.is_full(MAX_CALL));
+            report.take(event(1, log(None, "")));
+        }
+        assert!(report.is_full(MAX_CALL));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use forgejo::{Lifetime, TaskResult};
+use forgejo::{Code, Lifetime, TaskResult};
 use libtest_mimic::Trial;
 use runner::{OneJob, Stop, Wait};
-use testkit::forge::{Forge, TaskSpec};
+use testkit::forge::{Fault, Forge, Method, TaskSpec};
 use tokio::sync::watch;
 
 use crate::harness::{Bench, PATIENCE, config, payload, runner, texts, trial};
@@ -21,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_task_that_the_server_gave_up_is_ended_at_once", given_up),
         trial("a_task_that_was_deleted_is_ended_at_once", deleted),
         trial("a_cancel_that_deletes_an_ephemeral_runner_is_no_error", cancelled_ephemeral),
+        trial("rows_that_the_server_refuses_with_409_end_their_job", conflict),
+        trial("a_401_ends_the_jobs_and_the_runner", unauthenticated),
     ]
 }
 
@@ -45,9 +47,7 @@ async fn cancel() {
 }
 
 async fn drain() {
-    let mut one = config();
-    one.runner.capacity = 1;
-    let bench = Bench::start_with(Forge::start().await, one).await;
+    let bench = single().await;
     let first = bench.forge.add(TaskSpec::new(payload("- run: sleep 1")).labels(&["debian"]));
     let fetched = bench.forge.until(PATIENCE, |forge| forge.was_fetched(first).then_some(())).await;
     assert!(fetched.is_some());
@@ -73,7 +73,7 @@ async fn time_out() {
     short.runner.timeout = Duration::from_secs(1);
     let bench = Bench::start_with(Forge::start().await, short).await;
     let task = bench.forge.add(TaskSpec::new(payload("- run: sleep 1000")).labels(&["debian"]));
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Cancelled));
+    bench.ends(task, TaskResult::Cancelled).await;
     bench.end().await;
 }
 
@@ -107,27 +107,32 @@ async fn unknown() {
     assert!(matches!(error, runner::Error::Unknown { .. }), "{error}");
 }
 
+/// A daemon with one place.
+async fn single() -> Bench {
+    let mut one = config();
+    one.runner.capacity = 1;
+    Bench::start_with(Forge::start().await, one).await
+}
+
 async fn given_up() {
-    let bench = Bench::start().await;
+    let bench = single().await;
     let task = bench.forge.add(TaskSpec::new(payload(SLEEPS)).labels(&["debian"]));
     started(&bench, task).await;
     bench.forge.give_up(task);
     // the place is free again: the job was ended
     let next = bench.forge.add(TaskSpec::new(payload("- run: 'true'")).labels(&["debian"]));
-    assert_eq!(bench.forge.until_final(next, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(next, TaskResult::Success).await;
     bench.end().await;
 }
 
 async fn deleted() {
-    let mut alone = config();
-    alone.runner.capacity = 1;
-    let bench = Bench::start_with(Forge::start().await, alone).await;
+    let bench = single().await;
     let task = bench.forge.add(TaskSpec::new(payload(SLEEPS)).labels(&["debian"]));
     started(&bench, task).await;
     bench.forge.delete(task);
     // the only place is free again: neither the job nor the report of its end holds it
     let next = bench.forge.add(TaskSpec::new(payload("- run: 'true'")).labels(&["debian"]));
-    assert_eq!(bench.forge.until_final(next, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(next, TaskResult::Success).await;
     bench.end().await;
 }
 
@@ -143,4 +148,32 @@ async fn cancelled_ephemeral() {
     let ended = tokio::time::timeout(PATIENCE, running).await.expect("it ends").unwrap().unwrap();
     assert_eq!(ended, OneJob::Ran);
     assert_eq!(forge.result(task), TaskResult::Cancelled);
+}
+
+/// A job that nobody wants is destroyed, without its cleaning up: the server would take nothing that it says.
+async fn conflict() {
+    let bench = single().await;
+    let steps = "- run: |\n    echo started\n    while :; do echo on; sleep 0.05; done\n- {if: always(), run: echo cleaned}";
+    let task = bench.forge.add(TaskSpec::new(payload(steps)).labels(&["debian"]));
+    started(&bench, task).await;
+    let from = bench.forge.count(Method::UpdateLog) + 1;
+    bench.forge.plan(Method::UpdateLog, from..=from, Fault::Refuse(Code::AlreadyExists));
+    let next = bench.forge.add(TaskSpec::new(payload("- run: 'true'")).labels(&["debian"]));
+    bench.ends(next, TaskResult::Success).await;
+    let forge = bench.end().await;
+    assert_eq!(forge.result(task), TaskResult::Unspecified, "it is not told what it did not want to know");
+    assert!(!texts(&forge, task).iter().any(|row| row == "cleaned"), "{:?}", texts(&forge, task));
+}
+
+/// The server has deleted the runner while its job runs.
+async fn unauthenticated() {
+    let bench = Bench::start().await;
+    let task = bench.forge.add(TaskSpec::new(payload(SLEEPS)).labels(&["debian"]));
+    started(&bench, task).await;
+    for method in [Method::UpdateLog, Method::UpdateTask, Method::FetchTask] {
+        let from = bench.forge.count(method) + 1;
+        bench.forge.plan(method, from..=usize::MAX, Fault::Refuse(Code::Unauthenticated));
+    }
+    let error = bench.error().await;
+    assert!(matches!(error, runner::Error::Unknown { .. }), "{error}");
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use forgejo::{Credential, Lifetime};
+use forgejo::{Credential, Lifetime, TaskId, TaskResult};
 use job::{JobImage, Size};
 use libtest_mimic::Trial;
 use runner::{Config, Machines, Registration, Runner, Stop};
@@ -134,6 +134,19 @@ impl Bench {
         self.stop.send_replace(stop);
     }
 
+    /// Waits for a task's end, which must be this one.
+    pub(crate) async fn ends(&self, task: TaskId, wanted: TaskResult) {
+        let result = self.forge.until_final(task, PATIENCE).await;
+        let fetched = self.forge.was_fetched(task);
+        assert_eq!(result, Some(wanted), "fetched: {fetched}; rows: {:#?}", texts(&self.forge, task));
+    }
+
+    /// Waits for the daemon's end by itself, with an error.
+    pub(crate) async fn error(self) -> runner::Error {
+        let ended = tokio::time::timeout(PATIENCE, self.daemon).await.expect("the daemon ends").unwrap();
+        ended.unwrap_err()
+    }
+
     /// Ends the daemon, which must have nothing to complain about.
     pub(crate) async fn end(self) -> Forge {
         self.stop.send_modify(|stop| *stop = (*stop).max(Stop::Drain));
@@ -143,7 +156,7 @@ impl Bench {
 }
 
 /// The texts of a task's rows.
-pub(crate) fn texts(forge: &Forge, task: forgejo::TaskId) -> Vec<String> {
+pub(crate) fn texts(forge: &Forge, task: TaskId) -> Vec<String> {
     forge.rows(task).into_iter().map(|row| row.content).collect()
 }
 

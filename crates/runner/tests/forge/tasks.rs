@@ -24,7 +24,7 @@ async fn steps() {
         ))
         .labels(&["debian"]),
     );
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let rows = texts(&bench.forge, task);
     let steps = bench.forge.steps(task);
     assert!(bench.forge.is_archived(task), "the log was closed");
@@ -74,7 +74,7 @@ jobs:
             &[("n", "seven")],
         ),
     );
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Success));
+    bench.ends(task, TaskResult::Success).await;
     let forge = bench.end().await;
     let outputs = forge.outputs(task);
     assert_eq!(outputs.get("o").map(String::as_str), Some("seven-me"));
@@ -96,7 +96,7 @@ async fn capacity() {
     let two = bench.forge.until(PATIENCE, |forge| (fetched(forge) == 2).then_some(())).await;
     assert!(two.is_some());
     for task in &tasks {
-        assert_eq!(bench.forge.until_final(*task, PATIENCE).await, Some(TaskResult::Success));
+        bench.ends(*task, TaskResult::Success).await;
     }
     bench.end().await;
 }
@@ -111,7 +111,7 @@ async fn bad() {
         ("jobs: {a: {runs-on: debian, steps: [{rn: x}]}}", "did you mean `run`?"),
     ] {
         let task = bench.forge.add(TaskSpec::new(text).labels(&["debian"]));
-        assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Failure), "{text}");
+        bench.ends(task, TaskResult::Failure).await;
         let log = texts(&bench.forge, task).join("\n");
         assert!(log.contains(said), "{log}");
         assert!(bench.forge.is_archived(task));
@@ -123,7 +123,7 @@ async fn failing() {
     let bench = Bench::start().await;
     let steps = "- {continue-on-error: true, run: exit 4}\n- run: exit 3\n- run: echo no\n- {if: always(), run: echo yes}";
     let task = bench.forge.add(TaskSpec::new(payload(steps)).labels(&["debian"]));
-    assert_eq!(bench.forge.until_final(task, PATIENCE).await, Some(TaskResult::Failure));
+    bench.ends(task, TaskResult::Failure).await;
     let results: Vec<_> = bench.forge.steps(task).iter().map(|step| step.result).collect();
     let (success, failure) = (TaskResult::Success, TaskResult::Failure);
     assert_eq!(results, [success, failure, TaskResult::Skipped, success]);

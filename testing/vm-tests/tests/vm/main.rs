@@ -8,6 +8,7 @@ mod gitea;
 mod language;
 mod left;
 mod long;
+mod page;
 mod pool;
 mod runner;
 mod shell;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     trials.extend(pool::trials());
     trials.extend(gitea::trials());
     trials.extend(runner::trials());
+    trials.extend(page::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };
     testkit::gitea::stop(tests);

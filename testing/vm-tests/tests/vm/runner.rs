@@ -1,7 +1,7 @@
 //! The runner on a real Gitea: what its users see of a push, in a run's states, steps and logs.
 //!
-//! Each test has a repository and a runner of its own there. One boots VMs; the others run on the fake backend,
-//! which is the same runner with the same agent.
+//! Each test has a repository and a runner of its own there. What a user does with it is done in VMs; the rest runs
+//! on the fake backend, which is the same runner with the same agent.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,10 +19,10 @@ use crate::gitea::{steps, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("runner_runs_a_push_to_a_private_repository_in_vms", push),
-        trial("runner_gives_a_dispatch_its_inputs", dispatch),
-        trial("runner_tells_how_each_step_ended", failing),
-        trial("runner_ends_a_job_that_its_page_cancels", cancel),
-        trial("runner_loses_no_row_of_a_long_log", long_log),
+        trial("runner_gives_a_dispatch_its_inputs_in_vms", dispatch),
+        trial("runner_tells_how_each_step_ended_in_vms", failing),
+        trial("runner_ends_a_job_in_a_vm_that_its_page_cancels", cancel),
+        trial("runner_loses_no_row_of_a_long_log_of_a_vm", long_log),
         trial("runner_checks_out_the_commit_of_branch_and_pull_request", checkout),
         trial("runner_drains_at_sigterm", drain),
         trial("runner_that_was_deleted_ends", deleted),
@@ -32,18 +32,18 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A repository and the label of its runner, both of one test's name.
-async fn repository(api: &Api, name: &str) -> gitea::Result<Repo> {
+pub(crate) async fn repository(api: &Api, name: &str) -> gitea::Result<Repo> {
     api.create_repo(&format!("runner-{name}"), Visibility::Private).await
 }
 
 /// A runner of a repository: its label is the repository's name.
-async fn registered(api: &Api, repo: &Repo) -> gitea::Result<Runner> {
+pub(crate) async fn registered(on: On, api: &Api, repo: &Repo) -> gitea::Result<Runner> {
     let token = api.registration_token(Scope::Repo(repo)).await?;
-    Ok(Runner::registered(On::Fake, 1, api.url(), &token, &repo.name))
+    Ok(Runner::registered(on, 1, api.url(), &token, &repo.name))
 }
 
 /// Pushes a workflow, `LABEL` in it being the repository's; the run of it.
-async fn push_workflow(api: &Api, repo: &Repo, text: &str) -> gitea::Result<Run> {
+pub(crate) async fn push_workflow(api: &Api, repo: &Repo, text: &str) -> gitea::Result<Run> {
     push_with(api, repo, "main", text, &[]).await
 }
 
@@ -69,7 +69,7 @@ async fn rows(api: &Api, repo: &Repo, job: &Job) -> gitea::Result<Vec<String>> {
 }
 
 /// The job of that name.
-async fn job(api: &Api, repo: &Repo, run: RunId, name: &str) -> gitea::Result<Job> {
+pub(crate) async fn job(api: &Api, repo: &Repo, run: RunId, name: &str) -> gitea::Result<Job> {
     let jobs = api.jobs(repo, run).await?;
     let names: Vec<_> = jobs.iter().map(|job| job.name.clone()).collect();
     Ok(jobs.into_iter().find(|job| job.name == name).unwrap_or_else(|| panic!("no {name:?}: {names:?}")))
@@ -95,7 +95,7 @@ async fn wait_for_row(api: &Api, repo: &Repo, run: RunId, wanted: &str) {
 
 /// Waits until every job of a run has ended, and the run has failed: the server says that of a run while others of
 /// its jobs still wait.
-async fn wait_for_failure(api: &Api, repo: &Repo, run: RunId) {
+pub(crate) async fn wait_for_failure(api: &Api, repo: &Repo, run: RunId) {
     let what = format!("all jobs of run {run} of {repo} to end");
     api.wait(&what, PATIENCE, async || {
         Ok(api.jobs(repo, run).await?.iter().all(|job| job.state.is_done()).then_some(()))
@@ -111,7 +111,7 @@ fn has(rows: &[String], wanted: &str) {
 
 /// Ends a daemon that has nothing to do; nothing of its jobs is left.
 #[track_caller]
-fn end(daemon: Daemon, runner: &Runner) {
+pub(crate) fn end(daemon: Daemon, runner: &Runner) {
     daemon.stop();
     runner.place().assert_clean();
 }
@@ -204,7 +204,7 @@ jobs:
 async fn dispatch(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "dispatch").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Qemu, &api, &repo).await?;
     let daemon = runner.daemon();
     let text = DISPATCH.replace("LABEL", &repo.name);
     api.commit(&repo, "by hand", &[File::text(".forgejo/workflows/hand.yml", &text)]).await?;
@@ -249,7 +249,7 @@ jobs:
 async fn failing(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "failing").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Qemu, &api, &repo).await?;
     let daemon = runner.daemon();
     let run = push_workflow(&api, &repo, FAILING).await?;
     wait_for_failure(&api, &repo, run.id).await;
@@ -304,7 +304,7 @@ jobs:
 async fn cancel(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "cancel").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Qemu, &api, &repo).await?;
     let daemon = runner.daemon();
     let run = push_workflow(&api, &repo, CANCEL).await?;
     wait_for_row(&api, &repo, run.id, "begun").await;
@@ -344,7 +344,7 @@ jobs:
 async fn long_log(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "long-log").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Qemu, &api, &repo).await?;
     let daemon = runner.daemon();
     let run = push_workflow(&api, &repo, LONG_LOG).await?;
     api.wait_for_state(&repo, run.id, State::Success, PATIENCE).await;
@@ -389,7 +389,7 @@ jobs:
 async fn checkout(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "checkout").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Fake, &api, &repo).await?;
     api.commit(&repo, "old", &[File::text("place", "the old one")]).await?;
     api.create_branch(&repo, "old", "main").await?;
     api.create_branch(&repo, "side/way", "main").await?;
@@ -427,7 +427,7 @@ async fn checkout(gitea: &Gitea) -> gitea::Result<()> {
 async fn drain(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "drain").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Fake, &api, &repo).await?;
     // two jobs wait before the daemon starts: it has one place, and a file lets the first go on
     let go = runner.place().path().join("go");
     let steps = format!(
@@ -461,7 +461,7 @@ async fn drain(gitea: &Gitea) -> gitea::Result<()> {
 async fn deleted(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "deleted").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Fake, &api, &repo).await?;
     let here = Scope::Repo(&repo);
     let daemon = runner.daemon();
     let known = api.wait("the runner to be online", PATIENCE, async || {
@@ -480,7 +480,7 @@ async fn deleted(gitea: &Gitea) -> gitea::Result<()> {
 async fn one_job(gitea: &Gitea) -> gitea::Result<()> {
     let api = gitea.api();
     let repo = repository(&api, "one-job").await?;
-    let runner = registered(&api, &repo).await?;
+    let runner = registered(On::Fake, &api, &repo).await?;
     let (code, said) = runner.one_job();
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("there is no job for this runner"), "{said}");

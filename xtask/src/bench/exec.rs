@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the two figures of a local run.
+//! `cargo xtask bench exec`: the two figures of a local run.
 //!
 //! Purpose: how fast a job's log comes out of its VM, with how much memory on the host; and how long a cold
 //! boot takes until the first step. Measured from outside, through `ampoule exec --json`, so that they are
@@ -30,7 +30,7 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
         let wanted = match word.as_str() {
             "--lines" => &mut lines,
             "--boots" => &mut boots,
-            other => bail!("`bench` takes --lines N and --boots N, got {other:?}"),
+            other => bail!("`bench exec` takes --lines N and --boots N, got {other:?}"),
         };
         *wanted = words.next().context("a number must follow")?.parse::<u64>().context("not a number")?;
     }

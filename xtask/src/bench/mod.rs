@@ -1,0 +1,23 @@
+//! `cargo xtask bench`: figures, measured from outside, with the release build.
+//!
+//! Purpose: one file for each bench. `exec` is what a local run takes and the one that is run where none is named;
+//! `runner` is what a forge's job takes. Each prints a table and writes the same to the target directory.
+//!
+//! Invariants: a bench checks what it measures; a wrong result is an error, not a figure.
+
+mod exec;
+mod runner;
+
+use anyhow::{Result, bail};
+
+/// Runs the bench that the first word names, with the words after it.
+pub(crate) fn task(words: &[String]) -> Result<()> {
+    match words.split_first() {
+        Some((name, rest)) if name == "exec" => exec::task(rest),
+        Some((name, rest)) if name == "runner" => runner::task(rest),
+        Some((name, _)) if !name.starts_with('-') => {
+            bail!("no bench {name:?}: there are `exec` and `runner`")
+        }
+        _ => exec::task(words),
+    }
+}
