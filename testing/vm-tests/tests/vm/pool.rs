@@ -32,10 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn trial<F: Future<Output = ()>>(name: &str, test: fn() -> F) -> Trial
-where
-    F: 'static,
-{
+fn trial<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) -> Trial {
     Trial::test(format!("engine::{name}"), move || {
         run(test());
         Ok(())
