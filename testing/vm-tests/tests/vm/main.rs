@@ -10,6 +10,7 @@ mod left;
 mod long;
 mod pool;
 mod runner;
+mod sandbox;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         trials.extend(cancel::trials(on));
         trials.extend(left::trials(on));
         trials.extend(controller::trials(on));
+        trials.extend(sandbox::trials(on));
         trials.extend(long::trials(on));
     }
     trials.extend(bad_input::trials());
