@@ -17,35 +17,28 @@ use std::{
 use controller::{Access, Boots, Config, Images, ImagesError, Size, Snapshot, Tag, Token, TokenError};
 use image::Image;
 use jiff::Timestamp;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandbox::{Engine, PoolLimits, Root};
 use store::{Hold, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use vm::Mebibytes;
 
 use crate::{
     agent_binary,
     class::{Class, Classed, End},
-    cli::args::ControllerArgs,
+    cli::{
+        args::ControllerArgs,
+        units::{MAX_MEMORY, MIN_MEMORY},
+    },
     exec::{
         machine::{self, CPUS, MEMORY, MachineError, SCRATCH},
         warn,
     },
-    image_cmd,
+    image_cmd, limits,
     registry::{self, Needs, Registry},
     signals::{Signals, Wish},
     sink::Look,
     state_dir::{self, NoStateDir},
 };
-
-/// Least memory of a sandbox: commands of the standard image's guest have 50 MiB of it.
-const MIN_MEMORY: Mebibytes = Mebibytes(128);
-/// Most memory of a sandbox.
-const MAX_MEMORY: Mebibytes = Mebibytes(64 << 10);
-
-/// Descriptors of a controller with as many sandboxes and connections as there may be.
-const MAX_FILES: u64 = 16 << 10;
 
 /// Why the controller could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +90,7 @@ pub fn run(args: &ControllerArgs, registry: &Registry) -> Result<End, Controller
         None => Access::Loopback,
     };
     access.check(args.listen)?;
-    raise_file_limit();
+    limits::raise_files();
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -131,19 +124,6 @@ pub fn run(args: &ControllerArgs, registry: &Registry) -> Result<End, Controller
     // a build of an initramfs may be under way on a thread
     runtime.shutdown_timeout(Duration::from_secs(1));
     end
-}
-
-/// Each sandbox takes six descriptors and each connection one: what many systems allow at first is too few.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.map_or(MAX_FILES, |maximum| maximum.min(MAX_FILES));
-    if limit.current.is_some_and(|current| current < most) {
-        // if it is refused, then there are fewer
-        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
-        if let Err(error) = raised {
-            tracing::debug!(%error, "the limit of open files stays");
-        }
-    }
 }
 
 /// Waits until the user wishes that; for ever when nobody can wish any more.

@@ -21,15 +21,12 @@ use sandbox::{Account, ExecRequest, FailureKind, OutputMode, Running, Sandbox, S
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, guest};
 
 /// Most bytes that are kept of each output.
 pub(crate) const MAX_OUTPUT: usize = 8 << 20;
 /// How much longer than its time-out a command is waited for: the agent ends it, and that takes a moment.
 const GRACE: Duration = Duration::from_secs(10);
-/// Where commands run; a directory of the scratch disk.
-pub(crate) const DIRECTORY: &str = "/workspace";
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What runs. Arguments may hold secrets, so it cannot be printed.
 pub(crate) struct Command {
@@ -109,12 +106,10 @@ pub(crate) fn check(args: &[String]) -> Result<(), Failure> {
 /// Runs it to its end. Dropping the future kills it.
 pub(crate) async fn run(sandbox: &Sandbox, command: Command) -> Result<Answer, Failure> {
     let until = Instant::now() + command.timeout + GRACE;
-    let home = format!("{}{DIRECTORY}", sandbox.info().root_prefix);
-    let env = [("PATH", PATH), ("HOME", &home), ("USER", "root"), ("LANG", "C.UTF-8")];
     let request = ExecRequest {
         argv: command.args,
-        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-        cwd: DIRECTORY.to_owned(),
+        env: guest::environment(sandbox.info()),
+        cwd: guest::DIRECTORY.to_owned(),
         user: Account::ROOT,
         stdin: command.stdin,
         output: OutputMode::Separate,

@@ -24,6 +24,7 @@ mod command;
 mod config;
 mod error;
 mod failure;
+pub mod guest;
 mod images;
 mod python;
 mod routes;

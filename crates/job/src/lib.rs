@@ -33,7 +33,7 @@ mod output;
 mod packed;
 mod reads;
 mod resolve;
-mod rows;
+pub mod rows;
 mod run;
 pub mod sanitise;
 mod scope;

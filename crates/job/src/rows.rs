@@ -1,36 +1,50 @@
 //! Rows out of bytes: the first stage of a step's output.
 //!
 //! Purpose: joins what arrives in chunks into rows of text.
-//! Owner: [`crate::output`], one [`Assembler`] per stream.
+//! Owner: whoever shows what a guest prints, one [`Assembler`] per stream.
 //!
 //! Invariants: every byte comes out once and in order, except the `\n` or `\r\n` that ends a row; bytes that
-//! are not UTF-8 become U+FFFD; no more than [`MAX_WHOLE`] bytes are held.
+//! are not UTF-8 become U+FFFD; no more than the longest whole row and a chunk is held.
 
 /// A row up to this many bytes is seen as a whole, and so may be a command; a longer one comes in parts.
 pub(crate) const MAX_WHOLE: usize = 1 << 20;
 
 /// A row, or a part of one that is too long to be held.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub struct Piece {
     /// The text, without the end of the row.
-    pub(crate) text: String,
+    pub text: String,
     /// Whether it is a whole row; only such a row can be a command.
-    pub(crate) whole: bool,
+    pub whole: bool,
     /// Whether the row ends here.
-    pub(crate) ends: bool,
+    pub ends: bool,
 }
 
 /// Joins chunks of one stream.
-#[derive(Debug, Default)]
-pub(crate) struct Assembler {
+#[derive(Debug)]
+pub struct Assembler {
     held: Vec<u8>,
+    /// A row of this many bytes comes in parts.
+    longest: usize,
     /// Parts of the row that `held` belongs to are out already.
     in_parts: bool,
 }
 
+impl Default for Assembler {
+    fn default() -> Self {
+        Self::with_longest(MAX_WHOLE)
+    }
+}
+
 impl Assembler {
+    /// One that holds rows of less than `longest` bytes as a whole.
+    #[must_use]
+    pub fn with_longest(longest: usize) -> Self {
+        Self { held: Vec::new(), longest, in_parts: false }
+    }
+
     /// Takes a chunk and gives each piece that it completes.
-    pub(crate) fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Piece)) {
+    pub fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Piece)) {
         while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
             let row = &chunk[..end];
             chunk = &chunk[end + 1..];
@@ -48,7 +62,7 @@ impl Assembler {
             self.in_parts = false;
         }
         self.held.extend_from_slice(chunk);
-        if self.held.len() >= MAX_WHOLE {
+        if self.held.len() >= self.longest {
             let rest = self.held.split_off(whole_chars(&self.held));
             each(Piece { text: lossy(&self.held), whole: false, ends: false });
             self.held = rest;
@@ -57,7 +71,7 @@ impl Assembler {
     }
 
     /// The stream has ended: gives what has no line feed behind it.
-    pub(crate) fn finish(&mut self) -> Option<Piece> {
+    pub fn finish(&mut self) -> Option<Piece> {
         let held = std::mem::take(&mut self.held);
         let in_parts = std::mem::take(&mut self.in_parts);
         if held.is_empty() && !in_parts {

@@ -88,11 +88,18 @@ impl Place {
         self.dir.path()
     }
 
-    /// A call of the program with this state directory; what runs VMs gets backend and accelerator too.
-    pub fn command(&self, words: &[&str]) -> Command {
+    /// A call of the program with this state directory.
+    pub fn plain(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(words).env("AMPOULE_STATE_DIR", self.path()).stdin(Stdio::null());
-        if words.first().is_some_and(|word| ["exec", "controller"].contains(word)) {
+        command
+    }
+
+    /// A call of the program with this state directory; what runs VMs gets backend and accelerator too.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.plain(words);
+        let runs = [&["exec"][..], &["controller"], &["sandbox", "run"], &["snapshot", "build"]];
+        if runs.iter().any(|start| words.starts_with(start)) {
             match self.on {
                 On::Qemu => command.args(["--backend", "qemu", "--accel", "tcg"]),
                 On::Fake => command.args(["--backend", "fake"]),
@@ -131,7 +138,12 @@ impl Place {
 }
 
 impl Run {
-    fn spawn(mut command: Command) -> Self {
+    /// Starts a call of the program, in a process group of its own.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[must_use]
+    pub fn spawn(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().expect("the program starts");
         let (send, lines) = mpsc::sync_channel(1024);

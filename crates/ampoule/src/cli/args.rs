@@ -9,7 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
 use secrecy::SecretString;
 
-use super::pair::{EnvArg, MatrixFilter, Pair, SecretArg};
+use super::{
+    pair::{EnvArg, MatrixFilter, Pair, SecretArg},
+    sandbox_args::SandboxArgs,
+};
 
 /// Run Forgejo Actions workflows, every job in its own microVM.
 #[derive(Debug, Parser)]
@@ -34,6 +37,8 @@ pub enum Command {
     Exec(Box<ExecArgs>),
     /// Serve sandboxes to clients of forkd, each a microVM
     Controller(ControllerArgs),
+    /// Run commands in sandboxes, each a fork of a warm microVM
+    Sandbox(SandboxArgs),
     /// Register this machine as a runner of a Forgejo instance
     Register(RegisterArgs),
     /// Take jobs from a Forgejo instance, and run each in its own microVM

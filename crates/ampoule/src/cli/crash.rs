@@ -4,6 +4,7 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, Write},
     panic::{self, AssertUnwindSafe, PanicHookInfo},
+    process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -50,7 +51,10 @@ fn text(info: &PanicHookInfo<'_>) -> String {
 }
 
 /// The end of `work`; a panic on the way, in whichever thread, is a bug.
-pub(super) fn guard(work: impl FnOnce() -> End) -> End {
-    let end = panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(End::Bug);
-    if PANICKED.load(Ordering::Relaxed) { End::Bug } else { end }
+pub(super) fn guard(work: impl FnOnce() -> ExitCode) -> ExitCode {
+    let end = panic::catch_unwind(AssertUnwindSafe(work));
+    match end {
+        Ok(code) if !PANICKED.load(Ordering::Relaxed) => code,
+        _ => End::Bug.into(),
+    }
 }

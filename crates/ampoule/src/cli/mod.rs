@@ -12,9 +12,11 @@ pub mod args;
 mod crash;
 pub mod inapplicable;
 pub mod pair;
+pub mod sandbox_args;
 mod shell;
 #[cfg(test)]
 mod tests;
+pub(crate) mod units;
 
 use std::{
     env,
@@ -28,10 +30,13 @@ use clap::{Parser, error::ContextKind};
 
 use crate::{
     class::{Class, Classed, End},
-    cli::args::{Cli, Command},
+    cli::{
+        args::{Cli, Command},
+        sandbox_args::SandboxCommand,
+    },
     controller_cmd, doctor, exec, image_cmd, prune,
     registry::Registry,
-    runner_cmd,
+    runner_cmd, sandbox_cmd,
     sanitise::{self, Colours},
     setup,
     sink::Look,
@@ -44,17 +49,17 @@ pub fn main(registry: Registry) -> ExitCode {
         return jail::shim::main(args.into_iter().skip(2));
     }
     crash::install();
-    crash::guard(|| run(args, &registry)).into()
+    crash::guard(|| run(args, &registry))
 }
 
-fn run(args: Vec<OsString>, registry: &Registry) -> End {
+fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             let end = if error.use_stderr() { End::User } else { End::Success };
             // a closed output is nothing that could be told
             let _ = if secret(&error) { writeln!(io::stderr(), "{}", usage(&error)) } else { error.print() };
-            return end;
+            return end.into();
         }
     };
     // those two say what they do by themselves, as their configuration wants it
@@ -69,6 +74,9 @@ fn run(args: Vec<OsString>, registry: &Registry) -> End {
         Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),
         Command::Config { command } => told(look, runner_cmd::config(&command)),
         Command::Controller(args) => told(look, controller_cmd::run(&args, registry)),
+        Command::Sandbox(args) => match args.command {
+            SandboxCommand::Run(args) => told(look, sandbox_cmd::run(&args, registry)),
+        },
         Command::Setup(args) => told(look, setup::run(&args)),
         Command::Doctor(args) => told(look, doctor::run(&args, registry)),
         Command::Prune(args) => told(look, prune::run(&args)),
@@ -102,15 +110,15 @@ fn trace() {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-fn told<E: Error + Classed>(look: Look, result: Result<End, E>) -> End {
+fn told<E: Error + Classed>(look: Look, result: Result<impl Into<ExitCode>, E>) -> ExitCode {
     match result {
-        Ok(end) => end,
+        Ok(end) => end.into(),
         Err(error) => {
             let class = error.class();
             if class != Class::Cancelled {
                 report(look, &error);
             }
-            class.into()
+            End::from(class).into()
         }
     }
 }

@@ -20,6 +20,7 @@ fn the_help_is_what_it_was() {
         &[][..],
         &["exec"],
         &["controller"],
+        &["sandbox", "run"],
         &["setup"],
         &["doctor"],
         &["prune"],

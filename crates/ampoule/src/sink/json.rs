@@ -81,17 +81,8 @@ impl<W: io::Write + Send> Json<W> {
     }
 
     fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
-        let text = serde_json::to_string(row)?;
-        // serde escapes the C0 set; the others stand only inside strings, where an escape means the same
-        if text.chars().any(splits) {
-            let escaped: String = text
-                .chars()
-                .map(|c| if splits(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() })
-                .collect();
-            self.out.write_all(escaped.as_bytes())?;
-        } else {
-            self.out.write_all(text.as_bytes())?;
-        }
+        let text = escaped(serde_json::to_string(row)?);
+        self.out.write_all(text.as_bytes())?;
         self.out.write_all(b"\n")
     }
 
@@ -143,12 +134,21 @@ impl<W: io::Write + Send> Sink for Json<W> {
     }
 }
 
+/// A line of JSON without what a terminal obeys. serde escapes the C0 set; the others stand only inside strings,
+/// where an escape means the same.
+pub(crate) fn escaped(line: String) -> String {
+    if !line.chars().any(splits) {
+        return line;
+    }
+    line.chars().map(|c| if splits(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+}
+
 /// Characters that a terminal obeys, or that some readers take for the end of a line.
 fn splits(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

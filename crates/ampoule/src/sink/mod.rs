@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use job::event::{Event, Outcome};
 
 pub use json::Json;
+pub(crate) use json::{escaped, millis};
 pub use style::Look;
 pub use terminal::{Prefix, Terminal};
 pub use thread::{Held, Out, Writer};
@@ -34,8 +35,15 @@ pub enum Say {
     Notice(String),
 }
 
-impl Say {
+/// What may have a time, which never goes back from one row to the next.
+pub trait Timed {
     /// When, where it has a time.
+    fn time_mut(&mut self) -> Option<&mut Timestamp> {
+        None
+    }
+}
+
+impl Timed for Say {
     fn time_mut(&mut self) -> Option<&mut Timestamp> {
         match self {
             Self::RunStart(start) => Some(&mut start.time),
@@ -73,9 +81,9 @@ pub struct RunEnd {
 }
 
 /// Someone who is told what a run says.
-pub trait Sink: Send {
+pub trait Sink<T = Say>: Send {
     /// Tells one thing. An error ends the run: nobody listens any more.
-    fn say(&mut self, say: &Say) -> io::Result<()>;
+    fn say(&mut self, say: &T) -> io::Result<()>;
     /// Nothing more is under way just now: what was held back for speed is shown.
     fn flush(&mut self) -> io::Result<()>;
 }

@@ -15,14 +15,14 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Say, Sink};
+use super::{Say, Sink, Timed};
 
 /// Rows under way, at most.
 const QUEUE: usize = 256;
 
 /// What goes through the queue.
-enum Item {
-    Say(Say),
+enum Item<T> {
+    Say(T),
     /// Everything before it is to be on the terminal, which is then somebody else's for a while.
     Hold {
         held: oneshot::Sender<()>,
@@ -37,23 +37,28 @@ pub struct Held {
 }
 
 /// Where rows are put in; cheap to clone.
-#[derive(Clone)]
-pub struct Out {
-    queue: mpsc::Sender<Item>,
+pub struct Out<T = Say> {
+    queue: mpsc::Sender<Item<T>>,
     given_up: CancellationToken,
 }
 
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), given_up: self.given_up.clone() }
+    }
+}
+
 /// The thread.
-pub struct Writer {
-    out: Option<Out>,
+pub struct Writer<T = Say> {
+    out: Option<Out<T>>,
     thread: JoinHandle<io::Result<()>>,
     broken: CancellationToken,
 }
 
-impl Writer {
+impl<T: Timed + Send + 'static> Writer<T> {
     /// Starts it.
-    pub fn start(mut sink: Box<dyn Sink>) -> io::Result<Self> {
-        let (queue, mut rows) = mpsc::channel::<Item>(QUEUE);
+    pub fn start(mut sink: Box<dyn Sink<T>>) -> io::Result<Self> {
+        let (queue, mut rows) = mpsc::channel::<Item<T>>(QUEUE);
         let broken = CancellationToken::new();
         let failed = broken.clone();
         let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
@@ -68,7 +73,7 @@ impl Writer {
 
     /// Where rows are put in.
     #[must_use]
-    pub fn out(&self) -> Out {
+    pub fn out(&self) -> Out<T> {
         match &self.out {
             Some(out) => out.clone(),
             None => unreachable!("a writer is finished by value"),
@@ -97,7 +102,7 @@ impl Writer {
     }
 }
 
-fn write_all(sink: &mut dyn Sink, rows: &mut mpsc::Receiver<Item>) -> io::Result<()> {
+fn write_all<T: Timed>(sink: &mut dyn Sink<T>, rows: &mut mpsc::Receiver<Item<T>>) -> io::Result<()> {
     let mut latest = Timestamp::MIN;
     loop {
         let item = match rows.try_recv() {
@@ -130,9 +135,9 @@ fn write_all(sink: &mut dyn Sink, rows: &mut mpsc::Receiver<Item>) -> io::Result
     }
 }
 
-impl Out {
+impl<T> Out<T> {
     /// Puts a row in; waits while the reader is slow. Rows are dropped once it is given up or broken.
-    pub async fn send(&self, say: Say) {
+    pub async fn send(&self, say: T) {
         tokio::select! {
             biased;
             () = self.given_up.cancelled() => {}

@@ -10,16 +10,16 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use sandbox::{Account, Bind, Directory, LeaseSpec, Stdin};
+use sandbox::{LeaseSpec, Stdin};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vm::{Mebibytes, OwnerLoss};
 
 use crate::{
     Config, Tag,
-    command::{self, Command, DIRECTORY},
+    command::{self, Command},
     failure::Failure,
-    python,
+    guest, python,
     sandboxes::{SandboxInfo, Wanted},
     server::Shared,
 };
@@ -82,7 +82,6 @@ pub(crate) async fn spawn(
     let tag: Tag = body.snapshot_tag.parse()?;
     let boots = shared.images.boots(tag.clone()).await?.ok_or_else(|| Failure::NoSnapshot(tag.clone()))?;
     let size = shared.config.size;
-    let directory = |path: &str, mode| Directory { path: path.to_owned(), owner: Account::ROOT, mode };
     let spec = LeaseSpec {
         kernel: boots.kernel,
         initramfs: boots.initramfs,
@@ -90,14 +89,7 @@ pub(crate) async fn spawn(
         cpus: size.cpus,
         memory,
         scratch_bytes: size.scratch_bytes,
-        bind: Bind {
-            hostname: "sandbox".to_owned(),
-            directories: vec![
-                directory("/tmp", 0o1777),
-                directory("/var/lib/containers", 0o755),
-                directory(DIRECTORY, 0o755),
-            ],
-        },
+        bind: guest::bind(),
         // adoption by a later controller is not there yet
         on_owner_loss: OwnerLoss::Kill,
         start: sandbox::Start::Fork,

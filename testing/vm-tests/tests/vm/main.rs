@@ -11,6 +11,7 @@ mod long;
 mod page;
 mod pool;
 mod runner;
+mod sandbox;
 mod shell;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         trials.extend(left::trials(on));
         trials.extend(shell::trials(on));
         trials.extend(controller::trials(on));
+        trials.extend(sandbox::trials(on));
         trials.extend(long::trials(on));
     }
     trials.extend(bad_input::trials());
