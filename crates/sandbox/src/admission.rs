@@ -207,7 +207,9 @@ impl Gate {
         }
         if disk < self.reserve.disk {
             let (disk, wanted) = (disk >> 20, self.reserve.disk >> 20);
-            return Ok(Some(format!("{disk} MiB of the disk are free, {wanted} MiB are needed")));
+            return Ok(Some(format!(
+                "no space left on the disk of the state directory: {disk} MiB are free, {wanted} MiB are needed"
+            )));
         }
         Ok(None)
     }
