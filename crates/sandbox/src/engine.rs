@@ -6,11 +6,12 @@
 //! Invariant: after [`Engine::close`] nothing of this engine runs and no slot of it is in the journal, except
 //! for what could not be removed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{oneshot, watch},
     task::spawn_blocking,
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::Backend;
@@ -76,6 +77,7 @@ impl Engine {
             tasks: TaskTracker::new(),
         };
         let inner = Arc::new(inner);
+        inner.tasks.spawn(sweep_again(Arc::clone(&inner)));
         if pool.most > 0 {
             inner.tasks.spawn(pool::tend(Arc::clone(&inner)));
         }
@@ -202,6 +204,36 @@ impl Engine {
         self.inner.closing.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+}
+
+/// When what the first sweep spared is looked at again.
+const AGAIN: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+
+/// Removes what a dead owner left and the first sweep had to spare: a process that it was just starting may have
+/// held its locks for a moment longer than it lived.
+async fn sweep_again(engine: Arc<Inner>) {
+    for after in AGAIN {
+        tokio::select! {
+            biased;
+            () = engine.closing.cancelled() => return,
+            () = sleep(after) => {}
+        }
+        let swept = {
+            let engine = Arc::clone(&engine);
+            spawn_blocking(move || engine.journal.sweep()).await.unwrap_or(Err(Error::Lost))
+        };
+        match swept {
+            Ok(Swept { removed, failed }) => {
+                if !removed.is_empty() {
+                    tracing::info!(slots = ?removed, "removed what dead processes left");
+                }
+                for (slot, error) in failed {
+                    tracing::warn!(%error, slot, "what a dead process left cannot be removed");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "what dead processes left cannot be looked for"),
+        }
     }
 }
 

@@ -167,7 +167,9 @@ async fn opening_and_leasing_at_once_loses_no_slot() {
             async { tokio::join!(open(dir.path(), &backend), open(dir.path(), &backend)) }
         );
         for (_, swept) in [others.0, others.1] {
-            assert!(swept.removed.is_empty() && swept.failed.is_empty(), "{swept:?}");
+            // one whose lock file was made and not locked yet may go: its maker begins anew
+            let begun = |name: &String| name.starts_with(".new-");
+            assert!(swept.removed.iter().all(begun) && swept.failed.is_empty(), "{swept:?}");
         }
         for lease in leases {
             lease.sandbox().ping().await.unwrap();

@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("forks_stand_by_and_each_is_another_guest", stand_by),
         trial("kills_at_random_points_leave_nothing", kills).with_ignored_flag(true),
-        trial("a_thousand_forks_leave_nothing", thousand).with_ignored_flag(true),
+        trial("many_forks_leave_nothing", many).with_ignored_flag(true),
     ]
 }
 
@@ -67,6 +67,9 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
     Some(ExitCode::FAILURE)
 }
 
+/// How long the next start may take to remove what a killed engine left.
+const CLEANED: Duration = Duration::from_secs(5);
+
 /// An engine that is killed, with VMs that it boots, saves, forks and keeps ready.
 async fn kills() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -84,12 +87,16 @@ async fn kills() {
         victim.wait().expect("it ended");
         let began = Instant::now();
         let next = engine(dir.path(), PoolLimits::NONE).await;
-        let took = began.elapsed();
-        let mut left = host::remnants(dir.path());
-        // killed between two steps of making a slot: too young to be told from one that is being made
-        left.retain(|what| !what.contains("/.new-"));
-        assert!(left.is_empty(), "round {round}, killed after {after:?}: {left:#?}");
-        assert!(took < Duration::from_secs(5), "round {round}: {took:?}");
+        loop {
+            let mut left = host::remnants(dir.path());
+            // killed between two steps of making a slot: too young to be told from one that is being made
+            left.retain(|what| !what.contains("/.new-"));
+            if left.is_empty() {
+                break;
+            }
+            assert!(began.elapsed() < CLEANED, "round {round}, killed after {after:?}: {left:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         next.close().await;
     }
 }
@@ -113,21 +120,24 @@ fn counts() -> [usize; 5] {
     ]
 }
 
-/// Forks one after the other, and many at once.
-async fn thousand() {
+/// Forks one after the other, and many at once. `AMPOULE_TEST_FORKS` says how many instead of 250 and 50: with
+/// 1000 it is a thousand and a hundred.
+async fn many() {
+    let forks = std::env::var("AMPOULE_TEST_FORKS").ok().and_then(|n| n.parse().ok()).unwrap_or(250);
+    let at_once = (forks / 5).min(100);
     let dir = tempfile::tempdir().expect("a directory");
     let engine = engine(dir.path(), PoolLimits::NONE).await;
     let cancel = CancellationToken::new();
     engine.lease(spec("first"), &cancel).await.expect("a lease").destroy().await.expect("nothing is left");
     let before = counts();
-    for number in 0..1000 {
+    for number in 0..forks {
         let lease = engine.lease(spec("one"), &cancel).await.expect("a lease");
         assert_eq!(lease.sandbox().info().origin, Origin::Forked, "{number}");
         lease.destroy().await.expect("nothing is left");
     }
     let after_each = counts();
     let engine = Arc::new(engine);
-    let leases: Vec<_> = (0..100)
+    let leases: Vec<_> = (0..at_once)
         .map(|_| {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move { engine.lease(spec("many"), &CancellationToken::new()).await })
