@@ -32,6 +32,8 @@ use crate::failure::{failure, io_failure};
 
 /// How long a disk may take to appear.
 const DISK: Duration = Duration::from_secs(20);
+/// How long a disk may take to have its size.
+const SIZE: Duration = Duration::from_secs(2);
 /// Where the root image is mounted.
 pub(crate) const IMAGE: &str = "/mnt/root";
 /// Where the new root is built.
@@ -82,12 +84,24 @@ pub(crate) fn image(root: &str, root_fs: RootFs) -> Result<(), Failure> {
     mounted(disk(root)?, IMAGE, root_fs.name(), MountFlags::RDONLY | MountFlags::NODEV, "")
 }
 
+/// A fork's disk may be larger than its parent's, and the kernel may be told so a moment after it runs again: until
+/// then a file system is larger than its disk, and is refused.
+fn mount_scratch(disk: &Path) -> Result<(), Failure> {
+    let end = Instant::now() + SIZE;
+    loop {
+        match mounted(disk, "/mnt/scratch", "ext4", MountFlags::NOATIME, "barrier=0") {
+            Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(2)),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Mounts the scratch disk, and the overlay on the root image; returns the scratch disk.
 pub(crate) fn overlay(scratch: &str) -> Result<OwnedFd, Failure> {
     for dir in ["/mnt/scratch", NEW] {
         mkdir(dir)?;
     }
-    mounted(disk(scratch)?, "/mnt/scratch", "ext4", MountFlags::NOATIME, "barrier=0")?;
+    mount_scratch(&disk(scratch)?)?;
     for dir in ["upper", "work", "dirs"] {
         mkdir(Path::new("/mnt/scratch").join(dir))?;
     }

@@ -155,7 +155,10 @@ async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationTo
     {
         match wake(engine, standby, spec, began).await {
             Ok(up) => return Ok(up),
-            Err(error) => tracing::warn!(%error, "a VM that stood by does not go on; another is made"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "a VM that stood by does not go on; another is made");
+            }
         }
     }
     let make_room = || {
@@ -180,7 +183,11 @@ async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationTo
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             Err(error) if tries < TRIES && !destroy.is_cancelled() && (forked || is_silence(&error)) => {
                 if let (true, Some((key, _))) = (forked, &template) {
-                    tracing::warn!(%error, "a fork of the VM's template did not come up; the VM is booted instead");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        "a fork of the VM's template did not come up; the VM is booted instead"
+                    );
                     engine.snapshots.discard(key);
                 } else {
                     tracing::warn!("the VM's agent did not answer; it is booted once more");

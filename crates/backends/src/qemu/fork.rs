@@ -40,17 +40,30 @@ pub(super) async fn fork(qemu: &Qemu, from: &Snapshot, spec: &BootSpec, slot: &S
         let uri = format!("fd:{STATE_FD}");
         qmp.execute::<Value>("migrate-incoming", Some(json!({ "uri": uri }))).await?;
         loaded(&mut qmp).await?;
-        for drive in spec.drives.iter().filter(|drive| drive.mode == DriveMode::ReadWrite) {
-            let path = &drive.image;
-            let size =
-                std::fs::metadata(path).map_err(Error::io(format!("look at {}", path.display())))?.len();
-            let arguments = json!({ "node-name": drive.id.serial(), "size": size });
-            qmp.execute::<Value>("block_resize", Some(arguments)).await?;
+        // before it runs, so that the guest knows the size when it first asks; a QEMU that has not taken the disks
+        // over by then (10) lets that be only after
+        match sizes(&mut qmp, spec).await {
+            Err(Error::Control(text)) if text.contains("inactive") => {
+                go_on(&mut qmp).await?;
+                sizes(&mut qmp, spec).await
+            }
+            Ok(()) => go_on(&mut qmp).await,
+            failed => failed,
         }
-        go_on(&mut qmp).await
     })
     .await?;
     Ok(QemuMachine::new(shimmed, MachineRam::Private(from.ram.clone())))
+}
+
+/// Tells the guest how large its writable disks are.
+async fn sizes(qmp: &mut Qmp<UnixStream>, spec: &BootSpec) -> Result<()> {
+    for drive in spec.drives.iter().filter(|drive| drive.mode == DriveMode::ReadWrite) {
+        let path = &drive.image;
+        let size = std::fs::metadata(path).map_err(Error::io(format!("look at {}", path.display())))?.len();
+        let arguments = json!({ "node-name": drive.id.serial(), "size": size });
+        qmp.execute::<Value>("block_resize", Some(arguments)).await?;
+    }
+    Ok(())
 }
 
 fn write_all(file: &std::os::fd::OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
