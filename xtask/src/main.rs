@@ -48,6 +48,8 @@ Usage: cargo xtask <task> [options]
   book                   checks the book's pages and links, builds it where mdbook is installed
   bench [exec] [--lines N] [--boots N]
                          a local run's log throughput and cold boots; a table, and target/bench.json
+  bench fork [--runs N] [--at-once N,N,...] [--accel auto|kvm|tcg]
+                         forks one by one, at once and from the pool; a table, and target/bench-fork.json
   bench runner [--runs N] [--lines N] [--accel auto|kvm|tcg]
                          a forge's jobs, in VMs and without: how long until row and end are at the
                          server, and the log's throughput; a table, and target/bench-runner.json
