@@ -88,6 +88,8 @@ impl Failure {
             }
             Self::Needed { .. } => StatusCode::CONFLICT,
             Self::Full { .. } | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Spawn { source: sandbox::Error::NoRoom { .. }, .. }
+            | Self::Sandbox(sandbox::Error::NoRoom { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Images(error) => of_images(error),
             Self::Spawn { source, .. } => class(source).status(),

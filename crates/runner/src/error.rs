@@ -30,6 +30,12 @@ pub enum Error {
         /// Its address.
         instance: String,
     },
+    /// Nobody waits for a server that is away.
+    #[error("the server {instance} cannot be reached; `--wait` waits for it")]
+    Away {
+        /// Its address.
+        instance: String,
+    },
     /// The server answers, and registers no such runner: for a bad token it says so in words alone, as a 500.
     #[error(
         "the server {instance} does not register this runner: is the token one of its registration tokens?"

@@ -2,11 +2,14 @@
 //!
 //! Owner: the command `one-job`. Invariant: at most one task is taken.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use forgejo::{Code, Task};
 use job::Canceller;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Error, ReportError, Runner, Stop,
@@ -15,12 +18,15 @@ use crate::{
     run::{more, obey},
 };
 
+/// How long a server may be away for a runner that does not wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Whether a runner waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// It asks until there is some.
     ForWork,
-    /// It asks once.
+    /// It asks once, and does not wait for a server that is away.
     No,
 }
 
@@ -54,12 +60,18 @@ async fn taken(
     wait: Wait,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<OneJob, Error> {
-    match declare(runner, stop).await {
+    let away = || Error::Away { instance: runner.instance.clone() };
+    let declared = tokio::select! {
+        declared = declare(runner, stop) => declared,
+        () = sleep(PATIENCE), if wait == Wait::No => return Err(away()),
+    };
+    match declared {
         Some(declared) => declared?,
         None => return Ok(OneJob::NoWork),
     }
+    let began = Instant::now();
     let mut fetcher = Fetcher::new(runner);
-    let mut backoff = Backoff::new(runner.config.runner.fetch_interval, std::time::Duration::from_secs(60));
+    let mut backoff = Backoff::new(runner.config.runner.fetch_interval, Duration::from_secs(60));
     let task = loop {
         let pause = match fetch(runner, &mut fetcher, handle).await {
             Ok(Some(task)) => break task,
@@ -67,6 +79,7 @@ async fn taken(
             Ok(None) => runner.config.runner.fetch_interval,
             Err(error) => match lasting(runner, error) {
                 Some(error) => return Err(error),
+                None if wait == Wait::No && began.elapsed() > PATIENCE => return Err(away()),
                 None => backoff.next(),
             },
         };

@@ -27,7 +27,7 @@ use tokio::{
 };
 use vm::Mebibytes;
 
-use crate::{Error, Reserve, Result};
+use crate::{Error, Reserve, Result, WhenFull};
 
 /// What a VMM takes beside its guest's memory: an emulator's buffer for translated code grows to 256 MiB.
 const OVERHEAD: u64 = 96 << 20;
@@ -52,6 +52,8 @@ type Measure = dyn Fn() -> io::Result<Free> + Send + Sync;
 /// Lets VMs begin.
 pub(crate) struct Gate {
     measure: Box<Measure>,
+    /// The host's memory, in bytes.
+    total: u64,
     reserve: Reserve,
     starts: Arc<Semaphore>,
     most_starts: usize,
@@ -110,8 +112,10 @@ impl Gate {
 
     fn measuring(measure: Box<Measure>, reserve: Reserve) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let host = rustix::system::sysinfo();
         Self {
             measure,
+            total: host.totalram.saturating_mul(u64::from(host.mem_unit)),
             reserve,
             starts: Arc::new(Semaphore::new(cpus * STARTS)),
             most_starts: cpus * STARTS,
@@ -132,8 +136,10 @@ impl Gate {
     pub(crate) async fn enter<F: Future<Output = bool>>(
         &self,
         memory: Mebibytes,
+        when_full: WhenFull,
         make_room: impl Fn() -> F,
     ) -> Result<Admission> {
+        self.check_size(memory)?;
         let _turn = self.turn.lock().await;
         let _quiet = Quiet(&self.waiting);
         loop {
@@ -149,7 +155,7 @@ impl Gate {
             if make_room().await {
                 continue;
             }
-            if locked(&self.admitted).vms.is_empty() {
+            if when_full == WhenFull::Refuse || locked(&self.admitted).vms.is_empty() {
                 return Err(Error::NoRoom { lack });
             }
             if self.waiting.borrow().as_deref() != Some(lack.as_str()) {
@@ -161,6 +167,15 @@ impl Gate {
                 () = sleep(LOOK) => {}
             }
         }
+    }
+
+    /// Refuses what no end of other VMs makes room for.
+    pub(crate) fn check_size(&self, memory: Mebibytes) -> Result<()> {
+        let total = Mebibytes(u32::try_from(self.total >> 20).unwrap_or(u32::MAX));
+        if memory <= total {
+            return Ok(());
+        }
+        Err(Error::NoRoom { lack: format!("it has {memory} of memory, this host has {total}") })
     }
 
     /// A place among those that come up; to be given back when the VM is there.
@@ -302,11 +317,11 @@ mod tests {
     async fn who_finds_no_room_waits_for_an_end_with_a_reason() {
         let memory = Arc::new(AtomicU64::new(Reserve::default().memory + needed(SMALL)));
         let gate = Arc::new(gate(&memory));
-        let first = gate.enter(SMALL, || async { false }).await.unwrap();
+        let first = gate.enter(SMALL, WhenFull::Wait, || async { false }).await.unwrap();
         assert!(!gate.has_room(SMALL), "what was promised counts");
         let second = {
             let gate = Arc::clone(&gate);
-            tokio::spawn(async move { gate.enter(SMALL, || async { false }).await })
+            tokio::spawn(async move { gate.enter(SMALL, WhenFull::Wait, || async { false }).await })
         };
         let mut waiting = gate.waiting();
         let reason = waiting.wait_for(Option::is_some).await.unwrap().clone().unwrap();
@@ -320,15 +335,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn with_no_vm_that_could_end_it_is_an_error() {
         let gate = gate(&Arc::new(AtomicU64::new(1 << 20)));
-        let error = gate.enter(SMALL, || async { false }).await.unwrap_err();
+        let error = gate.enter(SMALL, WhenFull::Wait, || async { false }).await.unwrap_err();
         assert!(error.to_string().contains("1 MiB of memory are free"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_want_to_wait_and_what_never_fits_is_refused() {
+        let memory = Arc::new(AtomicU64::new(Reserve::default().memory + needed(SMALL)));
+        let gate = gate(&memory);
+        let _first = gate.enter(SMALL, WhenFull::Refuse, || async { false }).await.unwrap();
+        let full = gate.enter(SMALL, WhenFull::Refuse, || async { false }).await.unwrap_err();
+        assert!(matches!(full, Error::NoRoom { .. }), "{full}");
+        let huge = gate.enter(Mebibytes(u32::MAX), WhenFull::Wait, || async { true }).await.unwrap_err();
+        assert!(huge.to_string().contains("this host has"), "{huge}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_can_be_spared_goes_before_anybody_waits() {
         let memory = Arc::new(AtomicU64::new(0));
         let gate = gate(&memory);
-        gate.enter(SMALL, || async {
+        gate.enter(SMALL, WhenFull::Wait, || async {
             memory.store(1 << 40, Ordering::Relaxed);
             true
         })

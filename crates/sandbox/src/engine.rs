@@ -142,6 +142,7 @@ impl Engine {
     /// # Errors
     /// The template cannot be made.
     pub async fn keep_ready(&self, spec: &LeaseSpec, count: usize) -> Result<()> {
+        self.inner.gate.check_size(spec.memory)?;
         if let Some((key, _)) = snapshots::template(&self.inner, spec).await? {
             self.inner.pool.keep(&key, spec, count);
         }

@@ -50,6 +50,6 @@ pub use handle::{GuestInfo, Origin, Sandbox};
 pub use lease::Lease;
 pub use running::{Control, Input, Output, Running};
 pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved};
-pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept};
+pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};
 pub use tree::{Error as TreeError, Refusal};
 pub use wire::message::{Account, Copied, Directory, FailureKind};

@@ -146,6 +146,7 @@ async fn wake(engine: &Arc<Inner>, mut standby: Standby, spec: &LeaseSpec, began
 /// error nothing is left.
 async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationToken) -> Result<Up> {
     let began = Instant::now();
+    engine.gate.check_size(spec.memory)?;
     let template = match spec.start {
         Start::Boot => None,
         Start::Fork => until(destroy, snapshots::template(engine, spec)).await?,
@@ -169,7 +170,7 @@ async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationTo
             true
         }
     };
-    let admission = until(destroy, engine.gate.enter(spec.memory, make_room)).await?;
+    let admission = until(destroy, engine.gate.enter(spec.memory, spec.when_full, make_room)).await?;
     let _start = until(destroy, async { Ok(engine.gate.start().await) }).await?;
     let mut tries = 1;
     loop {

@@ -251,6 +251,7 @@ fn standby_spec(spec: &LeaseSpec) -> LeaseSpec {
         bind: Bind { hostname: "standby".to_owned(), directories: Vec::new() },
         on_owner_loss: OwnerLoss::Kill,
         start: Start::Fork,
+        when_full: crate::WhenFull::Wait,
         ..spec.clone()
     }
 }
@@ -395,6 +396,7 @@ mod tests {
             bind: Bind { hostname: "job".to_owned(), directories: Vec::new() },
             on_owner_loss: OwnerLoss::Kill,
             start: Start::Fork,
+            when_full: crate::WhenFull::Wait,
         };
         let limits = PoolLimits { most: 4, memory: Mebibytes(1 << 20) };
         let pool = Pool::new(limits);

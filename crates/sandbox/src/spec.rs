@@ -85,6 +85,18 @@ pub struct LeaseSpec {
     pub on_owner_loss: OwnerLoss,
     /// How it begins.
     pub start: Start,
+    /// What becomes of the lease while this host has no room.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of a lease while this host has no room for its VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits until another VM of the engine ends.
+    #[default]
+    Wait,
+    /// It fails: whoever asked can come again.
+    Refuse,
 }
 
 /// How a VM begins.

@@ -90,6 +90,7 @@ fn spec(hostname: &str) -> LeaseSpec {
         },
         on_owner_loss: OwnerLoss::Kill,
         start: Start::Fork,
+        when_full: sandbox::WhenFull::Wait,
     }
 }
 
@@ -154,7 +155,7 @@ async fn made_once() {
     lease.destroy().await.unwrap();
     let again = engine.snapshots().await.unwrap();
     assert_eq!((again.len(), &again[0].key, again[0].made), (1, &made[0].key, made[0].made));
-    let booted = LeaseSpec { start: Start::Boot, ..spec("three") };
+    let booted = LeaseSpec { start: Start::Boot, when_full: sandbox::WhenFull::Wait, ..spec("three") };
     let lease = engine.lease(booted, &cancel()).await.unwrap();
     assert_eq!(lease.sandbox().info().origin, Origin::Booted);
     lease.destroy().await.unwrap();

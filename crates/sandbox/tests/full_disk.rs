@@ -70,6 +70,7 @@ fn lease(state: &Path, image: &Path) {
             bind: Bind { hostname: "guest".into(), directories: Vec::new() },
             on_owner_loss: OwnerLoss::Kill,
             start: sandbox::Start::Fork,
+            when_full: sandbox::WhenFull::Wait,
         };
         let said = match engine.lease(spec, &CancellationToken::new()).await {
             Ok(_) => "leased".to_owned(),

@@ -90,6 +90,7 @@ fn spec() -> LeaseSpec {
         },
         on_owner_loss: OwnerLoss::Kill,
         start: sandbox::Start::Fork,
+        when_full: sandbox::WhenFull::Wait,
     }
 }
 

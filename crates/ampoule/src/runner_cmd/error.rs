@@ -84,7 +84,7 @@ impl Classed for runner::Error {
             | Self::Unregistered { .. } => Class::User,
             // what a wait would not mend is an address or a token
             Self::Server { source, .. } if !source.is_transient() => Class::User,
-            Self::Server { .. } | Self::Report(_) => Class::Infrastructure,
+            Self::Server { .. } | Self::Away { .. } | Self::Report(_) => Class::Infrastructure,
         }
     }
 }

@@ -199,6 +199,7 @@ fn spec(args: &RunArgs, machine: &Machine) -> LeaseSpec {
         bind: controller::guest::bind(),
         on_owner_loss: OwnerLoss::Kill,
         start: Start::Fork,
+        when_full: sandbox::WhenFull::Wait,
     }
 }
 

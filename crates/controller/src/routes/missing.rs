@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 
-const SNAPSHOTS: &str = "the engine boots VMs and does not save them";
+const SNAPSHOTS: &str = "the engine forks its own templates and does not save by name";
 
 pub(crate) async fn create_snapshot() -> Failure {
     Failure::Missing {

@@ -93,6 +93,7 @@ pub(crate) async fn spawn(
         // adoption by a later controller is not there yet
         on_owner_loss: OwnerLoss::Kill,
         start: sandbox::Start::Fork,
+        when_full: sandbox::WhenFull::Refuse,
     };
     let made = shared.sandboxes.spawn(Wanted { tag, n: body.n, spec, ttl }).await?;
     Ok((StatusCode::CREATED, Json(made)))

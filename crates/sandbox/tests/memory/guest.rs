@@ -497,6 +497,7 @@ pub(crate) fn hosted() -> LeaseSpec {
         },
         on_owner_loss: OwnerLoss::Kill,
         start: sandbox::Start::Fork,
+        when_full: sandbox::WhenFull::Wait,
     }
 }
 

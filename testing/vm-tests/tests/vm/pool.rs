@@ -179,6 +179,7 @@ fn spec(hostname: &str) -> LeaseSpec {
         bind: Bind { hostname: hostname.to_owned(), directories: Vec::new() },
         on_owner_loss: OwnerLoss::Kill,
         start: Start::Fork,
+        when_full: sandbox::WhenFull::Wait,
     }
 }
 

@@ -111,6 +111,7 @@ impl Subject {
             bind: controller::guest::bind(),
             on_owner_loss: OwnerLoss::Kill,
             start: Start::Fork,
+            when_full: sandbox::WhenFull::Wait,
         };
         let state = tempfile::Builder::new().prefix("ampoule-bench-").tempdir()?;
         let subject = Self { watched, spec, state, _hold: hold };
