@@ -152,9 +152,11 @@ impl Report {
         self.end = Some(End { at, result });
     }
 
-    /// No call is under way any more: makes sure that the last one will have a row to bring.
+    /// No call is under way any more: makes sure that the last one will have a row to bring, once.
     pub(super) fn close(&mut self) {
-        self.closed = true;
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
         let Some(End { at, result }) = self.end.filter(|_| self.unsent == self.next_index()) else { return };
         let text = match result {
             Outcome::Success => "the job succeeded",
