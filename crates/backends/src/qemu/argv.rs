@@ -128,8 +128,9 @@ pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
         Accelerator::Tcg { .. } => words
             .option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER}"))
             // QEMU 7.2 translates cmpxchg16b so that flags are lost now and then, and a guest kernel whose
-            // allocator uses it dies: every stress boot with it failed, none without.
-            .option("-cpu", "max,-cx16"),
+            // allocator uses it dies: every stress boot with it failed, none without. A processor with erms makes
+            // kernel and C library copy by `rep movsb`, which is emulated byte by byte.
+            .option("-cpu", "max,-cx16,-erms"),
     };
     words.option("-smp", format!("cpus={}", shape.cpus));
     words.option("-m", format!("size={}M", shape.memory.0));
