@@ -20,21 +20,28 @@ use rustix::{
     mount::mount_bind,
     time::{ClockId, Timespec, clock_gettime, clock_settime},
 };
-use wire::message::{Bind, Directory, Failure, FailureKind, Hooks, Prepare, Prepared, Root};
+use wire::message::{Bind, Directory, Failure, FailureKind, Hooks, Prepare, Prepared, Root, RootFs};
 
 use crate::{
     agent::Ground,
     failure::{failure, io_failure},
     hooks,
     hosted::Hosted,
-    mounts, processors, system, users,
+    mounts::{self, Base},
+    processors::Processors,
+    system, users,
 };
 
-/// What is known of a machine's disks.
+/// Where names are files, once the root is in place.
+const ETC: &str = "/etc";
+
+/// What is known of a machine.
 #[derive(Debug, Default)]
 pub(crate) struct Disks {
-    /// Whether the root image is mounted.
-    pub(crate) image: Image,
+    /// What is the same in every fork, when it is done.
+    base: Option<Base>,
+    /// Which processors run.
+    pub(crate) processors: Processors,
     /// The scratch disk, when it is mounted: it has no name then.
     scratch: Option<OwnedFd>,
     /// Directories that lie on it, in order.
@@ -43,12 +50,16 @@ pub(crate) struct Disks {
     made: usize,
 }
 
-/// Whether the root image is mounted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Image {
-    #[default]
-    Absent,
-    Mounted,
+/// What needs no scratch disk and is the same in every fork: done once, before a guest is saved.
+pub(crate) fn base<'a>(disks: &'a mut Disks, root: &str, fs: RootFs) -> Result<&'a mut Base, Failure> {
+    match &mut disks.base {
+        Some(base) => Ok(base),
+        empty => {
+            let base = mounts::base(root, fs)?;
+            system::loopback_up().map_err(|error| io_failure("the loopback interface", error))?;
+            Ok(empty.insert(base))
+        }
+    }
 }
 
 /// Makes the guest ready.
@@ -58,17 +69,19 @@ pub(crate) fn prepare(ground: &Ground, disks: &mut Disks, wanted: &Prepare) -> R
         (Ground::Machine, Root::Disks { root, fs, scratch }) => {
             set_clock(wanted.clock_ns)?;
             add_entropy(&wanted.entropy)?;
-            if disks.image == Image::Absent {
-                mounts::image(root, *fs)?;
-                disks.image = Image::Mounted;
+            let base = base(disks, root, *fs)?;
+            disks.scratch = Some(mounts::scratch(base, scratch)?);
+            let etc = mounts::etc()?;
+            if let Some(etc) = &etc {
+                names(etc, &wanted.hostname, &wanted.machine_id)?;
             }
-            disks.scratch = Some(mounts::overlay(scratch)?);
+            mounts::overlay()?;
             mounts::switch_root()?;
-            mounts::inner_mounts()?;
-            names(&wanted.hostname, &wanted.machine_id)?;
+            if etc.is_none() {
+                names(Path::new(ETC), &wanted.hostname, &wanted.machine_id)?;
+            }
             directories(disks, &wanted.directories)?;
-            system::loopback_up().map_err(|error| io_failure("the loopback interface", error))?;
-            processors::bring_up();
+            disks.processors.bring_up();
             String::new()
         }
         (Ground::Hosted(hosted), Root::Hosted) => {
@@ -99,7 +112,7 @@ pub(crate) fn bind(ground: &Ground, disks: &mut Disks, wanted: &Bind) -> Result<
         Ground::Machine => {
             set_clock(wanted.clock_ns)?;
             add_entropy(&wanted.entropy)?;
-            names(&wanted.hostname, &wanted.machine_id)?;
+            names(Path::new(ETC), &wanted.hostname, &wanted.machine_id)?;
             directories(disks, &wanted.directories)?;
         }
         Ground::Hosted(hosted) => directories_below(hosted, &wanted.directories)?,
@@ -181,18 +194,20 @@ fn set_clock(now_ns: u64) -> Result<(), Failure> {
     clock_settime(ClockId::Realtime, now).map_err(|errno| io_failure("the clock", errno))
 }
 
-fn names(name: &str, machine_id: &str) -> Result<(), Failure> {
+/// Host name and machine id, also as files in `etc`.
+fn names(etc: &Path, name: &str, machine_id: &str) -> Result<(), Failure> {
     rustix::system::sethostname(name.as_bytes()).map_err(|errno| io_failure("the host name", errno))?;
     let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n");
-    mounts::mkdir("/etc")?;
-    for (path, text) in [
-        ("/etc/hostname", format!("{name}\n")),
-        ("/etc/hosts", hosts),
-        ("/etc/machine-id", format!("{machine_id}\n")),
-    ] {
-        // An image may have a symbolic link there.
-        let _ = fs::remove_file(path);
-        fs::write(path, text).map_err(|error| io_failure(path, error))?;
+    mounts::mkdir(etc)?;
+    for (file, text) in
+        [("hostname", format!("{name}\n")), ("hosts", hosts), ("machine-id", format!("{machine_id}\n"))]
+    {
+        let path = etc.join(file);
+        // An image may have a symbolic link there. A file stays: another one would cost the overlay a whiteout.
+        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
+            let _ = fs::remove_file(&path);
+        }
+        fs::write(&path, text).map_err(|error| io_failure(&path.to_string_lossy(), error))?;
     }
     Ok(())
 }

@@ -3,15 +3,30 @@
 //! Purpose: a host that emulates the machine boots it with one processor (`maxcpus=1`): while a kernel starts
 //! it rewrites its own code many times, and an emulator with several threads can run the old code once more
 //! on another processor, which is a panic. When all is mounted the rest come to life.
-//! Owner: Prepare, as its last step.
+//! Owner: Warm or Prepare, as the last step of what comes first: a fork of a warm guest has them all.
 
 use std::{fs, path::Path};
 
 const PROCESSORS: &str = "/sys/devices/system/cpu";
 
-/// Switches on every processor that is off. One that does not come is left out: the machine works without.
-pub(crate) fn bring_up() {
-    bring_up_in(Path::new(PROCESSORS));
+/// Which processors run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Processors {
+    /// The one that the kernel booted with.
+    #[default]
+    First,
+    /// All that there are.
+    All,
+}
+
+impl Processors {
+    /// Switches on every processor that is off. One that does not come is left out: the machine works without.
+    pub(crate) fn bring_up(&mut self) {
+        if *self == Self::First {
+            bring_up_in(Path::new(PROCESSORS));
+            *self = Self::All;
+        }
+    }
 }
 
 fn bring_up_in(dir: &Path) {

@@ -1,6 +1,6 @@
 //! Warm: what every fork of a guest would do alike, done once, before the guest is saved.
 //!
-//! Purpose: the root image is mounted, all processors run, and the files that nearly every command needs first
+//! Purpose: everything that needs no scratch disk is mounted, all processors run, and the files that nearly every command needs first
 //! are in the page cache: a fork shares those pages with all others instead of reading and unpacking them.
 //! Owner: one call, before Prepare. Invariant: nothing is written, and the scratch disk is not touched: a
 //! saved guest has no state of a disk that each fork has for itself.
@@ -15,8 +15,7 @@ use wire::message::{Failure, Warm};
 
 use crate::{
     mounts,
-    prepare::{Disks, Image},
-    processors,
+    prepare::{self, Disks},
 };
 
 /// The image's own list: one absolute path per line; a directory stands for the files in it.
@@ -55,8 +54,7 @@ const MOST_LINKS: u32 = 8;
 const MAX_LIST: usize = 64 << 10;
 
 pub(crate) fn warm(disks: &mut Disks, wanted: &Warm) -> Result<(), Failure> {
-    mounts::image(&wanted.root, wanted.fs)?;
-    disks.image = Image::Mounted;
+    prepare::base(disks, &wanted.root, wanted.fs)?;
     let image = Path::new(mounts::IMAGE);
     let list = fs::read_to_string(image.join(LIST)).ok().filter(|list| list.len() <= MAX_LIST);
     let mut left = MOST_OF_ALL;
@@ -65,7 +63,7 @@ pub(crate) fn warm(disks: &mut Disks, wanted: &Warm) -> Result<(), Failure> {
         None => USUAL.iter().for_each(|path| read(image, path, &mut left)),
     }
     // last, as without a template
-    processors::bring_up();
+    disks.processors.bring_up();
     Ok(())
 }
 
