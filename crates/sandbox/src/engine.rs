@@ -177,7 +177,7 @@ impl Engine {
         self.blocking(move |inner| inner.snapshots.disk().remove(&key)).await
     }
 
-    /// Removes the snapshots that `policy` does not keep, and those that are too old to be used.
+    /// Removes the snapshots that `policy` does not keep, and those that nobody can use.
     ///
     /// # Errors
     /// One cannot be removed.

@@ -49,7 +49,7 @@ pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream,
 pub use handle::{GuestInfo, Origin, Sandbox};
 pub use lease::Lease;
 pub use running::{Control, Input, Output, Running};
-pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved};
+pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing};
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};
 pub use tree::{Error as TreeError, Refusal};
 pub use wire::message::{Account, Copied, Directory, FailureKind};

@@ -17,7 +17,7 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use sandbox::{
     Account, Bind, Directory, Engine, EngineConfig, ExecRequest, LeaseSpec, Origin, OutputMode, Patience,
-    PoolLimits, Reserve, Root, Sandbox, SnapshotGc, Start, Stdin, Swept,
+    PoolLimits, Reserve, Root, Sandbox, SnapshotGc, Standing, Start, Stdin, Swept,
 };
 use tokio_util::sync::CancellationToken;
 use vm::{Mebibytes, OwnerLoss};
@@ -147,7 +147,7 @@ async fn made_once() {
     assert_eq!(said(&lease.sandbox(), "pwd").await.trim_end().rsplit('/').next(), Some("work"));
     lease.destroy().await.unwrap();
     let made = engine.snapshots().await.unwrap();
-    assert_eq!((made.len(), made[0].memory, made[0].expired), (1, Mebibytes(16), false));
+    assert_eq!((made.len(), made[0].memory, made[0].standing), (1, Mebibytes(16), Standing::Usable));
     engine.close().await;
     let (engine, _) = open(state.path(), PoolLimits::NONE).await;
     let lease = engine.lease(spec("two"), &cancel()).await.unwrap();

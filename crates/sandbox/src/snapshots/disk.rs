@@ -68,8 +68,19 @@ pub struct SnapshotInfo {
     pub backend: String,
     /// What it takes on disk, in bytes.
     pub bytes: u64,
-    /// Whether it is too old to be used.
-    pub expired: bool,
+    /// Whether anybody can use it.
+    pub standing: Standing,
+}
+
+/// Whether anybody can use a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// By a VM of its kind, on a host and a VMM as those that it was made on.
+    Usable,
+    /// It is too old.
+    Expired,
+    /// Something that it was made of is gone, or is another: no VM asks for it any more.
+    Orphaned,
 }
 
 /// What may stay when snapshots are collected.
@@ -263,6 +274,13 @@ impl Disk {
         let sizes = [RAM, STATE, MANIFEST]
             .map(|name| fs::metadata(dir.join(name)).map_or(0, |found| found.blocks() * 512));
         let Manifest { kind, made, .. } = manifest;
+        let standing = if made.elapsed().is_ok_and(|age| age >= MAX_AGE) {
+            Standing::Expired
+        } else if kind.is_current() {
+            Standing::Usable
+        } else {
+            Standing::Orphaned
+        };
         SnapshotInfo {
             key,
             made,
@@ -272,20 +290,27 @@ impl Disk {
             memory: Mebibytes(kind.memory_mib),
             backend: kind.backend.0,
             bytes: sizes.iter().sum(),
-            expired: made.elapsed().is_ok_and(|age| age >= MAX_AGE),
+            standing,
         }
     }
 
-    /// Removes what `policy` does not keep, and what is too old to be used.
+    /// Removes what `policy` does not keep, and what nobody can use.
     pub(crate) fn collect(&self, policy: &SnapshotGc) -> Result<SnapshotsRemoved> {
         let mut all = self.list()?;
         all.sort_by_key(|info| info.used);
         let mut left: u64 = all.iter().map(|info| info.bytes).sum();
         let mut done = SnapshotsRemoved::default();
+        for key in self.names()?.into_iter().filter(|name| name.len() == 64) {
+            // one that another process makes or removes at this moment is not there, or whole
+            if self.manifest(&key).is_err() {
+                self.remove(&key)?;
+                done.removed.push(key);
+            }
+        }
         for info in all {
             let unused = policy.unused.is_some_and(|limit| info.used.elapsed().is_ok_and(|age| age >= limit));
             let over = policy.quota.is_some_and(|quota| left > quota);
-            if info.expired || unused || over {
+            if info.standing != Standing::Usable || unused || over {
                 self.remove(&info.key)?;
                 left -= info.bytes;
                 done.bytes += info.bytes;
@@ -331,25 +356,34 @@ mod tests {
         (dir, disk)
     }
 
+    /// One that is made of a file with this name, which is there.
     fn kept(disk: &Disk, root: &str, byte: u8) -> String {
-        let kind = key::for_tests(root);
+        let path = root_file(disk, root);
+        if !path.exists() {
+            fs::write(&path, root).unwrap();
+        }
+        let kind = key::of_file(&path);
         let key = kind.key();
         let _lock = disk.lock(&key).unwrap();
         disk.keep(&key, &kind, saved(byte)).unwrap();
         key
     }
 
+    fn root_file(disk: &Disk, root: &str) -> PathBuf {
+        disk.dir.join(format!("root-{root}"))
+    }
+
     #[test]
     fn what_is_kept_is_found_by_another_process() {
         let (dir, disk) = disk();
-        let key = kept(&disk, "/r", 1);
+        let key = kept(&disk, "r", 1);
         let again = Disk::open(dir.path()).unwrap();
         let template = again.load(&key).unwrap().unwrap();
         assert_eq!(&*template.snapshot.state, [1; 500]);
         assert!(again.load(&key::for_tests("/other").key()).unwrap().is_none());
         let listed = again.list().unwrap();
         assert_eq!((listed.len(), listed[0].key.as_str(), listed[0].memory), (1, key.as_str(), Mebibytes(4)));
-        assert!(listed[0].bytes > 0 && !listed[0].expired);
+        assert!(listed[0].bytes > 0);
     }
 
     #[test]
@@ -365,7 +399,7 @@ mod tests {
         for name in [RAM, STATE, MANIFEST] {
             for damage in [&flip as &dyn Fn(PathBuf), &cut, &|path| fs::remove_file(path).unwrap()] {
                 let (_dir, disk) = disk();
-                let key = kept(&disk, "/r", 1);
+                let key = kept(&disk, "r", 1);
                 damage(disk.dir.join(&key).join(name));
                 let why = disk.try_load(&key).map(|found| found.is_some());
                 assert!(why.is_err(), "{name}: {why:?}");
@@ -379,12 +413,12 @@ mod tests {
     fn a_part_of_another_snapshot_is_refused() {
         for name in [RAM, STATE, MANIFEST] {
             let (_dir, disk) = disk();
-            let (one, other) = (kept(&disk, "/r", 1), kept(&disk, "/other", 2));
+            let (one, other) = (kept(&disk, "r", 1), kept(&disk, "other", 2));
             fs::rename(disk.dir.join(&other).join(name), disk.dir.join(&one).join(name)).unwrap();
             assert!(disk.load(&one).unwrap().is_none(), "{name}");
         }
         let (_dir, disk) = disk();
-        let (one, other) = (kept(&disk, "/r", 1), kept(&disk, "/other", 2));
+        let (one, other) = (kept(&disk, "r", 1), kept(&disk, "other", 2));
         disk.remove(&one).unwrap();
         fs::rename(disk.dir.join(&other), disk.dir.join(&one)).unwrap();
         assert!(disk.try_load(&one).unwrap_err().contains("another snapshot"));
@@ -396,7 +430,7 @@ mod tests {
         for name in [format!("{NEW}x"), format!("{DEAD}y")] {
             fs::create_dir(disk.dir.join(name)).unwrap();
         }
-        let (old, young) = (kept(&disk, "/old", 1), kept(&disk, "/young", 2));
+        let (old, young) = (kept(&disk, "old", 1), kept(&disk, "young", 2));
         disk.load(&young).unwrap().unwrap();
         let long_ago = SystemTime::now() - Duration::from_secs(1000);
         File::create(disk.dir.join(&old).join(USED)).unwrap().set_modified(long_ago).unwrap();
@@ -408,5 +442,24 @@ mod tests {
         assert_eq!(again.collect(&SnapshotGc { unused: None, quota: Some(one) }).unwrap().removed, [old]);
         let none = SnapshotGc { unused: Some(Duration::ZERO), quota: None };
         assert_eq!(again.collect(&none).unwrap().removed, [young]);
+    }
+
+    #[test]
+    fn what_nobody_can_use_is_collected_whatever_the_policy() {
+        let (_dir, disk) = disk();
+        let (orphan, good, damaged) = (kept(&disk, "a", 1), kept(&disk, "b", 2), kept(&disk, "c", 3));
+        let all = SnapshotGc::default();
+        assert_eq!(disk.collect(&all).unwrap(), SnapshotsRemoved::default());
+        fs::remove_file(root_file(&disk, "a")).unwrap();
+        fs::write(disk.dir.join(&damaged).join(MANIFEST), "x").unwrap();
+        let standings = || disk.list().unwrap().into_iter().map(|info| (info.key, info.standing));
+        assert_eq!(
+            standings().collect::<Vec<_>>(),
+            [(orphan.clone(), Standing::Orphaned), (good.clone(), Standing::Usable)]
+        );
+        let removed = disk.collect(&all).unwrap();
+        assert_eq!(removed.removed, [damaged, orphan]);
+        assert!(removed.bytes > 0);
+        assert_eq!(standings().collect::<Vec<_>>(), [(good, Standing::Usable)]);
     }
 }

@@ -47,6 +47,11 @@ impl Input {
                 .then(|| i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())),
         })
     }
+
+    /// Whether it is what it was.
+    fn is_there(&self) -> bool {
+        Self::look(Path::new(&self.path)).is_ok_and(|now| now == *self)
+    }
 }
 
 impl Kind {
@@ -72,6 +77,12 @@ impl Kind {
         })
     }
 
+    /// Whether a lease can still ask for it, as far as it is about files. Blocks.
+    pub(crate) fn is_current(&self) -> bool {
+        let inputs = [&self.kernel, &self.initramfs, &self.root];
+        self.format == FORMAT && inputs.into_iter().flatten().all(Input::is_there)
+    }
+
     /// Its name: 64 hexadecimal digits.
     pub(crate) fn key(&self) -> String {
         // numbers and texts: it cannot fail, and were it empty nothing would be found under it
@@ -82,14 +93,25 @@ impl Kind {
 #[cfg(test)]
 pub(super) fn for_tests(root: &str) -> Kind {
     let input = |path: &str| Input { path: path.to_owned(), size: 1, inode: 2, changed_ns: Some(3) };
+    Kind { kernel: Some(input("/k")), ..of_file_for_tests(input(root)) }
+}
+
+/// One that can be asked for as long as `root` is what it is.
+#[cfg(test)]
+pub(super) fn of_file(root: &Path) -> Kind {
+    of_file_for_tests(Input::look(root).unwrap())
+}
+
+#[cfg(test)]
+fn of_file_for_tests(root: Input) -> Kind {
     Kind {
         format: FORMAT,
         backend: BackendKey("fake".to_owned()),
         cpus: 1,
         memory_mib: 4,
-        kernel: Some(input("/k")),
-        initramfs: Some(input("/i")),
-        root: Some(input(root)),
+        kernel: None,
+        initramfs: None,
+        root: Some(root),
     }
 }
 
@@ -125,7 +147,7 @@ mod tests {
             (|kind| kind.cpus = 2) as fn(&mut Kind),
             |kind| kind.memory_mib = 8,
             |kind| kind.backend = BackendKey("fake 2".to_owned()),
-            |kind| kind.initramfs = None,
+            |kind| kind.kernel = None,
             |kind| kind.format += 1,
         ] {
             let mut other = kind.clone();

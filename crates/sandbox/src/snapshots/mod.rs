@@ -37,7 +37,7 @@ use std::{
 use tokio::sync::watch;
 
 use self::disk::Disk;
-pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved};
+pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing};
 pub(crate) use self::{key::Kind, memory::ram_file};
 use crate::{Error, LeaseSpec, Result, engine::Inner};
 
