@@ -26,6 +26,7 @@ use crate::{
     exec::{Ended, Exec, Flow, Output},
     failure::failure,
     hosted::Hosted,
+    life::{Life, Silence, Stage},
     link::{Change, Link, Taken},
     poller::{Interest, Poller, Token},
     prepare::Disks,
@@ -46,29 +47,6 @@ pub(crate) enum Ground {
     Machine,
     /// It stands in for one below a directory.
     Hosted(Hosted),
-}
-
-/// Where the life of the guest stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    Fresh,
-    /// What all forks need is done; waits to be saved, or for a Prepare.
-    Warm,
-    Prepared,
-    /// The job has stopped; the disks are being written back before Frozen is answered.
-    Freezing,
-    /// The job is stopped until a Thaw.
-    Frozen,
-    Ending(Instant),
-}
-
-/// Whether the link is kept silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silence {
-    No,
-    /// As soon as what was said is written.
-    Soon,
-    Now,
 }
 
 /// What a pipe's token means.
@@ -102,6 +80,8 @@ pub(crate) struct Agent {
     written: usize,
     signals: OwnedFd,
     pub(crate) reports: Reports,
+    /// The epoch before this one.
+    pub(crate) before: u32,
     buffer: Vec<u8>,
     next_token: u64,
     next_exec: u64,
@@ -134,6 +114,7 @@ impl Agent {
             written: 0,
             signals,
             reports,
+            before: 0,
             buffer: vec![0; BUFFER],
             next_token: Token::FIRST_PIPE,
             next_exec: 0,
@@ -179,7 +160,7 @@ impl Agent {
         let now = Instant::now();
         let ending = match self.life {
             Life::Ending(by) => Some(by),
-            Life::Fresh | Life::Warm | Life::Prepared | Life::Freezing | Life::Frozen => None,
+            Life::Fresh | Life::Warm | Life::Prepared | Life::Freezing(..) | Life::Frozen => None,
         };
         let next = self.execs.values().filter_map(|exec| exec.deadline).chain(ending).min();
         let next = next.map(|deadline| deadline.saturating_duration_since(now));
@@ -271,13 +252,10 @@ impl Agent {
                 self.out.clear();
                 self.written = 0;
                 // A Hello goes out even then.
-                if self.silence == Silence::Now && self.mux.is_running() {
+                if self.silence == Silence::Yes && self.mux.is_running() {
                     return Ok(());
                 }
-                if !self.mux.transmit(&mut self.out) {
-                    if self.silence == Silence::Soon && self.mux.backlog() == 0 {
-                        self.silence = Silence::Now;
-                    }
+                if !self.mux.transmit(&mut self.out) && !self.last_words() {
                     return Ok(());
                 }
                 // A link that takes everything is used in large writes.
@@ -289,6 +267,20 @@ impl Agent {
                 Taken::Gone => return self.lost_link(),
             }
         }
+    }
+
+    /// All that was said is written. Where only Frozen is left to say it is put into the buffer, so that whoever
+    /// hears it knows that nothing more is under way.
+    fn last_words(&mut self) -> bool {
+        let Life::Freezing(request, Stage::LastWords) = self.life else { return false };
+        if self.mux.backlog() > 0 || !self.mux.is_running() {
+            return false;
+        }
+        self.life = Life::Frozen;
+        self.reply(request, Ok(Answer::Frozen));
+        while self.mux.transmit(&mut self.out) {}
+        self.silence = Silence::Yes;
+        true
     }
 
     fn event(&mut self, event: Event<ToGuest>) {
@@ -365,6 +357,11 @@ impl Agent {
 
     /// A new epoch has begun.
     fn forget(&mut self) {
+        self.before = self.reports.begin(self.mux.epoch());
+        // whoever asked for it is gone; that the job has stopped stays true
+        if let Life::Freezing(..) = self.life {
+            self.life = Life::Frozen;
+        }
         self.by_id.clear();
         self.streams.clear();
         self.incoming.clear();
@@ -458,7 +455,11 @@ impl Agent {
                     self.pump_copy(stream);
                 }
             }
-            News::Synced(request) => self.synced(request),
+            News::Synced(request) => {
+                if self.life == Life::Freezing(request, Stage::Writing) {
+                    self.life = Life::Freezing(request, Stage::LastWords);
+                }
+            }
         }
     }
 

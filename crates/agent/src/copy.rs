@@ -55,14 +55,16 @@ pub(crate) enum News {
 /// The way from threads to the loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
-    news: Sender<News>,
+    /// In which it was given: streams and requests of another one have the same names.
+    epoch: u32,
+    news: Sender<(u32, News)>,
     bell: Arc<OwnedFd>,
 }
 
 impl Reporter {
     fn tell(&self, news: News) {
         // A loop that is gone needs no news.
-        if self.news.send(news).is_ok() {
+        if self.news.send((self.epoch, news)).is_ok() {
             // Fails only when the counter is full, and then the bell rings already.
             let _ = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
         }
@@ -73,18 +75,23 @@ impl Reporter {
 #[derive(Debug)]
 pub(crate) struct Reports {
     reporter: Reporter,
-    news: Receiver<News>,
+    news: Receiver<(u32, News)>,
 }
 
 impl Reports {
     pub(crate) fn new() -> io::Result<Self> {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, news) = channel();
-        Ok(Self { reporter: Reporter { news: sender, bell }, news })
+        Ok(Self { reporter: Reporter { epoch: 0, news: sender, bell }, news })
     }
 
     pub(crate) fn bell(&self) -> std::os::fd::BorrowedFd<'_> {
         self.reporter.bell.as_fd()
+    }
+
+    /// News of threads that were started before are of no interest any more. Returns the epoch before.
+    pub(crate) fn begin(&mut self, epoch: u32) -> u32 {
+        std::mem::replace(&mut self.reporter.epoch, epoch)
     }
 
     pub(crate) fn reporter(&self) -> Reporter {
@@ -97,7 +104,12 @@ impl Reports {
     }
 
     pub(crate) fn next(&self) -> Option<News> {
-        self.news.try_recv().ok()
+        loop {
+            let (epoch, news) = self.news.try_recv().ok()?;
+            if epoch == self.reporter.epoch {
+                return Some(news);
+            }
+        }
     }
 }
 

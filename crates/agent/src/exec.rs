@@ -45,6 +45,8 @@ pub(crate) struct Ended {
 #[derive(Debug)]
 pub(crate) struct Exec {
     pub(crate) id: ExecId,
+    /// In which it was asked for: another one's has the same name.
+    pub(crate) epoch: u32,
     pub(crate) pid: Pid,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) stdin: Option<Input>,

@@ -23,6 +23,7 @@ mod failure;
 mod hooks;
 pub mod hosted;
 pub mod init;
+mod life;
 mod link;
 mod mounts;
 mod poller;

@@ -18,18 +18,19 @@ use tree::Owner;
 use wire::{
     Code, Direction, StreamId,
     message::{
-        Account, Answer, Body, CopyIn, CopyOut, Exec as ExecRequest, Failure, FailureKind, Pong, Request,
-        Resize, Started, TerminalSize,
+        Account, Answer, Body, CopyIn, CopyOut, Exec as ExecRequest, Failure, FailureKind, Freeze, Inherited,
+        Pong, Request, Resize, Started, TerminalSize, WriteBack,
     },
 };
 
 use crate::{
-    agent::{Agent, Ground, Life, Silence, User},
+    agent::{Agent, Ground, User},
     cgroup::{self, Cgroup},
     copy::{self, Incoming, Outgoing},
     ends::{self, Ends, Kind},
     exec::{Exec, Input, Output},
     failure::{failure, io_failure},
+    life::{Life, Silence, Stage},
     prepare,
     spawn::{Spawn, spawn},
     system::now_ns,
@@ -53,7 +54,7 @@ impl Agent {
             Body::Warm(_) | Body::Prepare(_) | Body::Bind(_) | Body::Signal(_) | Body::Resize(_) => {
                 Vec::new()
             }
-            Body::Kill(_) | Body::Ping | Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
+            Body::Kill(_) | Body::Ping | Body::Freeze(_) | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
                 Vec::new()
             }
         };
@@ -80,8 +81,10 @@ impl Agent {
             (Body::Warm(_), _) => return state("the guest is warm already"),
             (_, Life::Fresh | Life::Warm) => return state("the guest is not prepared"),
             (Body::Prepare(_), _) => return state("the guest is prepared already"),
-            (Body::Freeze, Life::Freezing | Life::Frozen) => return state("the guest is frozen already"),
-            (Body::Exec(_) | Body::CopyIn(_) | Body::CopyOut(_), Life::Freezing | Life::Frozen) => {
+            (Body::Freeze(_), Life::Freezing(..) | Life::Frozen) => {
+                return state("the guest is frozen already");
+            }
+            (Body::Exec(_) | Body::CopyIn(_) | Body::CopyOut(_), Life::Freezing(..) | Life::Frozen) => {
                 return state("the guest is frozen");
             }
             _ => {}
@@ -100,6 +103,7 @@ impl Agent {
                 Answer::Prepared(prepared)
             }
             Body::Bind(wanted) => {
+                self.end_inherited(&wanted.inherited);
                 prepare::bind(&self.ground, &mut self.disks, &wanted)?;
                 Answer::Done
             }
@@ -132,7 +136,7 @@ impl Agent {
             Body::CopyIn(wanted) => return self.copy_in(id, &wanted).map(|()| None),
             Body::CopyOut(wanted) => return self.copy_out(id, &wanted).map(|()| None),
             Body::Ping => Answer::Pong(Pong { time_ns: now_ns() }),
-            Body::Freeze => return self.freeze(id).map(|()| None),
+            Body::Freeze(wanted) => return self.freeze(id, wanted).map(|()| None),
             Body::Thaw => {
                 self.thaw()?;
                 Answer::Done
@@ -227,6 +231,7 @@ impl Agent {
         let deadline = wanted.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         self.adopt(Exec {
             id: wanted.exec,
+            epoch: self.mux.epoch(),
             pid,
             cgroup,
             stdin,
@@ -298,35 +303,58 @@ impl Agent {
         Ok(())
     }
 
-    fn freeze(&mut self, id: u64) -> Result<(), Failure> {
+    fn freeze(&mut self, id: u64, wanted: Freeze) -> Result<(), Failure> {
         if let Ground::Machine = self.ground
             && let Err(error) = cgroup::freeze_job(FREEZE)
         {
             let _ = cgroup::thaw_job();
             return Err(io_failure("the job does not stop", error));
         }
-        copy::sync(self.reports.reporter(), id)?;
-        self.life = Life::Freezing;
+        let stage = match wanted.disks {
+            WriteBack::All => {
+                copy::sync(self.reports.reporter(), id)?;
+                Stage::Writing
+            }
+            WriteBack::None => Stage::LastWords,
+        };
+        self.life = Life::Freezing(id, stage);
         Ok(())
-    }
-
-    /// The disks are written: what is left to say is Frozen.
-    pub(crate) fn synced(&mut self, request: u64) {
-        if self.life == Life::Freezing {
-            self.life = Life::Frozen;
-            self.silence = Silence::Soon;
-            self.reply(request, Ok(Answer::Frozen));
-        }
     }
 
     fn thaw(&mut self) -> Result<(), Failure> {
         if let Ground::Machine = self.ground {
             cgroup::thaw_job().map_err(|error| io_failure("the job does not go on", error))?;
         }
-        if matches!(self.life, Life::Freezing | Life::Frozen) {
-            self.life = Life::Prepared;
-            self.silence = Silence::No;
+        match self.life {
+            Life::Freezing(request, _) => {
+                self.life = Life::Prepared;
+                self.reply(
+                    request,
+                    Err(failure(FailureKind::State, "it was to go on before it stood still")),
+                );
+            }
+            Life::Frozen => self.life = Life::Prepared,
+            Life::Fresh | Life::Warm | Life::Prepared | Life::Ending(_) => {}
         }
+        self.silence = Silence::No;
         Ok(())
+    }
+
+    /// Kills executions that another host asked for. One that is frozen dies all the same.
+    fn end_inherited(&mut self, wanted: &Inherited) {
+        let epoch = self.mux.epoch();
+        let doomed: Vec<u64> = self
+            .execs
+            .iter()
+            .filter(|(_, exec)| match wanted {
+                Inherited::GoOn => false,
+                Inherited::Kill => exec.epoch != epoch,
+                Inherited::KillOnly(names) => exec.epoch == self.before && names.contains(&exec.id),
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for number in doomed {
+            self.kill(number);
+        }
     }
 }

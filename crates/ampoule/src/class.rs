@@ -86,6 +86,7 @@ impl Classed for vm::Error {
             | Self::Ended { .. }
             | Self::Control(_)
             | Self::TimedOut { .. }
+            | Self::NotFrozen(_)
             | Self::Gone(_) => Class::Infrastructure,
             Self::Unsupported(_) => Class::User,
         }
@@ -106,7 +107,7 @@ impl Classed for sandbox::Gone {
 impl Classed for sandbox::Error {
     fn class(&self) -> Class {
         match self {
-            Self::Backend(error) => error.class(),
+            Self::Backend(error) | Self::Save(error) => error.class(),
             Self::Gone(gone) => gone.class(),
             Self::Template(error) => error.class(),
             Self::State { .. }
@@ -118,6 +119,7 @@ impl Classed for sandbox::Error {
             | Self::NoRoom { .. }
             | Self::Boot { .. }
             | Self::Prepare { .. }
+            | Self::NotFrozen { .. }
             | Self::CopySource(_)
             | Self::Version { .. } => Class::Infrastructure,
             Self::Guest { kind, .. } => kind.class(),

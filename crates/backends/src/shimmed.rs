@@ -116,6 +116,8 @@ const PANIC_SOUGHT: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Shimmed {
     dir: SlotDir,
+    /// A link that is open already and was not asked for yet.
+    early: Option<UnixStream>,
     /// The last link that was opened.
     link: Option<Weak<UnixStream>>,
     exit: watch::Receiver<Option<Exit>>,
@@ -133,11 +135,18 @@ impl Shimmed {
             let ended = ending(shim, &path, errors).await;
             sender.send_replace(Some(ended));
         });
-        Self { dir, link: None, exit, watcher: watcher.abort_handle() }
+        Self { dir, early: None, link: None, exit, watcher: watcher.abort_handle() }
     }
 }
 
 impl Shimmed {
+    /// The same with a link that is open already: it is the first that is asked for.
+    #[must_use]
+    pub fn with_link(mut self, link: UnixStream) -> Self {
+        self.early = Some(link);
+        self
+    }
+
     /// The directory of its slot.
     #[must_use]
     pub fn dir(&self) -> &SlotDir {
@@ -198,7 +207,11 @@ impl Machine for Shimmed {
                 detail: "it is not running".to_owned(),
             });
         }
-        let stream = Arc::new(self.dir.connect(AGENT_SOCKET).await?);
+        let stream = match self.early.take() {
+            Some(early) => early,
+            None => self.dir.connect(AGENT_SOCKET).await?,
+        };
+        let stream = Arc::new(stream);
         self.link = Some(Arc::downgrade(&stream));
         Ok(Box::new(AgentStream(stream)))
     }

@@ -139,7 +139,7 @@ fn of_images(error: &ImagesError) -> StatusCode {
 fn class(error: &sandbox::Error) -> Class {
     use sandbox::Error;
     match error {
-        Error::Backend(error) => of_vm(error),
+        Error::Backend(error) | Error::Save(error) => of_vm(error),
         Error::Gone(gone) => of_gone(gone),
         Error::Template(error) => class(error),
         Error::Guest { kind, .. } => of_guest(*kind),
@@ -153,6 +153,7 @@ fn class(error: &sandbox::Error) -> Class {
         | Error::NoRoom { .. }
         | Error::Boot { .. }
         | Error::Prepare { .. }
+        | Error::NotFrozen { .. }
         | Error::CopySource(_)
         | Error::Version { .. } => Class::Infrastructure,
         Error::Image { .. } | Error::Request(_) => Class::User,
@@ -172,6 +173,7 @@ fn of_vm(error: &vm::Error) -> Class {
         | vm::Error::Ended { .. }
         | vm::Error::Control(_)
         | vm::Error::TimedOut { .. }
+        | vm::Error::NotFrozen(_)
         | vm::Error::Gone(_) => Class::Infrastructure,
         vm::Error::Unsupported(_) => Class::User,
     }

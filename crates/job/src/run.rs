@@ -361,6 +361,7 @@ async fn ready(steps: &mut Steps<'_>, sandbox: &Sandbox) {
         Origin::Booted => "booted",
         Origin::Forked => "forked",
         Origin::Pooled => "from the pool",
+        Origin::Branched => "forked from another",
     };
     let text = format!(
         "the VM is ready after {:.1} s, {origin}{again}: kernel {}, agent {}",

@@ -1,6 +1,10 @@
 //! From a slot to a guest that is ready for commands.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -11,11 +15,12 @@ use vm::{Backend, BootSpec, Drive, DriveId, DriveMode, Exit, Machine, Memory, Ra
 use wire::message::{self, Answer, Body, Entropy, Hooks, Prepare, RootFs, Warm};
 
 use crate::{
-    Bind, Error, Gone, GuestInfo, LeaseSpec, Origin, Patience, Result, Root,
+    Bind, Branch, Error, Gone, GuestInfo, Inherited, LeaseSpec, Origin, Patience, Result, Root,
     clock::Clock,
     connection::{self, Cut, Opened},
     engine::Inner,
     journal::Held,
+    scratch,
     snapshots::Template,
     text::printable,
 };
@@ -58,6 +63,25 @@ pub(crate) enum From {
     Memory(Ram),
     /// A saved machine.
     Template(Arc<Template>, Identity),
+    /// A branch of a VM that ran.
+    Branch(Parent),
+}
+
+/// What a fork of a branch begins with.
+#[derive(Clone)]
+pub(crate) struct Parent {
+    pub(crate) branch: Branch,
+    pub(crate) inherited: Inherited,
+}
+
+impl From {
+    /// The branch that it is a fork of.
+    pub(crate) fn branch(&self) -> Option<&Branch> {
+        match self {
+            Self::Branch(parent) => Some(&parent.branch),
+            Self::Kernel | Self::Memory(_) | Self::Template(..) => None,
+        }
+    }
 }
 
 /// When a guest gets its identity.
@@ -87,7 +111,12 @@ impl Boot {
     pub(crate) async fn run(self) -> Result<Booted> {
         let began = Instant::now();
         let (machine, opened, agent) = self.up(began).await?;
-        let prepared = self.prepare(machine.exited(), &opened).await?;
+        let prepared = match &self.from {
+            From::Branch(parent) => self.go_on(parent, machine.exited(), &opened).await?,
+            From::Kernel | From::Memory(_) | From::Template(..) => {
+                self.prepare(machine.exited(), &opened).await?
+            }
+        };
         let info = GuestInfo {
             root_prefix: prepared.root_prefix,
             kernel: printable(&prepared.kernel, MAX_TEXT),
@@ -95,6 +124,7 @@ impl Boot {
             origin: match self.from {
                 From::Kernel | From::Memory(_) => Origin::Booted,
                 From::Template(..) => Origin::Forked,
+                From::Branch(_) => Origin::Branched,
             },
             boot: began.elapsed(),
             tries: self.tries,
@@ -119,10 +149,8 @@ impl Boot {
         let start = async {
             match &self.from {
                 From::Kernel | From::Memory(_) => self.backend.boot(&spec, &self.slot).await,
-                From::Template(template, _) => match self.backend.forks() {
-                    Some(forks) => forks.fork(&template.snapshot, &spec, &self.slot).await,
-                    None => Err(vm::Error::Unsupported("it cannot fork".to_owned())),
-                },
+                From::Template(template, _) => self.fork(&template.snapshot, &spec).await,
+                From::Branch(parent) => self.fork(&parent.branch.copy.snapshot, &spec).await,
             }
         };
         let mut machine = match timeout_at(deadline, start).await {
@@ -131,6 +159,13 @@ impl Boot {
         };
         let (opened, agent) = self.hello(&mut *machine, deadline).await?;
         Ok((machine, opened, agent))
+    }
+
+    async fn fork(&self, from: &vm::Snapshot, spec: &BootSpec) -> vm::Result<Box<dyn Machine>> {
+        match self.backend.forks() {
+            Some(forks) => forks.fork(from, spec, &self.slot).await,
+            None => Err(vm::Error::Unsupported("it cannot fork".to_owned())),
+        }
     }
 
     fn boot_spec(&self) -> BootSpec {
@@ -151,7 +186,7 @@ impl Boot {
             cpus: self.spec.cpus,
             memory: match &self.from {
                 From::Memory(ram) => Memory::Shared(ram.clone()),
-                From::Kernel | From::Template(..) => Memory::Own(self.spec.memory),
+                From::Kernel | From::Template(..) | From::Branch(_) => Memory::Own(self.spec.memory),
             },
             drives: root.into_iter().chain(scratch).collect(),
         }
@@ -162,7 +197,7 @@ impl Boot {
         let mut exited = machine.exited();
         let mut patience = match self.from {
             From::Kernel | From::Memory(_) => self.patience.boot / OPENINGS,
-            From::Template(..) => FORK_PATIENCE,
+            From::Template(..) | From::Branch(_) => FORK_PATIENCE,
         };
         loop {
             let link = match timeout_at(deadline, machine.link()).await {
@@ -207,6 +242,20 @@ impl Boot {
         }
     }
 
+    /// Makes a fork of a guest that was frozen one of its own, and only then lets it go on.
+    async fn go_on(
+        &self,
+        parent: &Parent,
+        exited: watch::Receiver<Option<Exit>>,
+        opened: &Opened,
+    ) -> Result<message::Prepared> {
+        let bind = message::Bind { inherited: parent.inherited.clone(), ..identity(&self.spec.bind)? };
+        self.ask(exited.clone(), opened, Body::Bind(bind)).await?;
+        self.ask(exited, opened, Body::Thaw).await?;
+        let GuestInfo { root_prefix, kernel, .. } = parent.branch.copy.info.clone();
+        Ok(message::Prepared { root_prefix, kernel, boot_ms: 0 })
+    }
+
     /// Asks for a part of the guest's preparation.
     async fn ask(
         &self,
@@ -236,11 +285,11 @@ impl Boot {
             },
             None => message::Root::Hosted,
         };
-        let message::Bind { hostname, machine_id, clock_ns, entropy, directories } =
+        let message::Bind { hostname, machine_id, clock_ns, entropy, directories, .. } =
             identity(&self.spec.bind)?;
         let hooks = match self.from {
             From::Template(_, Identity::Later) => Hooks::Later,
-            From::Template(_, Identity::Now) | From::Kernel | From::Memory(_) => Hooks::Now,
+            From::Template(_, Identity::Now) | From::Kernel | From::Memory(_) | From::Branch(_) => Hooks::Now,
         };
         Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks })
     }
@@ -278,28 +327,37 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
         clock_ns: u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0),
         entropy: Entropy(entropy),
         directories: bind.directories.clone(),
+        inherited: Inherited::GoOn,
     })
 }
 
-/// A slot with the disks that the lease asks for. What is wrong with those is told beside the slot, which has to
+/// A slot with the disks that the lease asks for, or that a branch has. What is wrong with those is told beside the slot, which has to
 /// be torn down all the same.
-pub(crate) async fn place(engine: &Arc<Inner>, spec: &LeaseSpec) -> Result<(Held, Result<Disks>)> {
-    let (engine, spec) = (Arc::clone(engine), spec.clone());
+pub(crate) async fn place(
+    engine: &Arc<Inner>,
+    spec: &LeaseSpec,
+    of: Option<&Branch>,
+) -> Result<(Held, Result<Disks>)> {
+    let (engine, spec, branch) = (Arc::clone(engine), spec.clone(), of.cloned());
     let made = spawn_blocking(move || {
         let held = engine.journal.create(engine.backend.name(), spec.on_owner_loss)?;
-        let disks = disks(engine.journal.state_dir(), held.slot(), &spec);
+        let disks = disks(engine.journal.state_dir(), held.slot(), &spec, branch.as_ref());
         Ok((held, disks))
     });
     made.await.unwrap_or(Err(Error::Lost))
 }
 
 /// What disks the lease asks for, with the scratch disk made. Blocks.
-fn disks(state_dir: &std::path::Path, slot: &Slot, spec: &LeaseSpec) -> Result<Disks> {
+fn disks(state_dir: &Path, slot: &Slot, spec: &LeaseSpec, branch: Option<&Branch>) -> Result<Disks> {
     match &spec.root {
         Root::Hosted => Ok(Disks { root: None, scratch: None }),
         Root::Image(image) => {
             let fs = crate::rootfs::probe(image)?;
-            let scratch = crate::scratch::make(state_dir, slot, spec.scratch_bytes)?;
+            let copied = branch.map(|branch| branch.copy.disk()).transpose()?.flatten();
+            let scratch = match copied {
+                Some(disk) => scratch::make_copy(&disk, slot)?,
+                None => scratch::make(state_dir, slot, spec.scratch_bytes)?,
+            };
             Ok(Disks { root: Some((image.clone(), fs)), scratch: Some(scratch) })
         }
     }

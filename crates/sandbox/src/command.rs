@@ -6,7 +6,7 @@ use wire::{
     message::{Account, Copied},
 };
 
-use crate::{CopyOut, Error, ExecRequest, Result, Running, TerminalSize};
+use crate::{Branch, CopyOut, Error, ExecRequest, Result, Running, TerminalSize};
 
 /// A tree on its way into the guest.
 pub(crate) type Source = Box<dyn AsyncRead + Send + Unpin>;
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     CopyIn { dest: String, owner: Account, source: Source, answer: Answer<Copied> },
     /// Packs a tree of the guest into a tar stream.
     CopyOut { path: String, answer: Answer<CopyOut> },
+    /// Makes a branch of the VM.
+    Branch { answer: Answer<Branch> },
     /// Asks whether the agent is there.
     Ping { answer: Answer<()> },
 }
@@ -39,6 +41,7 @@ impl Command {
             Self::Exec { answer, .. } => drop(answer.send(Err(error))),
             Self::CopyIn { answer, .. } => drop(answer.send(Err(error))),
             Self::CopyOut { answer, .. } => drop(answer.send(Err(error))),
+            Self::Branch { answer } => drop(answer.send(Err(error))),
             Self::Signal { answer, .. }
             | Self::Kill { answer, .. }
             | Self::Resize { answer, .. }

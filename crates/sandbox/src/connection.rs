@@ -42,6 +42,14 @@ enum Order {
     Reset { stream: StreamId, code: Code },
 }
 
+/// What is not kept waiting by a hold.
+enum Urgent {
+    /// Says what there is to say, then asks the guest to freeze, and says nothing more; orders wait.
+    Freeze { reply: ReplyTo },
+    /// Asks the guest to thaw, and takes orders again.
+    Thaw { reply: ReplyTo },
+}
+
 /// A command whose start was asked for.
 pub(crate) struct BegunExec {
     pub(crate) exec: ExecId,
@@ -81,6 +89,7 @@ pub(crate) enum Cut {
 #[derive(Clone)]
 pub(crate) struct Connection {
     orders: mpsc::Sender<Order>,
+    urgent: mpsc::Sender<Urgent>,
 }
 
 /// What the owner task holds.
@@ -107,12 +116,13 @@ impl Opened {
 /// Starts the task on `link`.
 pub(crate) fn open(link: Link, clock: Arc<Clock>) -> Opened {
     let (orders, inbox) = mpsc::channel(ORDERS);
+    let (urgent, urgent_from) = mpsc::channel(1);
     let (hello_to, hello) = oneshot::channel();
     let (cut_to, cut) = oneshot::channel();
     let (verdict, verdict_from) = oneshot::channel();
-    let task = task::Task::new(inbox, hello_to, clock);
+    let task = task::Task::new(inbox, urgent_from, hello_to, clock);
     let task = AbortOnDropHandle::new(tokio::spawn(task.run(link, cut_to, verdict_from)));
-    Opened { connection: Connection { orders }, hello, cut, verdict, task }
+    Opened { connection: Connection { orders, urgent }, hello, cut, verdict, task }
 }
 
 /// The task has ended: whoever ended it tells everyone why, so this is not seen outside.
@@ -141,6 +151,24 @@ impl Connection {
         let (reply, answer) = oneshot::channel();
         self.order(Order::Request { body, reply }).await?;
         Ok(answer)
+    }
+
+    /// Freezes the guest. From then on nothing is sent to it, and whatever is ordered waits, until
+    /// [`Connection::thaw`], which has to follow whatever comes of this: when the guest has answered, no byte
+    /// is under way in either direction.
+    pub(crate) async fn freeze(&self) -> Result<Answer> {
+        self.urge(|reply| Urgent::Freeze { reply }).await
+    }
+
+    /// Lets the guest go on, and what was ordered meanwhile take its course.
+    pub(crate) async fn thaw(&self) -> Result<Answer> {
+        self.urge(|reply| Urgent::Thaw { reply }).await
+    }
+
+    async fn urge(&self, urgent: impl FnOnce(ReplyTo) -> Urgent) -> Result<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.urgent.send(urgent(reply)).await.map_err(ended)?;
+        answer.await.map_err(ended)?
     }
 
     pub(crate) async fn exec(&self, request: ExecRequest) -> Result<BegunExec> {

@@ -17,9 +17,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::Backend;
 
 use crate::{
-    EngineConfig, Error, Lease, LeaseSpec, Patience, Result, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
-    Swept,
+    Branch, EngineConfig, Error, ForkSpec, Lease, LeaseSpec, Patience, Result, SnapshotGc, SnapshotInfo,
+    SnapshotsRemoved, Swept,
     admission::Gate,
+    boot::Parent,
+    branch::Branches,
     journal::Journal,
     owner::Owner,
     pool::{self, Pool},
@@ -38,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) snapshots: Snapshots,
     pub(crate) gate: Gate,
     pub(crate) pool: Pool,
+    pub(crate) branches: Branches,
     /// Parent of every lease's token.
     pub(crate) closing: CancellationToken,
     /// Every task, so that [`Engine::close`] can wait for the end of what dropped leases left.
@@ -71,6 +74,7 @@ impl Engine {
             patience,
             gate: Gate::new(journal.state_dir(), reserve),
             pool: Pool::new(pool),
+            branches: Branches::default(),
             journal,
             snapshots,
             closing: CancellationToken::new(),
@@ -91,6 +95,31 @@ impl Engine {
     /// # Errors
     /// Whatever made it impossible; [`Error::Cancelled`] where `cancel` fired.
     pub async fn lease(&self, spec: LeaseSpec, cancel: &CancellationToken) -> Result<Lease> {
+        self.lease_of(spec, None, cancel).await
+    }
+
+    /// Forks a VM of a branch: what ran when it was made goes on in it, unless `fork` says otherwise, after it has
+    /// got an identity of its own. Otherwise as [`Engine::lease`].
+    ///
+    /// # Errors
+    /// Whatever made it impossible; [`Error::Cancelled`] where `cancel` fired.
+    pub async fn lease_branch(
+        &self,
+        branch: &Branch,
+        fork: ForkSpec,
+        cancel: &CancellationToken,
+    ) -> Result<Lease> {
+        let ForkSpec { bind, on_owner_loss, inherited } = fork;
+        let spec = LeaseSpec { bind, on_owner_loss, ..branch.copy.spec.clone() };
+        self.lease_of(spec, Some(Parent { branch: branch.clone(), inherited }), cancel).await
+    }
+
+    async fn lease_of(
+        &self,
+        spec: LeaseSpec,
+        parent: Option<Parent>,
+        cancel: &CancellationToken,
+    ) -> Result<Lease> {
         if self.inner.closing.is_cancelled() {
             return Err(Error::Closed);
         }
@@ -101,6 +130,7 @@ impl Engine {
         let owner = Owner {
             engine: Arc::clone(&self.inner),
             spec,
+            parent,
             destroy: destroy.clone(),
             ready: ready_to,
             ended: ended_to,
@@ -203,6 +233,7 @@ impl Engine {
     /// them is left. Later leases fail.
     pub async fn close(&self) {
         self.inner.closing.cancel();
+        self.inner.branches.close();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }

@@ -62,6 +62,15 @@ pub enum Error {
     /// Infrastructure: the backend could not boot the VM.
     #[error("the VM could not be started")]
     Backend(#[from] vm::Error),
+    /// By the error: the VM could not be saved for a branch; it runs on.
+    #[error("the VM could not be branched")]
+    Save(#[source] vm::Error),
+    /// Infrastructure: what runs in the VM did not stop in time, so that it was not branched; it runs on.
+    #[error("what runs in the VM did not stop within {limit:?}: it was not branched")]
+    NotFrozen {
+        /// How long it was given.
+        limit: Duration,
+    },
     /// Infrastructure: the VM could not be ended within the deadline; its slot stays journalled.
     #[error("the VM in {} could not be ended: {detail}", dir.display())]
     Teardown {

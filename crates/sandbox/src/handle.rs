@@ -13,7 +13,7 @@ use tokio::{
 use wire::message::{Account, Copied};
 
 use crate::{
-    Error, ExecRequest, Gone, Result,
+    Branch, Error, ExecRequest, Gone, Result,
     clock::Clock,
     command::{Answer, Command},
     copy::{self, CopyOut, FetchLimits},
@@ -47,6 +47,8 @@ pub enum Origin {
     Forked,
     /// It is a fork that stood by.
     Pooled,
+    /// It is a fork of a branch of another VM.
+    Branched,
 }
 
 /// The handle of a leased VM.
@@ -126,6 +128,17 @@ impl Sandbox {
     pub async fn fetch(&self, path: impl Into<String>, dest: &Path, limits: FetchLimits) -> Result<Copied> {
         let stream = self.copy_out(path).await?;
         copy::unpack(stream, dest.to_owned(), limits).await
+    }
+
+    /// Makes a copy of the whole VM as it is now, memory and disk, of which others can be forked
+    /// ([`crate::Engine::lease_branch`]). What runs in it stands still for a moment and goes on, whatever comes of
+    /// this. One branch of a VM is made after the other.
+    ///
+    /// # Errors
+    /// [`Error::NotFrozen`] where what runs in it does not stop, [`Error::Save`] where the backend cannot,
+    /// [`Error::DiskFull`]; [`Error::Gone`] where the VM went.
+    pub async fn branch(&self) -> Result<Branch> {
+        self.ask(|answer| Command::Branch { answer }).await
     }
 
     /// Asks the agent whether it is there; returns how long its answer took.

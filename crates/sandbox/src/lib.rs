@@ -19,6 +19,7 @@
 
 mod admission;
 mod boot;
+mod branch;
 mod clock;
 mod command;
 mod connection;
@@ -42,6 +43,7 @@ mod spec;
 mod text;
 
 pub use admission::Room;
+pub use branch::{Branch, BranchTimes, ForkSpec};
 pub use copy::{CopyOut, FetchLimits};
 pub use engine::Engine;
 pub use error::{Error, Gone, Result};
@@ -52,4 +54,7 @@ pub use running::{Control, Input, Output, Running};
 pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing};
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};
 pub use tree::{Error as TreeError, Refusal};
-pub use wire::message::{Account, Copied, Directory, FailureKind};
+pub use wire::{
+    ExecId,
+    message::{Account, Copied, Directory, FailureKind, Inherited},
+};

@@ -14,20 +14,22 @@
 //! - The VM's end is told once, with one reason, to everything that was under way and to whoever comes later.
 //! - It ends after nothing of the slot is left, or with the reason why something is.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use vm::Machine;
 use wire::message::{Answer, Body};
 
 use crate::{
     Error, Gone, LeaseSpec, Origin, Patience, Result, Sandbox, Start,
     admission::Admission,
-    boot::{self, Boot, Booted, From, Identity},
+    boot::{self, Boot, Booted, From, Identity, Parent},
+    branch::{Lending, Source},
     clock::Clock,
     command::Command,
     connection::{Connection, Cut, Opened},
@@ -52,6 +54,8 @@ const AFTERGLOW: Duration = Duration::from_secs(2);
 pub(crate) struct Owner {
     pub(crate) engine: Arc<Inner>,
     pub(crate) spec: LeaseSpec,
+    /// What it is a fork of, where that is no template.
+    pub(crate) parent: Option<Parent>,
     /// Ends the VM, whatever it is doing.
     pub(crate) destroy: CancellationToken,
     /// Told when the guest is ready; an error after nothing is left.
@@ -63,8 +67,12 @@ pub(crate) struct Owner {
 impl Owner {
     /// The whole life of the VM.
     pub(crate) async fn run(self) {
-        let Self { engine, spec, destroy, ready, ended } = self;
-        let up = match come_up(&engine, &spec, &destroy).await {
+        let Self { engine, spec, parent, destroy, ready, ended } = self;
+        let up = match parent {
+            None => come_up(&engine, &spec, &destroy).await,
+            Some(parent) => come_up_of(&engine, &spec, parent, &destroy).await,
+        };
+        let up = match up {
             Ok(up) => up,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -78,20 +86,29 @@ impl Owner {
         let _ = ready.send(Ok(sandbox.clone()));
 
         let Opened { connection, mut cut, verdict, task, .. } = booted.opened;
-        let machine = booted.machine;
-        let mut serving =
-            Serving { connection, sandbox, patience: engine.patience, commands, operations: JoinSet::new() };
+        let exited = booted.machine.exited();
+        let mut serving = Serving {
+            engine: Arc::clone(&engine),
+            spec,
+            dir: held.slot().dir.clone(),
+            connection,
+            sandbox,
+            machine: Lending::new(booted.machine),
+            commands,
+            operations: JoinSet::new(),
+        };
         if let Some(binding) = binding {
-            serving.operations.spawn(bound(binding, engine.patience));
+            let bound = bound(binding, engine.patience);
+            serving.operations.spawn(async { bound.await.into() });
         }
-        let why = serving.run(&destroy, machine.exited(), &mut cut).await;
+        let why = serving.run(&destroy, exited, &mut cut).await;
         tracing::debug!(%slot, %why, "the VM ends");
         // First the reason, so that whoever finds a closed channel finds it.
         gone_to.send_replace(Some(why.clone()));
         let _ = verdict.send(why);
         let _ = task.await;
         serving.operations.shutdown().await;
-        drop((serving, machine));
+        drop(serving);
         let removed = tear_down(&engine, held).await;
         // whoever waits for room gets it before the end is told
         drop(admission);
@@ -162,16 +179,7 @@ async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationTo
             }
         }
     }
-    let make_room = || {
-        let engine = Arc::clone(engine);
-        async move {
-            let Some(standby) = engine.pool.spare() else { return false };
-            standby.destroy(&engine).await;
-            true
-        }
-    };
-    let admission = until(destroy, engine.gate.enter(spec.memory, spec.when_full, make_room)).await?;
-    let _start = until(destroy, async { Ok(engine.gate.start().await) }).await?;
+    let (admission, _start) = admitted(engine, spec, destroy).await?;
     let mut tries = 1;
     loop {
         let from = match &template {
@@ -193,6 +201,46 @@ async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationTo
                 } else {
                     tracing::warn!("the VM's agent did not answer; it is booted once more");
                 }
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits for room on this host, and for a place among the VMs that come up.
+async fn admitted(
+    engine: &Arc<Inner>,
+    spec: &LeaseSpec,
+    destroy: &CancellationToken,
+) -> Result<(Admission, Option<OwnedSemaphorePermit>)> {
+    let make_room = || {
+        let engine = Arc::clone(engine);
+        async move {
+            let Some(standby) = engine.pool.spare() else { return false };
+            standby.destroy(&engine).await;
+            true
+        }
+    };
+    let admission = until(destroy, engine.gate.enter(spec.memory, spec.when_full, make_room)).await?;
+    let start = until(destroy, async { Ok(engine.gate.start().await) }).await?;
+    Ok((admission, start))
+}
+
+/// A fork of a branch that is ready; nothing else can stand in for one. After an error nothing is left.
+async fn come_up_of(
+    engine: &Arc<Inner>,
+    spec: &LeaseSpec,
+    parent: Parent,
+    destroy: &CancellationToken,
+) -> Result<Up> {
+    let (admission, _start) = admitted(engine, spec, destroy).await?;
+    let mut tries = 1;
+    loop {
+        match attempt(engine, spec, From::Branch(parent.clone()), destroy, tries).await {
+            Ok((held, booted, clock)) => return Ok(Up { held, booted, clock, admission, binding: None }),
+            Err(error) if tries < TRIES && !destroy.is_cancelled() && is_silence(&error) => {
+                tracing::warn!(%error, "a fork of a branch did not answer; another is made");
                 tries += 1;
             }
             Err(error) => return Err(error),
@@ -225,7 +273,7 @@ pub(crate) async fn attempt(
     if destroy.is_cancelled() {
         return Err(Error::Cancelled);
     }
-    let (held, disks) = boot::place(engine, spec).await?;
+    let (held, disks) = boot::place(engine, spec, from.branch()).await?;
     let clock = Arc::new(Clock::starting_now());
     let up = match disks {
         Err(error) => Err(error),
@@ -277,12 +325,29 @@ pub(crate) async fn tear_down(engine: &Arc<Inner>, held: Held) -> Result<()> {
 
 /// A VM that is ready.
 struct Serving {
+    engine: Arc<Inner>,
+    spec: LeaseSpec,
+    dir: PathBuf,
     connection: Connection,
     sandbox: Sandbox,
-    patience: Patience,
+    machine: Lending,
     commands: mpsc::Receiver<Command>,
-    /// `Some`: the VM has to end.
-    operations: JoinSet<Option<Gone>>,
+    operations: JoinSet<Done>,
+}
+
+/// What an operation leaves to its owner task.
+enum Done {
+    Nothing,
+    /// The VM has to end.
+    Gone(Gone),
+    /// The machine that was lent to it.
+    Machine(Box<dyn Machine>),
+}
+
+impl std::convert::From<Option<Gone>> for Done {
+    fn from(gone: Option<Gone>) -> Self {
+        gone.map_or(Self::Nothing, Self::Gone)
+    }
 }
 
 impl Serving {
@@ -293,7 +358,8 @@ impl Serving {
         mut exited: watch::Receiver<Option<vm::Exit>>,
         cut: &mut oneshot::Receiver<Cut>,
     ) -> Gone {
-        self.operations.spawn(keep_alive(self.connection.clone(), self.patience));
+        let alive = keep_alive(self.connection.clone(), self.engine.patience);
+        self.operations.spawn(async { alive.await.into() });
         // Operations end with the task: see `JoinSet::shutdown` above. Their tokens end before that.
         let token = CancellationToken::new();
         let _end_operations = token.clone().drop_guard();
@@ -325,8 +391,12 @@ impl Serving {
                     Err(_) => Gone::LinkLost("its task ended".to_owned()),
                 },
                 Some(done) = self.operations.join_next() => match done {
-                    Ok(Some(gone)) => return gone,
-                    Ok(None) => {}
+                    Ok(Done::Gone(gone)) => return gone,
+                    Ok(Done::Machine(machine)) => {
+                        self.machine.returned(machine);
+                        self.branch();
+                    }
+                    Ok(Done::Nothing) => {}
                     Err(error) => tracing::error!(%error, "an operation of a VM panicked"),
                 },
                 Some(command) = self.commands.recv() => self.start(command, &token),
@@ -338,11 +408,36 @@ impl Serving {
         if self.operations.len() >= MAX_OPERATIONS {
             return command.refuse(Error::Request("too many operations at once"));
         }
+        let command = match command {
+            Command::Branch { answer } => {
+                self.machine.wanted(answer);
+                return self.branch();
+            }
+            command => command,
+        };
         let (connection, sandbox) = (self.connection.clone(), self.sandbox.clone());
         let operation = operations::carry_out(command, connection, sandbox, token.child_token());
         self.operations.spawn(async move {
             operation.await;
-            None
+            Done::Nothing
+        });
+    }
+
+    /// Begins the next branch, where one is wanted and none is under way.
+    fn branch(&mut self) {
+        let Some((mut machine, answer)) = self.machine.next() else { return };
+        let source = Source {
+            engine: Arc::clone(&self.engine),
+            spec: self.spec.clone(),
+            dir: self.dir.clone(),
+            sandbox: self.sandbox.clone(),
+            connection: self.connection.clone(),
+        };
+        self.operations.spawn(async move {
+            // to its end, also when nobody waits for it any more: the VM has to go on
+            let branch = source.branch(&mut *machine).await;
+            let _ = answer.send(branch);
+            Done::Machine(machine)
         });
     }
 }

@@ -84,6 +84,12 @@ impl Running {
         Self { stdin, output, control, exited, end: None, _kill_on_drop: kill_on_drop }
     }
 
+    /// Its name within the VM: for [`crate::Inherited::KillOnly`].
+    #[must_use]
+    pub fn id(&self) -> ExecId {
+        self.control.exec
+    }
+
     /// Signals for it, for use beside [`Running::exit`].
     #[must_use]
     pub fn control(&self) -> Control {

@@ -10,6 +10,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, ErrorKind},
+    ops::Range,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Command,
@@ -46,13 +47,27 @@ const COPY_BUFFER: usize = 1 << 20;
 
 /// Makes the disk of `slot` with at least `bytes`, belonging to the slot's user. Blocks.
 pub(crate) fn make(state_dir: &Path, slot: &Slot, bytes: u64) -> Result<PathBuf> {
-    let path = slot.dir.join(NAME);
     let template = template(state_dir, bytes.div_ceil(1 << 20).max(SMALLEST))?;
-    copy_sparse(&template, &path).map_err(Error::state("write", &path))?;
-    if let Some(ids) = slot.ids {
-        std::os::unix::fs::chown(&path, Some(ids.uid), Some(ids.gid)).map_err(Error::state("own", &path))?;
-    }
+    make_copy(&template, slot)
+}
+
+/// Where the disk of a slot is.
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// Makes the disk of `slot` as a copy of another VM's. Blocks.
+pub(crate) fn make_copy(from: &File, slot: &Slot) -> Result<PathBuf> {
+    let path = path(&slot.dir);
+    let copied = create(&path).and_then(|to| copy(from, &to, || false));
+    copied.map_err(Error::state("write", &path))?;
+    own(&path, slot)?;
     Ok(path)
+}
+
+fn own(path: &Path, slot: &Slot) -> Result<()> {
+    let Some(ids) = slot.ids else { return Ok(()) };
+    std::os::unix::fs::chown(path, Some(ids.uid), Some(ids.gid)).map_err(Error::state("own", path))
 }
 
 /// The template of `mib` MiB, opened; it stays usable when it is pruned meanwhile.
@@ -128,16 +143,21 @@ fn mke2fs() -> Command {
     Command::new(installed.unwrap_or_else(|| "mke2fs".into()))
 }
 
-/// Copies `from` to the new file `to`, sharing its blocks where the file system can, else only its data.
-fn copy_sparse(from: &File, to: &Path) -> io::Result<()> {
-    let copy = File::options().write(true).create_new(true).mode(0o600).open(to)?;
-    match ioctl_ficlone(&copy, from) {
+/// A new, empty disk.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Copies `from` to the empty file `to`, sharing its blocks where the file system can, else only its data; ends
+/// with an error soon after `stop` says so.
+pub(crate) fn copy(from: &File, to: &File, stop: impl Fn() -> bool) -> io::Result<()> {
+    match ioctl_ficlone(to, from) {
         Ok(()) => return Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
     let length = from.metadata()?.len();
-    copy.set_len(length)?;
+    to.set_len(length)?;
     let mut buffer = vec![0; COPY_BUFFER];
     let mut at = 0;
     while at < length {
@@ -147,14 +167,23 @@ fn copy_sparse(from: &File, to: &Path) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         };
         let end = seek(from, SeekFrom::Hole(start))?;
-        copy_range(from, &copy, start, end, &mut buffer)?;
+        copy_range(from, to, start..end, &mut buffer, &stop)?;
         at = end;
     }
     Ok(())
 }
 
-fn copy_range(from: &File, to: &File, mut at: u64, end: u64, buffer: &mut [u8]) -> io::Result<()> {
+fn copy_range(
+    from: &File,
+    to: &File,
+    Range { start: mut at, end }: Range<u64>,
+    buffer: &mut [u8],
+    stop: impl Fn() -> bool,
+) -> io::Result<()> {
     while at < end {
+        if stop() {
+            return Err(ErrorKind::Interrupted.into());
+        }
         let want = usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
         let count = from.read_at(&mut buffer[..want], at)?;
         if count == 0 {
@@ -220,8 +249,11 @@ mod tests {
         for at in [0, 5 << 20, (64 << 20) - 3] {
             from.write_all_at(b"abc", at).unwrap();
         }
-        copy_sparse(&from, &dir.path().join("to")).unwrap();
+        let to = create(&dir.path().join("to")).unwrap();
+        copy(&from, &to, || false).unwrap();
         assert!(fs::read(&path).unwrap() == fs::read(dir.path().join("to")).unwrap());
         assert!(fs::metadata(dir.path().join("to")).unwrap().blocks() * 512 < 4 << 20);
+        let to = create(&dir.path().join("stopped")).unwrap();
+        assert_eq!(copy(&from, &to, || true).unwrap_err().kind(), ErrorKind::Interrupted);
     }
 }

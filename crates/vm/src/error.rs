@@ -50,6 +50,9 @@ pub enum Error {
     /// The specification asks for what this backend or host cannot give.
     #[error("not possible with this backend: {0}")]
     Unsupported(String),
+    /// What runs in the VM could not be stopped, so that it was not saved.
+    #[error("what runs in the VM could not be stopped: {0}")]
+    NotFrozen(String),
     /// Nothing is left to adopt in this slot.
     #[error("no running VM in slot {0}")]
     Gone(crate::SlotId),

@@ -27,7 +27,7 @@ mod snapshot;
 mod spec;
 
 pub use error::{Error, Result};
-pub use machine::{Backend, Boundary, Bytes, Capabilities, Exit, Link, Machine};
+pub use machine::{Backend, Boundary, Bytes, Capabilities, Exit, Link, Machine, NO_FRAME};
 pub use slot::{Ids, InvalidSlotId, OwnerLoss, Slot, SlotId};
-pub use snapshot::{BackendKey, Forks, Ram, Saved, Snapshot};
+pub use snapshot::{BackendKey, Forks, Guest, Nobody, Ram, Saved, Snapshot};
 pub use spec::{BootSpec, Drive, DriveId, DriveMode, Mebibytes, Memory};

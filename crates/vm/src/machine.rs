@@ -7,7 +7,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{BootSpec, Error, Forks, Result, Saved, Slot};
+use crate::{BootSpec, Error, Forks, Guest, Result, Saved, Slot};
 
 /// A byte stream in both directions.
 pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -15,6 +15,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 /// The one byte stream between the host and the agent of a VM.
 pub type Link = Box<dyn Bytes>;
+
+/// What no host says: whoever reads it at the place of a frame drops all that it knows of the link and says Hello.
+/// For backends whose guests cannot always see that a link has ended and begun again.
+pub const NO_FRAME: [u8; 16] = [0xff; 16];
 
 /// What stands between a job and the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,10 +113,15 @@ pub trait Machine: Send {
         Err(unsupported("stop a VM"))
     }
 
-    /// Saves memory and devices; drives are the caller's. The agent is frozen, or its link closed and the
-    /// guest idle. The machine runs again on return, also after an error, and as it was parked where it was;
-    /// one with [`crate::Memory::Shared`] stands still instead, for its memory is the snapshot's now.
-    async fn save(&mut self) -> Result<Saved> {
+    /// Saves memory and devices as they are at one moment, while the machine stands still, and lets `guest` copy
+    /// its drives as they are at the same moment. What can be done before the guest is frozen, or after it was
+    /// thawed, is.
+    ///
+    /// The machine runs again on return, also after an error, and as it was parked where it was. One with
+    /// [`crate::Memory::Shared`] stands still instead, for its memory is the snapshot's now; nothing runs in it,
+    /// so that its `guest` is not asked for anything. When the future is dropped the machine is of no use.
+    async fn save(&mut self, guest: &mut dyn Guest) -> Result<Saved> {
+        let _ = guest;
         Err(unsupported("save a VM"))
     }
 

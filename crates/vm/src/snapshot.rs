@@ -61,6 +61,37 @@ impl AsFd for Ram {
     }
 }
 
+/// What is in a machine that is saved: whoever speaks with its agent and owns its disks.
+#[async_trait]
+pub trait Guest: Send {
+    /// Stops what runs in it. Nothing is saved where this fails, and it runs on.
+    async fn freeze(&mut self) -> Result<()>;
+
+    /// Lets it go on. Called once after each `freeze` that did not fail, whatever became of the saving.
+    async fn thaw(&mut self);
+
+    /// Copies the images of the drives that may be written. The machine runs again, but they are as they were
+    /// while it stood still, and stay so until this returns.
+    async fn copy_disks(&mut self) -> Result<()>;
+}
+
+/// The guest of a machine in which nothing runs, and whose drives nobody needs: a template's.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+#[async_trait]
+impl Guest for Nobody {
+    async fn freeze(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn thaw(&mut self) {}
+
+    async fn copy_disks(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// What [`crate::Machine::save`] gives.
 #[derive(Debug)]
 pub struct Saved {

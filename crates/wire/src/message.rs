@@ -168,15 +168,40 @@ pub enum Body {
     CopyOut(CopyOut),
     /// Answer: [`Answer::Pong`].
     Ping,
-    /// Stops every process of the job, writes all file systems to disk, answers [`Answer::Frozen`], then
-    /// sends nothing on any stream until `Thaw` or a new [`Start`].
-    Freeze,
+    /// Stops every process of the job, answers [`Answer::Frozen`] behind everything else that there is to say,
+    /// then sends nothing on any stream until `Thaw` or a new [`Start`].
+    Freeze(Freeze),
     /// Lets them run on. Answer: [`Answer::Done`].
     Thaw,
     /// Kills everything, writes all to disk, unmounts and powers off. Answer: [`Answer::Done`] before that.
     Shutdown,
     /// Agrees to an [`Open`] of the guest. Answer: [`Answer::Done`].
     Accept(Accept),
+}
+
+/// Stops the job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// What becomes of what is not on the disks yet.
+    #[serde(default, skip_serializing_if = "WriteBack::is_all")]
+    pub disks: WriteBack,
+}
+
+/// What becomes, before a guest says Frozen, of what is not on its disks yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteBack {
+    /// It is written: the disks are whole without the memory.
+    #[default]
+    All,
+    /// It stays in memory, which is saved at the same moment as the disks.
+    None,
+}
+
+impl WriteBack {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// A user of the guest.
@@ -244,6 +269,28 @@ pub struct Bind {
     pub entropy: Entropy,
     /// As in [`Prepare`]; those that it made stay.
     pub directories: Vec<Directory>,
+    /// What becomes of executions that another host asked for, before this one's first [`Start`].
+    #[serde(default, skip_serializing_if = "Inherited::is_going_on")]
+    pub inherited: Inherited,
+}
+
+/// What becomes, in a fork, of the executions that ran when its parent was saved. Nobody hears of them any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inherited {
+    /// They go on.
+    #[default]
+    GoOn,
+    /// All are killed, with everything that they started, before anything of the job goes on.
+    Kill,
+    /// Those of the parent's last epoch with these names are killed so; the others go on.
+    KillOnly(Vec<ExecId>),
+}
+
+impl Inherited {
+    fn is_going_on(&self) -> bool {
+        *self == Self::GoOn
+    }
 }
 
 /// When the image's own hooks for a new guest run: the programs in `/etc/ampoule/after-fork.d`.

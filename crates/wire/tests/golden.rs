@@ -4,9 +4,9 @@ use wire::{
     Code, Direction, Event, ExecId, Mux, StreamId,
     message::{
         Accept, Account, Answer, Bind, Body, Copied, CopyIn, CopyOut, Directory, Entropy, Exec, Exited,
-        Failure, FailureKind, Hello, HelloStream, Hooks, Kill, Note, Open, Pong, Prepare, Prepared, Reply,
-        Request, Resize, ResumeStream, Root, RootFs, Signal, Start, Started, TerminalSize, ToGuest, ToHost,
-        Warm,
+        Failure, FailureKind, Freeze, Hello, HelloStream, Hooks, Inherited, Kill, Note, Open, Pong, Prepare,
+        Prepared, Reply, Request, Resize, ResumeStream, Root, RootFs, Signal, Start, Started, TerminalSize,
+        ToGuest, ToHost, Warm, WriteBack,
     },
 };
 
@@ -77,12 +77,15 @@ fn requests() {
             clock_ns: 1,
             entropy: Entropy(vec![0, 1, 254, 255]),
             directories: Vec::new(),
+            inherited: Inherited::GoOn,
         }),
         concat!(
             r#"{"type":"bind","hostname":"job","machine_id":"0123456789abcdef0123456789abcdef","#,
             r#""clock_ns":1,"entropy":"AAH+/w==","directories":[]}"#
         ),
     );
+    golden(&Inherited::Kill, r#""kill""#);
+    golden(&Inherited::KillOnly(vec![ExecId(7)]), r#"{"kill_only":[7]}"#);
     golden(&RootFs::Erofs, r#""erofs""#);
     asked(
         Body::Exec(Exec {
@@ -113,7 +116,8 @@ fn requests() {
         r#"{"type":"copy_out","path":"/w","stream":5}"#,
     );
     asked(Body::Ping, r#"{"type":"ping"}"#);
-    asked(Body::Freeze, r#"{"type":"freeze"}"#);
+    asked(Body::Freeze(Freeze::default()), r#"{"type":"freeze"}"#);
+    asked(Body::Freeze(Freeze { disks: WriteBack::None }), r#"{"type":"freeze","disks":"none"}"#);
     asked(Body::Thaw, r#"{"type":"thaw"}"#);
     asked(Body::Shutdown, r#"{"type":"shutdown"}"#);
     asked(Body::Accept(Accept { stream: StreamId(2) }), r#"{"type":"accept","stream":2}"#);
@@ -293,4 +297,19 @@ fn a_conversation() {
 
     host.reset(into, Code::CANCELLED);
     assert_eq!(taken(&mut host), b"\x04\0\0\0\x05\0\0\0\x01\0\0\0\x02\x01\0\0\0\0\0\0");
+}
+
+/// Backends send these to the guest of a fork that is to start anew (`vm::NO_FRAME`).
+#[test]
+fn sixteen_bytes_of_all_ones_are_no_frame_for_a_guest_in_any_state() {
+    let mut guest = Mux::guest("0.1.0");
+    guest.attach();
+    assert!(guest.receive(&[0xff; 16]).is_err());
+    let mut host = Mux::host();
+    host.attach();
+    guest.attach();
+    host.receive(&taken(&mut guest)).unwrap();
+    host.start(1).unwrap();
+    guest.receive(&taken(&mut host)).unwrap();
+    assert!(guest.is_running() && guest.receive(&[0xff; 16]).is_err() && !guest.is_running());
 }

@@ -10,8 +10,8 @@ use vm::{Link, Machine};
 use wire::{
     Direction, Event, ExecId, Host, Mux, StreamId,
     message::{
-        Account, Answer, Body, Entropy, Exec, Exited, Failure, Hello, Hooks, Prepare, Reply, Request,
-        ToGuest, ToHost,
+        Account, Answer, Bind, Body, Entropy, Exec, Exited, Failure, Hello, Hooks, Inherited, Prepare, Reply,
+        Request, Root, ToGuest, ToHost, Warm,
     },
 };
 
@@ -124,6 +124,31 @@ impl Client {
         match self.request(Body::Prepare(prepare)).await {
             Ok(Answer::Prepared(_)) => {}
             other => panic!("prepare: {other:?}"),
+        }
+    }
+
+    /// Lets the guest do ahead what all forks would do alike.
+    pub(crate) async fn warm(&mut self, subject: &Subject) {
+        if let Root::Disks { root, fs, .. } = &subject.root {
+            let warm = Warm { root: root.clone(), fs: *fs };
+            assert!(matches!(self.request(Body::Warm(warm)).await, Ok(Answer::Done)));
+        }
+    }
+
+    /// Makes a fork of a guest that was frozen one of its own, and lets it go on.
+    pub(crate) async fn bind(&mut self, name: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+        let bind = Bind {
+            hostname: name.to_owned(),
+            machine_id: "fedcba9876543210fedcba9876543210".to_owned(),
+            clock_ns: u64::try_from(now.as_nanos()).expect("a clock"),
+            entropy: Entropy(vec![9; 64]),
+            directories: Vec::new(),
+            inherited: Inherited::GoOn,
+        };
+        for body in [Body::Bind(bind), Body::Thaw] {
+            let answer = self.request(body).await;
+            assert!(matches!(answer, Ok(Answer::Done)), "{answer:?}");
         }
     }
 

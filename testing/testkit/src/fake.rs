@@ -29,8 +29,8 @@ use backends::{
 use jail::{Inherit, Launch, Level, Log, Program};
 use tokio::sync::watch;
 use vm::{
-    Backend, BackendKey, BootSpec, Boundary, Capabilities, DriveMode, Error, Exit, Forks, Link, Machine,
-    Memory, OwnerLoss, Ram, Result, Saved, Slot, Snapshot,
+    Backend, BackendKey, BootSpec, Boundary, Capabilities, DriveMode, Error, Exit, Forks, Guest, Link,
+    Machine, Memory, OwnerLoss, Ram, Result, Saved, Slot, Snapshot,
 };
 
 /// Name of the guest's root below the slot's directory.
@@ -192,7 +192,7 @@ impl Machine for Template {
         self.shimmed.link().await
     }
 
-    async fn save(&mut self) -> Result<Saved> {
+    async fn save(&mut self, _: &mut dyn Guest) -> Result<Saved> {
         let path = format!("/proc/self/fd/{}", self.ram.as_fd().as_raw_fd());
         let written = File::options().write(true).open(path).and_then(|file| file.write_all_at(PAGE, 0));
         written.map_err(Error::io("write a memory"))?;

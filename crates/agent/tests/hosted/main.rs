@@ -11,8 +11,10 @@ use std::{
 
 use support::{Host, lives};
 use wire::{
-    Code, Direction,
-    message::{Account, Answer, Body, CopyIn, CopyOut, FailureKind, Kill, Root, Signal},
+    Code, Direction, ExecId,
+    message::{
+        Account, Answer, Body, CopyIn, CopyOut, FailureKind, Freeze, Inherited, Kill, Root, Signal, WriteBack,
+    },
 };
 
 #[test]
@@ -343,6 +345,16 @@ fn a_host_that_breaks_the_protocol_is_dropped_and_the_next_one_is_served() {
     link.read_to_end(&mut rest).unwrap();
     host.reconnect(1);
     assert_eq!(host.run("echo back").1, "back\n");
+    // What is no frame at all: by it a backend lets the guest of a fork start anew, frozen or not.
+    for _ in 0..2 {
+        let link = host.reopen();
+        link.write_all(&[0xff; 16]).unwrap();
+        let mut rest = Vec::new();
+        link.read_to_end(&mut rest).unwrap();
+        host.reconnect(1);
+        assert!(matches!(host.ask(Body::Ping), Ok(Answer::Pong(_))));
+        host.ask(Body::Freeze(Freeze::default())).ok();
+    }
 }
 
 /// Half a frame of a host that went away does not become part of what the next one says.
@@ -362,11 +374,18 @@ fn half_a_frame_is_forgotten_with_its_connection() {
 }
 
 #[test]
-fn freeze_is_silent_until_thaw() {
+fn frozen_is_the_last_word_until_thaw() {
+    for disks in [WriteBack::All, WriteBack::None] {
+        frozen(disks, "while :; do echo x; sleep 0.01; done");
+        frozen(disks, "yes");
+    }
+}
+
+fn frozen(disks: WriteBack, script: &str) {
     let mut host = Host::prepared();
-    let running = host.start("while :; do echo x; sleep 0.01; done");
+    let running = host.start(script);
     host.until("output", |host| (!host.text(running.stdout).is_empty()).then_some(()));
-    assert_eq!(host.ask(Body::Freeze), Ok(Answer::Frozen));
+    assert_eq!(host.ask(Body::Freeze(Freeze { disks })), Ok(Answer::Frozen));
     let before = host.text(running.stdout).len();
     let (refused, exec) = host.exec_request(&["true"]);
     let id = host.send(Body::Exec(exec));
@@ -376,9 +395,91 @@ fn freeze_is_silent_until_thaw() {
     assert_eq!(host.text(running.stdout).len(), before, "it spoke while frozen");
     assert!(!host.replies.contains_key(&id));
     assert_eq!(host.ask(Body::Thaw), Ok(Answer::Done));
-    assert_eq!(host.until("a reply", |host| host.replies.remove(&id)).unwrap_err().kind, FailureKind::State);
+    assert_eq!(
+        host.until("a reply", |host| host.replies.remove(&id)).expect_err("it is refused").kind,
+        FailureKind::State
+    );
     host.until("a reset", |host| host.streams.get(&refused.stdout)?.reset);
     host.until("output", |host| (host.text(running.stdout).len() > before).then_some(()));
+}
+
+#[test]
+fn a_thaw_overtakes_a_freeze() {
+    let mut host = Host::prepared();
+    let freeze = host.send(Body::Freeze(Freeze::default()));
+    let thaw = host.send(Body::Thaw);
+    assert_eq!(host.until("a reply", |host| host.replies.remove(&thaw)), Ok(Answer::Done));
+    assert_eq!(
+        host.until("a reply", |host| host.replies.remove(&freeze)).unwrap_err().kind,
+        FailureKind::State
+    );
+    assert_eq!(host.run("echo on").1, "on\n");
+    assert_eq!(host.ask(Body::Freeze(Freeze::default())), Ok(Answer::Frozen));
+}
+
+#[test]
+fn a_fork_of_a_frozen_guest_decides_what_goes_on() {
+    let mut host = Host::prepared();
+    let sleeper = |host: &mut Host| {
+        let running = host.start("echo $$; exec sleep 1000");
+        let pid = host.until("its id", |host| Some(host.text(running.stdout).lines().next()?.to_owned()));
+        (running.exec, pid)
+    };
+    let (mut sleepers, bind) = (Vec::new(), |host: &mut Host, inherited| {
+        let bind = host.bind_request(inherited);
+        assert_eq!(host.ask(bind), Ok(Answer::Done));
+        assert_eq!(host.ask(Body::Thaw), Ok(Answer::Done));
+    });
+    for _ in 0..2 {
+        sleepers.push(sleeper(&mut host));
+    }
+    let lives =
+        |sleepers: &[(ExecId, String)]| sleepers.iter().map(|(_, pid)| lives(pid)).collect::<Vec<_>>();
+    assert_eq!(host.ask(Body::Freeze(Freeze { disks: WriteBack::None })), Ok(Answer::Frozen));
+    host.reconnect(2);
+    host.streams.clear();
+    bind(&mut host, Inherited::GoOn);
+    assert_eq!(lives(&sleepers), [true, true]);
+    // a name of the epoch before that one is nobody's any more
+    host.reconnect(3);
+    host.streams.clear();
+    bind(&mut host, Inherited::KillOnly(vec![sleepers[0].0]));
+    assert_eq!(lives(&sleepers), [true, true]);
+    sleepers.push(sleeper(&mut host));
+    host.reconnect(4);
+    host.streams.clear();
+    bind(&mut host, Inherited::KillOnly(vec![sleepers[2].0]));
+    host.until("an end", |_| (lives(&sleepers) == [true, true, false]).then_some(()));
+    sleepers.push(sleeper(&mut host));
+    bind(&mut host, Inherited::Kill);
+    host.until("ends", |_| (lives(&sleepers) == [false, false, false, true]).then_some(()));
+}
+
+/// The streams of two epochs have the same names.
+#[test]
+fn a_copy_of_an_old_epoch_is_not_taken_for_a_new_one() {
+    let mut host = Host::prepared();
+    for epoch in (2..30).step_by(2) {
+        let stream = host.mux.open(Direction::Send).unwrap();
+        host.send(Body::CopyIn(CopyIn { dest: "/workspace/old".into(), stream, owner: Account::ROOT }));
+        host.feed(stream, &[0; 100]);
+        host.reconnect(epoch);
+        host.streams.clear();
+        let new = host.mux.open(Direction::Send).unwrap();
+        assert_eq!(new, stream);
+        let id =
+            host.send(Body::CopyIn(CopyIn { dest: "/workspace/new".into(), stream, owner: Account::ROOT }));
+        for _ in 0..3 {
+            host.step(1);
+        }
+        assert!(!host.replies.contains_key(&id), "{:?}", host.replies);
+        host.feed(stream, &[0; 1024]);
+        host.mux.finish(stream);
+        let copied = host.until("a reply", |host| host.replies.remove(&id));
+        assert!(matches!(copied, Ok(Answer::Copied(_))), "{copied:?}");
+        host.reconnect(epoch + 1);
+        host.streams.clear();
+    }
 }
 
 #[test]

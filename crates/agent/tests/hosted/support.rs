@@ -17,8 +17,8 @@ use tempfile::TempDir;
 use wire::{
     Code, Direction, Event, ExecId, Mux, StreamId,
     message::{
-        Account, Answer, Body, Directory, Entropy, Exec, Exited, Failure, Hooks, Prepare, Request, Root,
-        ToGuest, ToHost,
+        Account, Answer, Bind, Body, Directory, Entropy, Exec, Exited, Failure, Hooks, Inherited, Prepare,
+        Request, Root, ToGuest, ToHost,
     },
 };
 
@@ -138,6 +138,15 @@ impl Host {
             directories: vec![Directory { path: "/workspace".into(), owner: Account::ROOT, mode: 0o755 }],
             hooks: Hooks::Now,
         })
+    }
+
+    pub(crate) fn bind_request(&self, inherited: Inherited) -> Body {
+        match self.prepare_request() {
+            Body::Prepare(Prepare { hostname, machine_id, clock_ns, entropy, directories, .. }) => {
+                Body::Bind(Bind { hostname, machine_id, clock_ns, entropy, directories, inherited })
+            }
+            other => panic!("{other:?} is no preparation"),
+        }
     }
 
     pub(crate) fn send(&mut self, body: Body) -> u64 {

@@ -88,6 +88,8 @@ pub(super) struct Shape<'a> {
     pub(super) kernel_args: &'a [String],
 }
 
+/// What the control channel calls the channel to the agent.
+pub(super) const AGENT: &str = "agent";
 /// Size of the buffer for translated code in MiB; QEMU's own default is a gibibyte for every VM.
 const TRANSLATION_BUFFER: u32 = 256;
 /// Timer interrupts in a second of the kernels that we boot (Debian, Ubuntu cloud): `lpj` counts per tick.
@@ -159,9 +161,9 @@ pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
     // Appending, for a pipe cannot be cut to nothing first.
     words.option("-chardev", format!("file,id=console,append=on,path=/dev/fdset/{CONSOLE_SET}"));
     words.option("-serial", "chardev:console");
-    words.option("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", fds.agent));
+    words.option("-chardev", format!("socket,id={AGENT},fd={},server=on,wait=off", fds.agent));
     words.option("-device", "virtio-serial-device,max_ports=2");
-    words.option("-device", "virtserialport,chardev=agent,name=ampoule.agent");
+    words.option("-device", format!("virtserialport,chardev={AGENT},name=ampoule.agent"));
     for (index, drive) in fds.drives.iter().enumerate() {
         words.drive(FIRST_DRIVE_SET + index, drive);
     }

@@ -1,17 +1,12 @@
 //! A VM of QEMU: what is behind a shim, and the control channel for what only QEMU can do.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio::{sync::watch, time::timeout};
-use vm::{Error, Exit, Link, Machine, Ram, Result, Saved};
+use tokio::sync::watch;
+use vm::{Exit, Guest, Link, Machine, Ram, Result, Saved};
 
 use super::{boot::CONTROL_SOCKET, qmp::Qmp, save};
 use crate::shimmed::Shimmed;
-
-/// How long QEMU may take for one thing.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the memory of a VM is.
 #[derive(Clone, Debug)]
@@ -46,11 +41,8 @@ impl QemuMachine {
     }
 
     async fn tell(&self, what: &str) -> Result<()> {
-        let told = async {
-            let mut qmp = Qmp::open(self.shimmed.dir().connect(CONTROL_SOCKET).await?).await?;
-            qmp.execute::<Value>(what, None).await.map(drop)
-        };
-        timeout(LIMIT, told).await.unwrap_or(Err(Error::TimedOut { what: "QEMU's answer", limit: LIMIT }))
+        let mut qmp = Qmp::open(self.shimmed.dir().connect(CONTROL_SOCKET).await?).await?;
+        qmp.execute::<Value>(what, None).await.map(drop)
     }
 }
 
@@ -72,22 +64,12 @@ impl Machine for QemuMachine {
         Ok(())
     }
 
-    async fn save(&mut self) -> Result<Saved> {
+    async fn save(&mut self, guest: &mut dyn Guest) -> Result<Saved> {
         let again = match self.parked {
             Parked::No => save::Again::Yes,
             Parked::Yes => save::Again::No,
         };
-        let saved = timeout(LIMIT, save::save(self.shimmed.dir(), &self.ram, again)).await;
-        match saved {
-            Ok(saved) => saved,
-            Err(_) => {
-                if again == save::Again::Yes {
-                    // best effort: the owner will see a VM that is silent
-                    let _ = self.tell("cont").await;
-                }
-                Err(Error::TimedOut { what: "saving a VM", limit: LIMIT })
-            }
-        }
+        save::save(self.shimmed.dir(), &self.ram, again, guest).await
     }
 
     fn exited(&self) -> watch::Receiver<Option<Exit>> {

@@ -24,11 +24,13 @@ mod fork;
 mod key;
 mod kvm;
 mod machine;
+mod overlay;
 mod pages;
 mod places;
 mod probe;
 mod qmp;
 mod save;
+mod state;
 mod tsc;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};

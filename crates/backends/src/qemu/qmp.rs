@@ -3,12 +3,14 @@
 //! Owner: whoever has something to ask; it connects, asks, and goes, because a connected client that does not
 //! read makes QEMU keep its events.
 //! Invariants: a QEMU that was taken over by its guest can cost its owner neither memory (a line and a whole
-//! exchange are capped) nor a panic; a caller that must not wait for ever gives a time limit.
+//! exchange are capped) nor a panic, and no command waits for ever. One that was not answered in time breaks the
+//! connection: what comes then would be taken for the answer to the next.
 
 use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::BorrowedFd,
+    time::Duration,
 };
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -17,9 +19,12 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest},
     net::UnixStream,
+    time::timeout,
 };
 use vm::{Error, Result};
 
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest line that is taken.
 const LINE_LIMIT: usize = 1 << 20;
 /// How much may come between a command and its answer: events of a guest that makes many.
@@ -32,6 +37,14 @@ pub(super) struct Qmp<S> {
     buffer: Vec<u8>,
     /// Where in `buffer` no line's end was found yet.
     searched: usize,
+    health: Health,
+}
+
+/// Whether an answer can still be told from the one to another command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    Good,
+    Broken,
 }
 
 /// What the other side says: a greeting, an answer, an event.
@@ -63,9 +76,11 @@ pub(super) struct Status {
 impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
     /// Takes the greeting and makes the connection ready.
     pub(super) async fn open(stream: S) -> Result<Self> {
-        let mut qmp = Self { stream, buffer: Vec::new(), searched: 0 };
+        let mut qmp = Self { stream, buffer: Vec::new(), searched: 0, health: Health::Good };
         let mut left = EXCHANGE_LIMIT;
-        if qmp.message(&mut left).await?.greeting.is_none() {
+        let first = timeout(PATIENCE, qmp.message(&mut left)).await;
+        let first = first.unwrap_or(Err(Error::TimedOut { what: "QEMU's greeting", limit: PATIENCE }))?;
+        if first.greeting.is_none() {
             return Err(Error::Control("sent something else than a greeting".to_owned()));
         }
         qmp.execute::<Value>("qmp_capabilities", None).await?;
@@ -90,6 +105,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
 
     /// Takes the answer to the command `name`.
     async fn answer<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
+        if self.health == Health::Broken {
+            return Err(Error::Control("did not answer before".to_owned()));
+        }
+        // also where this future is dropped in the middle
+        self.health = Health::Broken;
+        let answer = timeout(PATIENCE, self.take(name)).await;
+        let answer = answer.unwrap_or(Err(Error::TimedOut { what: "QEMU's answer", limit: PATIENCE }));
+        if !matches!(answer, Err(Error::TimedOut { .. } | Error::Io { .. })) {
+            self.health = Health::Good;
+        }
+        answer
+    }
+
+    async fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         let mut left = EXCHANGE_LIMIT;
         loop {
             let message = self.message(&mut left).await?;
@@ -205,7 +234,12 @@ mod tests {
         r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}, "capabilities": []}}"#;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(future)
     }
 
     async fn against(script: &[u8]) -> Result<Qmp<DuplexStream>> {
@@ -234,6 +268,17 @@ mod tests {
             let mut qmp = against(script.as_bytes()).await.unwrap();
             let status = qmp.status().await.unwrap();
             assert!(status.running && status.status == "running");
+        });
+    }
+
+    /// What comes after an answer that was given up would be taken for the next one.
+    #[test]
+    fn a_command_that_is_not_answered_breaks_the_connection() {
+        block_on(async {
+            let script = format!("{GREETING}\n{{\"return\": {{}}}}\n");
+            let mut qmp = against(script.as_bytes()).await.unwrap();
+            assert!(matches!(qmp.status().await, Err(Error::TimedOut { .. })));
+            assert!(matches!(qmp.status().await, Err(Error::Control(text)) if text.contains("before")));
         });
     }
 

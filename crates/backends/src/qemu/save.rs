@@ -1,12 +1,14 @@
-//! Saving a VM: the state of its devices by QEMU, its memory by us.
+//! Saving a VM: the state of its devices by QEMU, its memory by us, its disks by whoever asked.
 //!
 //! ```text
-//!   stop ──▶ device state into a descriptor ──▶ pages that it wrote ──▶ cont ──▶ parent's memory + those pages
-//!            └────────────────────── pause ──────────────────────┘
+//!   overlays made, room made ─▶ guest frozen ─▶ stop ─▶ devices, pages, overlays laid ─▶ cont ─▶ guest thawed
+//!                                               └────────────── pause ───────────────┘             │
+//!                          overlays merged ◀── disks copied, parent's memory + those pages ◀───────┘
 //! ```
 //!
 //! QEMU's own migration would stream all of the memory during the pause. The pages that a fork has written
-//! are private to its process, and the kernel says which they are.
+//! are private to its process, and the kernel says which they are. Nothing may write to the memory from the
+//! moment at which the VM stands still: that is also why the other end of its link has to be silent by then.
 
 use std::{
     fs::File,
@@ -15,18 +17,21 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::FileExt,
     },
+    time::Duration,
 };
 
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use serde_json::{Value, json};
 use tokio::{net::UnixStream, task::spawn_blocking, time::Instant};
-use vm::{Error, Ram, Result, Saved};
+use vm::{Error, Guest, Ram, Result, Saved};
 
 use super::{
     boot::CONTROL_SOCKET,
     machine::MachineRam,
-    pages::{Process, Run},
+    overlay::Overlays,
+    pages::{Process, Written},
     qmp::Qmp,
+    state::{self, Linked},
 };
 use crate::shimmed::SlotDir;
 
@@ -44,21 +49,17 @@ pub(super) enum Again {
 }
 
 /// Saves the VM of a slot.
-pub(super) async fn save(dir: &SlotDir, ram: &MachineRam, again: Again) -> Result<Saved> {
-    let mut state = memory_file("ampoule-state")?;
-    let mut qmp = Qmp::open(dir.connect(CONTROL_SOCKET).await?).await?;
+pub(super) async fn save(
+    dir: &SlotDir,
+    ram: &MachineRam,
+    again: Again,
+    guest: &mut dyn Guest,
+) -> Result<Saved> {
     let parent = match ram {
         MachineRam::Own => {
             return Err(Error::Unsupported("save a VM that was not booted for it".to_owned()));
         }
-        MachineRam::Shared(ram) => {
-            let began = Instant::now();
-            qmp.execute::<Value>("stop", None).await?;
-            devices(&mut qmp, &state).await?;
-            // it stands still for good: its memory is the snapshot's
-            let state = read(&mut state)?;
-            return Ok(Saved { ram: ram.clone(), state, pause: began.elapsed() });
-        }
+        MachineRam::Shared(ram) => return for_good(dir, ram).await,
         MachineRam::Private(ram) => Some(ram.clone()),
         MachineRam::Unknown => None,
     };
@@ -67,29 +68,141 @@ pub(super) async fn save(dir: &SlotDir, ram: &MachineRam, again: Again) -> Resul
         Some(parent) => parent,
         None => process.memory()?,
     };
+    Live { dir, process, parent, again }.save(guest).await
+}
+
+async fn control(dir: &SlotDir) -> Result<Qmp<UnixStream>> {
+    Qmp::open(dir.connect(CONTROL_SOCKET).await?).await
+}
+
+/// Saves a VM that stands still after that: its memory is the snapshot's.
+async fn for_good(dir: &SlotDir, ram: &Ram) -> Result<Saved> {
+    let mut state = memory_file("ampoule-state")?;
+    let mut qmp = control(dir).await?;
     let began = Instant::now();
     qmp.execute::<Value>("stop", None).await?;
-    let written = match devices(&mut qmp, &state).await {
-        Ok(()) => {
-            let parent = parent.clone();
-            spawn_blocking(move || process.written(&parent))
-                .await
-                .unwrap_or_else(|error| Err(Error::io("read the memory of a VM")(io::Error::other(error))))
+    devices(&mut qmp, &state).await?;
+    let state = state::pack(Linked::No, &read(&mut state)?);
+    Ok(Saved { ram: ram.clone(), state, pause: began.elapsed() })
+}
+
+/// A VM that goes on.
+struct Live<'a> {
+    dir: &'a SlotDir,
+    process: Process,
+    parent: Ram,
+    again: Again,
+}
+
+/// What the pause gave, and how long it was.
+struct Paused {
+    saved: Result<(Written, Vec<u8>)>,
+    gone_on: Result<()>,
+    pause: Duration,
+}
+
+impl Live<'_> {
+    async fn save(self, guest: &mut dyn Guest) -> Result<Saved> {
+        let mut qmp = control(self.dir).await?;
+        let mut overlays = Overlays::make(&mut qmp, self.dir.path()).await?;
+        let ready = async {
+            let room = self.of_process(|process, parent| process.room(parent)).await?;
+            guest.freeze().await.map(|()| room)
+        };
+        let room = match ready.await {
+            Ok(room) => room,
+            Err(error) => {
+                overlays.clear(&mut qmp).await;
+                return Err(error);
+            }
+        };
+        let (qmp, Paused { saved, gone_on, pause }) = self.pause(qmp, &mut overlays, room).await;
+        guest.thaw().await;
+        // where there is none, QEMU answers nothing any more
+        let Some(mut qmp) = qmp else { return Err(saved.err().or(gone_on.err()).unwrap_or_else(lost)) };
+        let finished = match (saved, gone_on) {
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok((written, state)), Ok(())) => {
+                tracing::debug!(?pause, written = written.length(), "a VM stood still to be saved");
+                let parent = self.parent.clone();
+                let ram = spawn_blocking(move || patched(&parent, &written));
+                let (copied, ram) = tokio::join!(guest.copy_disks(), ram);
+                let ram = ram.unwrap_or_else(|error| Err(io::Error::other(error)));
+                copied.and_then(|()| {
+                    let ram = ram.map_err(Error::io("copy the memory of a VM"))?;
+                    Ok(Saved { ram, state: state::pack(Linked::Yes, &state), pause })
+                })
+            }
+        };
+        overlays.clear(&mut qmp).await;
+        finished
+    }
+
+    /// The pause. Whatever comes of it, the VM was told to run again where it ran.
+    async fn pause(
+        &self,
+        mut qmp: Qmp<UnixStream>,
+        overlays: &mut Overlays,
+        room: Written,
+    ) -> (Option<Qmp<UnixStream>>, Paused) {
+        let began = Instant::now();
+        let saved = self.still(&mut qmp, overlays, room).await;
+        let mut gone_on = match self.again {
+            Again::Yes => go_on(&mut qmp).await,
+            Again::No => Ok(()),
+        };
+        let mut qmp = Some(qmp);
+        if gone_on.is_err() {
+            // the channel may be in the middle of an answer, and QEMU takes one client at a time
+            drop(qmp.take());
+            gone_on = async {
+                let mut again = control(self.dir).await?;
+                go_on(&mut again).await?;
+                qmp = Some(again);
+                Ok(())
+            }
+            .await;
         }
-        Err(error) => Err(error),
-    };
-    let gone_on = match again {
-        Again::Yes => qmp.execute::<Value>("cont", None).await.map(drop),
-        Again::No => Ok(()),
-    };
-    let pause = began.elapsed();
-    drop(qmp);
-    let written = written?;
-    gone_on?;
-    let state = read(&mut state)?;
-    let ram = spawn_blocking(move || patched(&parent, &written));
-    let ram = ram.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    Ok(Saved { ram: ram.map_err(Error::io("copy the memory of a VM"))?, state, pause })
+        (qmp, Paused { saved, gone_on, pause: began.elapsed() })
+    }
+
+    /// What is done while the VM stands still.
+    async fn still(
+        &self,
+        qmp: &mut Qmp<UnixStream>,
+        overlays: &mut Overlays,
+        room: Written,
+    ) -> Result<(Written, Vec<u8>)> {
+        qmp.execute::<Value>("stop", None).await?;
+        let pages = self.of_process(move |process, parent| process.written(parent, room));
+        let rest = async {
+            let mut state = memory_file("ampoule-state")?;
+            devices(qmp, &state).await?;
+            overlays.lay(qmp).await?;
+            read(&mut state)
+        };
+        // both to their end: the VM must not run while its pages are read
+        let (pages, state) = tokio::join!(pages, rest);
+        Ok((pages?, state?))
+    }
+
+    /// Asks /proc for something about the VM's process.
+    async fn of_process<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Process, &Ram) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (process, parent) = (self.process, self.parent.clone());
+        let asked = spawn_blocking(move || ask(&process, &parent));
+        asked.await.unwrap_or_else(|error| Err(Error::io("read the memory of a VM")(io::Error::other(error))))
+    }
+}
+
+fn lost() -> Error {
+    Error::Control("was lost".to_owned())
+}
+
+async fn go_on(qmp: &mut Qmp<UnixStream>) -> Result<()> {
+    qmp.execute::<Value>("cont", None).await.map(drop)
 }
 
 /// Lets QEMU write the state of its devices.
@@ -121,7 +234,7 @@ fn read(state: &mut File) -> Result<Vec<u8>> {
 }
 
 /// The parent's memory with the pages that were written.
-fn patched(parent: &Ram, written: &[Run]) -> io::Result<Ram> {
+fn patched(parent: &Ram, written: &Written) -> io::Result<Ram> {
     let file = memfd_create(Ram::NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let file = File::from(file);
     let length = parent.size().bytes();
@@ -147,8 +260,8 @@ fn patched(parent: &Ram, written: &[Run]) -> io::Result<Ram> {
             at += room as u64;
         }
     }
-    for run in written {
-        file.write_all_at(&run.bytes, run.offset)?;
+    for (offset, bytes) in written.runs() {
+        file.write_all_at(bytes, offset)?;
     }
     Ok(Ram::new(OwnedFd::from(file), parent.size()))
 }

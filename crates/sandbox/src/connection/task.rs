@@ -6,7 +6,14 @@
 //!     └──────────────────────┴──────────────── verdict ─────────────────────────────▲
 //! ```
 //!
+//! ```text
+//!              Freeze                all is said: Freeze sent             Thaw
+//!   speaking ──────────▶ finishing ──────────────────────────▶ holding ──────────▶ speaking
+//! ```
+//!
 //! Invariants
+//! - While it holds, the guest has every byte that was sent, and nothing is sent to it: not even an
+//!   acknowledgement, which would change a memory that is being saved.
 //! - It never waits for a consumer, nor for the guest to read before it reads itself: bytes that nobody took
 //!   keep their credit, and what waits to be written is bounded by credit and by the caps below.
 //! - Whatever the guest sends ends in an event, in [`Cut::Protocol`], or in nothing.
@@ -24,10 +31,12 @@ use tokio::{
 use vm::Link;
 use wire::{
     Code, Direction, Event, ExecId, Host, Mux, OpenError, ProtocolError, StreamId,
-    message::{Account, Body, CopyIn, CopyOut, Exec, Hello, Reply, Request, ToGuest, ToHost},
+    message::{
+        Account, Body, CopyIn, CopyOut, Exec, Freeze, Hello, Reply, Request, ToGuest, ToHost, WriteBack,
+    },
 };
 
-use super::{BegunCopyIn, BegunCopyOut, BegunExec, Cut, Order, ReplyTo};
+use super::{BegunCopyIn, BegunCopyOut, BegunExec, Cut, Order, ReplyTo, Urgent};
 use crate::{
     Error, ExecRequest, Exited, Gone, OutputMode, Result, Stdin,
     clock::Clock,
@@ -62,10 +71,20 @@ struct Outgoing {
     finish: bool,
 }
 
+/// Whether the guest is spoken to.
+enum Speech {
+    Speaking,
+    /// What was ordered before is said, then it is asked to freeze, with this one waiting for the answer.
+    Finishing(ReplyTo),
+    Holding,
+}
+
 pub(super) struct Task {
     mux: Mux<Host>,
     clock: Arc<Clock>,
+    speech: Speech,
     inbox: mpsc::Receiver<Order>,
+    urgent: mpsc::Receiver<Urgent>,
     hello: Option<oneshot::Sender<Hello>>,
     taken: mpsc::UnboundedReceiver<Taken>,
     taken_to: mpsc::UnboundedSender<Taken>,
@@ -82,6 +101,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         inbox: mpsc::Receiver<Order>,
+        urgent: mpsc::Receiver<Urgent>,
         hello: oneshot::Sender<Hello>,
         clock: Arc<Clock>,
     ) -> Self {
@@ -89,7 +109,9 @@ impl Task {
         Self {
             mux: Mux::host(),
             clock,
+            speech: Speech::Speaking,
             inbox,
+            urgent,
             hello: Some(hello),
             taken,
             taken_to,
@@ -132,9 +154,7 @@ impl Task {
             if written == write.len() {
                 write.clear();
                 written = 0;
-                if !self.mux.transmit(&mut write) {
-                    self.refusals = 0;
-                }
+                self.speak(&mut write);
             }
             // In random order, so that neither a guest that never stops nor a busy consumer starves the rest.
             tokio::select! {
@@ -148,7 +168,8 @@ impl Task {
                     Ok(count) => written += count,
                     Err(error) => return Cut::Link(error.to_string()),
                 },
-                Some(order) = self.inbox.recv() => self.order(order),
+                Some(urgent) = self.urgent.recv() => self.urgent(urgent),
+                Some(order) = self.inbox.recv(), if matches!(self.speech, Speech::Speaking) => self.order(order),
                 Some(taken) = self.taken.recv() => {
                     self.mux.consume(taken.stream, taken.bytes);
                     while let Ok(taken) = self.taken.try_recv() {
@@ -159,8 +180,63 @@ impl Task {
         }
     }
 
+    /// Appends what is to be written next.
+    fn speak(&mut self, write: &mut Vec<u8>) {
+        if matches!(self.speech, Speech::Holding) || self.mux.transmit(write) {
+            return;
+        }
+        self.refusals = 0;
+        match std::mem::replace(&mut self.speech, Speech::Speaking) {
+            Speech::Finishing(reply) => {
+                let body = Body::Freeze(Freeze { disks: WriteBack::None });
+                match self.ask(body, Waiting { reply, exec: None, streams: vec![] }) {
+                    // nothing can have come between that would have to be said too
+                    Ok(()) => {
+                        while self.mux.transmit(write) {}
+                        self.speech = Speech::Holding;
+                    }
+                    Err((error, waiting)) => drop(waiting.reply.send(Err(error))),
+                }
+            }
+            speech @ (Speech::Speaking | Speech::Holding) => self.speech = speech,
+        }
+    }
+
+    fn urgent(&mut self, urgent: Urgent) {
+        let given_up = match (urgent, std::mem::replace(&mut self.speech, Speech::Speaking)) {
+            (Urgent::Freeze { reply }, Speech::Speaking) => {
+                self.speech = Speech::Finishing(reply);
+                return;
+            }
+            (Urgent::Freeze { reply }, speech) => {
+                self.speech = speech;
+                reply
+            }
+            (Urgent::Thaw { reply }, speech) => {
+                if let Err((error, waiting)) =
+                    self.ask(Body::Thaw, Waiting { reply, exec: None, streams: vec![] })
+                {
+                    let _ = waiting.reply.send(Err(error));
+                }
+                match speech {
+                    Speech::Finishing(reply) => reply,
+                    Speech::Speaking | Speech::Holding => return,
+                }
+            }
+        };
+        let _ =
+            given_up.send(Err(Error::Request("the VM is to stand still for another reason, or to go on")));
+    }
+
     fn fail_all(&mut self, gone: &Gone) {
         self.inbox.close();
+        self.urgent.close();
+        if let Speech::Finishing(reply) = std::mem::replace(&mut self.speech, Speech::Speaking) {
+            let _ = reply.send(Err(gone.clone().into()));
+        }
+        while let Ok(Urgent::Freeze { reply } | Urgent::Thaw { reply }) = self.urgent.try_recv() {
+            let _ = reply.send(Err(gone.clone().into()));
+        }
         for (_, waiting) in self.requests.drain() {
             let _ = waiting.reply.send(Err(gone.clone().into()));
         }

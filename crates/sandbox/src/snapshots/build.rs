@@ -40,7 +40,7 @@ pub(super) async fn build(engine: &Arc<Inner>, spec: LeaseSpec) -> Result<Saved>
 }
 
 async fn attempt(engine: &Arc<Inner>, spec: &LeaseSpec, tries: u32) -> Result<Saved> {
-    let (held, disks) = boot::place(engine, spec).await?;
+    let (held, disks) = boot::place(engine, spec, None).await?;
     let saved = match disks {
         Err(error) => Err(error),
         Ok(disks) => {
@@ -79,5 +79,5 @@ async fn save(boot: Boot) -> Result<Saved> {
     let (mut machine, opened) = boot.warm().await?;
     opened.close().await;
     tokio::time::sleep(SETTLE).await;
-    Ok(machine.save().await?)
+    Ok(machine.save(&mut vm::Nobody).await?)
 }

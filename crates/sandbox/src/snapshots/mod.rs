@@ -38,7 +38,10 @@ use tokio::sync::watch;
 
 use self::disk::Disk;
 pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing};
-pub(crate) use self::{key::Kind, memory::ram_file};
+pub(crate) use self::{
+    key::Kind,
+    memory::{ram_file, seal},
+};
 use crate::{Error, LeaseSpec, Result, engine::Inner};
 
 /// A template is made anew when it is older: all forks of one share the places of everything in memory.

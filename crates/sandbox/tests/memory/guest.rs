@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -48,6 +48,8 @@ pub(crate) enum Manner {
     Unwilling,
     /// Never answers that it is prepared.
     Stuck,
+    /// Never answers that it is frozen.
+    Restless,
 }
 
 /// What a test can see of all guests of a backend.
@@ -62,6 +64,12 @@ pub(crate) struct Seen {
     /// Bytes that a guest could send on a stream before credit ran out.
     pub(crate) sent: Mutex<HashMap<StreamId, usize>>,
     pub(crate) received: Mutex<Vec<u8>>,
+    /// Identities, freezes and thaws, in order.
+    pub(crate) asked: Mutex<Vec<Body>>,
+    /// A machine is being saved: nobody may say anything to its guest.
+    pub(crate) still: AtomicBool,
+    /// Somebody did.
+    pub(crate) disturbed: AtomicBool,
 }
 
 /// A backend whose n-th boot behaves as the n-th manner says, and later ones as the last.
@@ -222,6 +230,9 @@ impl Agent {
             tokio::select! {
                 count = self.from.read(&mut read) => {
                     let Ok(count @ 1..) = count else { return };
+                    if self.seen.still.load(Ordering::SeqCst) {
+                        self.seen.disturbed.store(true, Ordering::SeqCst);
+                    }
                     self.mux.receive(&read[..count]).expect("the host keeps the protocol");
                 }
                 count = self.to.write(&write[written..]), if written < write.len() => {
@@ -332,8 +343,17 @@ impl Agent {
                 }
                 self.reply(id, Ok(Answer::Copied(Copied { entries: 1, bytes: 6 })));
             }
-            Body::Warm(_) | Body::Bind(_) | Body::Resize(_) => self.reply(id, Ok(Answer::Done)),
-            Body::Freeze | Body::Thaw | Body::Shutdown | Body::Accept(_) => {
+            Body::Freeze(freeze) => {
+                self.seen.asked.lock().unwrap().push(Body::Freeze(freeze));
+                if self.manner != Manner::Restless {
+                    self.reply(id, Ok(Answer::Frozen));
+                }
+            }
+            body @ (Body::Bind(_) | Body::Thaw) => {
+                self.seen.asked.lock().unwrap().push(body);
+                self.reply(id, Ok(Answer::Done));
+            }
+            Body::Warm(_) | Body::Resize(_) | Body::Shutdown | Body::Accept(_) => {
                 self.reply(id, Ok(Answer::Done));
             }
         }
@@ -468,7 +488,10 @@ pub(crate) async fn engine(dir: &Path, backend: &Arc<Memory>) -> Engine {
 }
 
 pub(crate) async fn engine_with(dir: &Path, backend: &Arc<Memory>, patience: Patience) -> Engine {
-    let backend: Arc<dyn Backend> = Arc::<Memory>::clone(backend);
+    engine_of(dir, Arc::<Memory>::clone(backend), patience).await
+}
+
+pub(crate) async fn engine_of(dir: &Path, backend: Arc<dyn Backend>, patience: Patience) -> Engine {
     let config = EngineConfig {
         state_dir: dir.to_owned(),
         backend,

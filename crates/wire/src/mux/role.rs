@@ -80,7 +80,7 @@ impl Role for Guest {
             | Body::Kill(_)
             | Body::Resize(_)
             | Body::Ping
-            | Body::Freeze
+            | Body::Freeze(_)
             | Body::Thaw
             | Body::Shutdown
             | Body::Accept(_) => Vec::new(),

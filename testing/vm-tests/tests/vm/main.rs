@@ -1,6 +1,7 @@
 //! Tests of the whole program: `cargo test -p vm-tests`, and `-- --ignored` for the long ones.
 
 mod bad_input;
+mod branch;
 mod cancel;
 mod contract;
 mod controller;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     }
     trials.extend(bad_input::trials());
     trials.extend(pool::trials());
+    trials.extend(branch::trials());
     trials.extend(gitea::trials());
     trials.extend(runner::trials());
     trials.extend(page::trials());

@@ -11,8 +11,8 @@ use std::{
 
 use libtest_mimic::Trial;
 use sandbox::{
-    Account, Bind, Engine, EngineConfig, ExecRequest, LeaseSpec, Origin, OutputMode, Patience, PoolLimits,
-    Root, Sandbox, Start, Stdin,
+    Account, Bind, Engine, EngineConfig, ExecRequest, ForkSpec, Inherited, LeaseSpec, Origin, OutputMode,
+    Patience, PoolLimits, Root, Sandbox, Start, Stdin,
 };
 use tokio_util::sync::CancellationToken;
 use vm::{Mebibytes, OwnerLoss};
@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn trial<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) -> Trial {
+pub(crate) fn trial<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) -> Trial {
     Trial::test(format!("engine::{name}"), move || {
         run(test());
         Ok(())
@@ -61,7 +61,15 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
         loop {
             let lease = engine.lease(spec("victim"), &CancellationToken::new()).await.expect("a lease");
             said(&lease.sandbox(), "setsid sleep 1000 > /dev/null 2>&1 & :").await;
+            let branch = lease.sandbox().branch().await.expect("a branch");
+            let fork = ForkSpec {
+                bind: spec("fork").bind,
+                on_owner_loss: OwnerLoss::Kill,
+                inherited: Inherited::GoOn,
+            };
+            let fork = engine.lease_branch(&branch, fork, &CancellationToken::new()).await.expect("a fork");
             lease.destroy().await.expect("nothing is left");
+            fork.destroy().await.expect("nothing is left");
         }
     });
     Some(ExitCode::FAILURE)
@@ -70,7 +78,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
 /// How long the next start may take to remove what a killed engine left.
 const CLEANED: Duration = Duration::from_secs(5);
 
-/// An engine that is killed, with VMs that it boots, saves, forks and keeps ready.
+/// An engine that is killed, with VMs that it boots, saves, forks, keeps ready and branches.
 async fn kills() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut random = Random::seeded("engine kills");
@@ -167,7 +175,7 @@ async fn many() {
     engine.close().await;
 }
 
-fn spec(hostname: &str) -> LeaseSpec {
+pub(crate) fn spec(hostname: &str) -> LeaseSpec {
     let image = contract::image();
     LeaseSpec {
         kernel: image.kernel,
@@ -183,7 +191,7 @@ fn spec(hostname: &str) -> LeaseSpec {
     }
 }
 
-async fn engine(dir: &Path, pool: PoolLimits) -> Engine {
+pub(crate) async fn engine(dir: &Path, pool: PoolLimits) -> Engine {
     let backend = Arc::new(contract::backend().await);
     let config = EngineConfig {
         state_dir: dir.to_owned(),
@@ -195,7 +203,7 @@ async fn engine(dir: &Path, pool: PoolLimits) -> Engine {
     Engine::open(config).await.expect("an engine").0
 }
 
-async fn said(sandbox: &Sandbox, script: &str) -> String {
+pub(crate) async fn said(sandbox: &Sandbox, script: &str) -> String {
     let request = ExecRequest {
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],

@@ -15,8 +15,8 @@ use tokio::{
     sync::watch,
 };
 use vm::{
-    Backend, BackendKey, BootSpec, Capabilities, Exit, Forks, Link, Machine, Result, Saved, Slot, SlotId,
-    Snapshot,
+    Backend, BackendKey, BootSpec, Capabilities, Exit, Forks, Guest, Link, Machine, Result, Saved, Slot,
+    SlotId, Snapshot,
 };
 
 /// The moments of one fork.
@@ -116,8 +116,8 @@ impl Machine for WatchedMachine {
         self.inner.unpark().await
     }
 
-    async fn save(&mut self) -> Result<Saved> {
-        self.inner.save().await
+    async fn save(&mut self, guest: &mut dyn Guest) -> Result<Saved> {
+        self.inner.save(guest).await
     }
 
     fn exited(&self) -> watch::Receiver<Option<Exit>> {
