@@ -128,7 +128,7 @@ pub(crate) fn go() -> Result<()> {
 const GITEA: &str = "testing/gitea";
 
 /// Go where `testkit` looks for it, too.
-fn find_go() -> Option<PathBuf> {
+pub(crate) fn find_go() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/local/go/bin")]);
     dirs.map(|dir| dir.join("go")).find(|go| go.is_file())

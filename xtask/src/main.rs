@@ -46,8 +46,9 @@ Usage: cargo xtask <task> [options]
                          fuzzes each target for N seconds (60)
   gitea                  starts the tests' Gitea and tells how to log in, until Control-D
   book                   checks the book's pages and links, builds it where mdbook is installed
-  bench [exec] [--lines N] [--boots N]
-                         a local run's log throughput and cold boots; a table, and target/bench.json
+  bench [exec] [--lines N] [--boots N] [--runs N]
+                         a local run's log throughput and cold boots, and three workflows beside act in
+                         host mode (built when it is missing); a table, and target/bench.json
   bench fork [--runs N] [--at-once N,N,...] [--accel auto|kvm|tcg]
                          forks one by one, at once and from the pool; a table, and target/bench-fork.json
   bench runner [--runs N] [--lines N] [--accel auto|kvm|tcg]

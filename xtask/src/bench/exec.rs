@@ -1,8 +1,8 @@
-//! `cargo xtask bench exec`: the two figures of a local run.
+//! `cargo xtask bench exec`: the figures of a local run.
 //!
-//! Purpose: how fast a job's log comes out of its VM, with how much memory on the host; and how long a cold
-//! boot takes until the first step. Measured from outside, through `ampoule exec --json`, so that they are
-//! what a person gets.
+//! Purpose: how fast a job's log comes out of its VM, with how much memory on the host; how long a cold
+//! boot takes until the first step; and the same workflows beside act ([`versus`]). Measured from outside, through
+//! `ampoule exec --json`, so that they are what a person gets.
 //!
 //! Invariants: a row that is missing, doubled or out of order is an error, not a slower figure.
 
@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::versus;
 use crate::{
     run::{run, target_dir},
     up::{self, Ampoule},
@@ -24,13 +25,14 @@ use crate::{
 
 /// Runs the task with the words after its name.
 pub(crate) fn task(words: &[String]) -> Result<()> {
-    let (mut lines, mut boots) = (1_000_000, 10);
+    let (mut lines, mut boots, mut runs) = (1_000_000, 10, 5);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let wanted = match word.as_str() {
             "--lines" => &mut lines,
             "--boots" => &mut boots,
-            other => bail!("`bench exec` takes --lines N and --boots N, got {other:?}"),
+            "--runs" => &mut runs,
+            other => bail!("`bench exec` takes --lines N, --boots N and --runs N, got {other:?}"),
         };
         *wanted = words.next().context("a number must follow")?.parse::<u64>().context("not a number")?;
     }
@@ -38,6 +40,7 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
     run(&mut ampoule.command(&["setup"]))?;
     let boot = cold_boots(&ampoule, boots)?;
     let log = throughput(&ampoule, lines)?;
+    let versus = versus::compare(&ampoule, usize::try_from(runs).context("too many runs")?)?;
     let file = target_dir()?.join("bench.json");
     let figures = json!({
         "host": { "cpus": std::thread::available_parallelism().map_or(0, usize::from) },
@@ -48,6 +51,7 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
             "lines_per_second": log.rate(lines),
             "max_rss_kib": log.max_rss_kib,
         },
+        "beside_act": versus.json(),
     });
     fs::write(&file, format!("{figures:#}\n")).with_context(|| format!("writing {}", file.display()))?;
     println!("\n| what | value |\n|---|---|");
@@ -55,6 +59,7 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
     println!("| the same, slowest | {:.2} s |", boot.last().copied().unwrap_or_default().as_secs_f64());
     println!("| {lines} log lines | {:.1} s, {:.0} lines/s |", log.took.as_secs_f64(), log.rate(lines));
     println!("| host process meanwhile, at most | {} MiB |", log.max_rss_kib / 1024);
+    versus.print();
     println!("\nalso in {}", file.display());
     Ok(())
 }

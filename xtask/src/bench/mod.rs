@@ -5,9 +5,13 @@
 //!
 //! Invariants: a bench checks what it measures; a wrong result is an error, not a figure.
 
+mod act;
+mod cost;
 mod exec;
 mod fork;
 mod runner;
+mod turns;
+mod versus;
 
 use anyhow::{Result, bail};
 

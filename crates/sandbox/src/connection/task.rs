@@ -315,6 +315,7 @@ impl Task {
                 let to = self.execs.remove(&exited.exec).ok_or_else(|| {
                     Cut::Protocol(format!("the end of execution {}, which does not run", exited.exec))
                 })?;
+                tracing::debug!(exec = exited.exec.0, "exited");
                 let time = self.clock.guest_row(exited.time_ns);
                 let wire::message::Exited { code, signal, timed_out, .. } = exited;
                 let _ = to.send(Ok(Exited { code, signal, timed_out, time }));
@@ -340,6 +341,7 @@ impl Task {
         let Some(waiting) = self.requests.remove(&reply.id) else {
             return Err(Cut::Protocol(format!("an answer to request {}, which does not wait", reply.id)));
         };
+        tracing::debug!(request = reply.id, failed = reply.result.is_err(), "answered");
         let result = reply.result.map_err(|failure| {
             self.give_up(waiting.exec, &waiting.streams);
             Error::Guest { kind: failure.kind, message: printable(&failure.message, MAX_TEXT) }
@@ -419,6 +421,7 @@ impl Task {
     /// Sends a request; when that cannot be, what it had opened is given up.
     fn ask(&mut self, body: Body, waiting: Waiting) -> Result<(), (Error, Waiting)> {
         let id = self.next_request;
+        let what = name(&body);
         let message = ToGuest::Request(Request { id, epoch: self.mux.epoch(), body });
         let refused = if self.requests.len() >= MAX_REQUESTS {
             Some("too many at once")
@@ -433,6 +436,8 @@ impl Task {
             self.give_up(waiting.exec, &waiting.streams);
             return Err((Error::Request(why), waiting));
         }
+        // `cargo xtask bench exec` reads these two and `exited`: whose turn it was, the host's or the guest's
+        tracing::debug!(request = id, what, exec = waiting.exec.map(|exec| exec.0), "asked");
         self.next_request += 1;
         self.requests.insert(id, waiting);
         Ok(())
@@ -516,6 +521,17 @@ impl Task {
         let waiting = Waiting { reply: reply_to, exec: None, streams };
         self.ask(Body::CopyOut(CopyOut { path, stream }), waiting).map_err(|(error, _)| error)?;
         Ok(BegunCopyOut { stream, content, reply })
+    }
+}
+
+/// What a request wants, for the log.
+fn name(body: &Body) -> &'static str {
+    match body {
+        Body::Exec(_) => "exec",
+        Body::CopyIn(_) => "copy-in",
+        Body::CopyOut(_) => "copy-out",
+        Body::Ping => "ping",
+        _ => "other",
     }
 }
 
