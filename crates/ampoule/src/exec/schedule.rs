@@ -323,15 +323,15 @@ impl Scheduler<'_> {
         for group in &self.open {
             group.canceller.cancel(reason, how);
         }
-        // a terminal that is stopped must not hold the end back for ever
+        // a terminal that is stopped must not hold the end back for ever; a job that takes its time may
         let deadline = match how {
-            How::Now => Instant::now() + LAST_ROWS,
+            How::Now => Instant::now(),
             How::Graceful { deadline } => deadline,
         };
         let surrender = self.out.surrender();
         let expired = async move {
             tokio::time::sleep_until(deadline).await;
-            surrender.cancel();
+            surrender.when_stuck(LAST_ROWS).await;
         };
         // ends with the runtime; it holds nothing but the way to give up, or the output's end would wait for it
         drop(tokio::spawn(expired));

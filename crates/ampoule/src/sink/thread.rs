@@ -9,7 +9,16 @@
 //! [`Writer::finish`] returns after the last row is out; a writer that is stuck in a stopped terminal can be left
 //! behind. While it is held nothing is written, and as much as the queue has room for is kept.
 
-use std::{io, sync::mpsc as std_mpsc, thread::JoinHandle};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc as std_mpsc,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -36,15 +45,61 @@ pub struct Held {
     _release: std_mpsc::Sender<()>,
 }
 
+/// How far the thread is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// What it has done.
+    turns: AtomicU64,
+    /// It has nothing to do.
+    idle: AtomicBool,
+}
+
+impl Progress {
+    fn turn(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What it has done, where it has something to do.
+    fn busy(&self) -> Option<u64> {
+        (!self.idle.load(Ordering::Relaxed)).then(|| self.turns.load(Ordering::Relaxed))
+    }
+}
+
+/// The way to give up for whoever must not keep the queue open.
+#[derive(Debug)]
+pub struct Surrender {
+    given_up: CancellationToken,
+    progress: Arc<Progress>,
+}
+
+impl Surrender {
+    /// Gives up as soon as a row waits for longer than `limit` for its reader.
+    pub async fn when_stuck(self, limit: Duration) {
+        loop {
+            let before = self.progress.busy();
+            tokio::time::sleep(limit).await;
+            if before.is_some() && before == self.progress.busy() {
+                return self.given_up.cancel();
+            }
+        }
+    }
+}
+
 /// Where rows are put in; cheap to clone.
 pub struct Out<T = Say> {
     queue: mpsc::Sender<Item<T>>,
     given_up: CancellationToken,
+    progress: Arc<Progress>,
 }
 
 impl<T> Clone for Out<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), given_up: self.given_up.clone() }
+        Self {
+            queue: self.queue.clone(),
+            given_up: self.given_up.clone(),
+            progress: Arc::clone(&self.progress),
+        }
     }
 }
 
@@ -61,14 +116,17 @@ impl<T: Timed + Send + 'static> Writer<T> {
         let (queue, mut rows) = mpsc::channel::<Item<T>>(QUEUE);
         let broken = CancellationToken::new();
         let failed = broken.clone();
+        let progress = Arc::new(Progress::default());
+        let seen = Arc::clone(&progress);
         let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
-            let result = write_all(sink.as_mut(), &mut rows);
+            let result = write_all(sink.as_mut(), &mut rows, &seen);
             if result.is_err() {
                 failed.cancel();
             }
             result
         })?;
-        Ok(Self { out: Some(Out { queue, given_up: CancellationToken::new() }), thread, broken })
+        let out = Out { queue, given_up: CancellationToken::new(), progress };
+        Ok(Self { out: Some(out), thread, broken })
     }
 
     /// Where rows are put in.
@@ -102,19 +160,25 @@ impl<T: Timed + Send + 'static> Writer<T> {
     }
 }
 
-fn write_all<T: Timed>(sink: &mut dyn Sink<T>, rows: &mut mpsc::Receiver<Item<T>>) -> io::Result<()> {
+fn write_all<T: Timed>(
+    sink: &mut dyn Sink<T>,
+    rows: &mut mpsc::Receiver<Item<T>>,
+    progress: &Progress,
+) -> io::Result<()> {
     let mut latest = Timestamp::MIN;
     loop {
         let item = match rows.try_recv() {
             Ok(item) => item,
             Err(_) => {
                 sink.flush()?;
+                progress.turn(true);
                 match rows.blocking_recv() {
                     Some(item) => item,
                     None => return sink.flush(),
                 }
             }
         };
+        progress.turn(false);
         let mut say = match item {
             Item::Say(say) => say,
             Item::Hold { held, released } => {
@@ -167,10 +231,10 @@ impl<T> Out<T> {
         self.given_up.cancel();
     }
 
-    /// What [`Out::give_up`] cancels: the way to give up for whoever must not keep the queue open.
+    /// The way to give up for whoever must not keep the queue open.
     #[must_use]
-    pub fn surrender(&self) -> CancellationToken {
-        self.given_up.clone()
+    pub fn surrender(&self) -> Surrender {
+        Surrender { given_up: self.given_up.clone(), progress: Arc::clone(&self.progress) }
     }
 }
 
@@ -216,6 +280,26 @@ mod tests {
         give_up.give_up();
         sender.await.unwrap();
         drop(give_up);
+        writer.finish().await.unwrap();
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_is_given_up_and_who_has_nothing_to_say_is_not() {
+        let (release, held) = std_mpsc::channel();
+        let writer = Writer::start(Box::new(Stuck(held))).unwrap();
+        let limit = Duration::from_millis(10);
+        let out = writer.out();
+        while !out.progress.idle.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        // the job takes its time, and nothing is stuck
+        let waited = tokio::time::timeout(limit * 10, out.surrender().when_stuck(limit)).await;
+        assert!(waited.is_err() && !out.given_up.is_cancelled());
+        out.send(Say::Notice(String::new())).await;
+        out.surrender().when_stuck(limit).await;
+        assert!(out.given_up.is_cancelled());
+        drop(out);
         writer.finish().await.unwrap();
         drop(release);
     }
