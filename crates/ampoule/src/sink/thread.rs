@@ -332,7 +332,7 @@ mod tests {
         let held = out.hold().await.unwrap();
         assert_eq!(texts.try_iter().count(), 100);
         out.send(Say::Notice("later".to_owned())).await;
-        assert!(texts.recv_timeout(std::time::Duration::from_millis(100)).is_err(), "it is held");
+        assert!(texts.recv_timeout(Duration::from_millis(100)).is_err(), "it is held");
         // The rest of the queue is what it keeps, and then those who say more wait.
         let other = out.clone();
         let sender = tokio::spawn(async move {
@@ -340,7 +340,7 @@ mod tests {
                 other.send(Say::Notice("more".to_owned())).await;
             }
         });
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!sender.is_finished(), "it keeps without end");
         drop(held);
         sender.await.unwrap();
@@ -356,7 +356,7 @@ mod tests {
         let writer = Writer::start(Box::new(Stuck(stuck))).unwrap();
         let out = writer.out();
         out.send(Say::Notice(String::new())).await;
-        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), out.hold()).await;
+        let waited = tokio::time::timeout(Duration::from_millis(50), out.hold()).await;
         assert!(waited.is_err());
         release.send(()).unwrap();
         out.send(Say::Notice(String::new())).await;
