@@ -115,6 +115,7 @@ fn slots(state_dir: &Path) -> Result<usize, PruneError> {
                 accelerator: String::new(),
                 boundary: Boundary::None,
                 lacking: Vec::new(),
+                no_card: None,
                 adopt: false,
             })),
             patience: Patience::default(),

@@ -29,8 +29,10 @@ const CUSTOMIZE: &str = include_str!("scripts/customize.sh");
 const ALWAYS: [&str; 4] = ["kmod", "unzip", "xz-utils", "zstd"];
 
 /// What the agent needs before it has a root; those that are built into the kernel drop out. `loop` is
-/// for disk images that a job has made, and the root's modules are not loaded by themselves without udev.
-const MODULES: &str = "virtio virtio_ring virtio_mmio virtio_blk virtio_console squashfs overlay ext4 loop";
+/// for disk images that a job has made, and the root's modules are not loaded by themselves without udev; the card is
+/// in every snapshot.
+const MODULES: &str =
+    "virtio virtio_ring virtio_mmio virtio_blk virtio_console virtio_net squashfs overlay ext4 loop";
 
 /// What mmdebstrap is told beside names.
 const OPTIONS: [&str; 16] = [

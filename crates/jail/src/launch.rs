@@ -176,6 +176,9 @@ pub struct Launch {
     pub view: Option<View>,
     /// What the program may ask of the kernel. `None`: whatever it likes.
     pub filter: Option<Filter>,
+    /// The number under which the program gets a tap: an interface of the jail's own network namespace that is down.
+    /// It takes access to [`TAP_DEVICE`], and fails where there is no such namespace.
+    pub tap: Option<i32>,
     /// Descriptors of the program, beside 0 (/dev/null), 1 and 2 (/dev/null unless there is a log).
     pub inherit: Vec<Inherit>,
     /// Logs of the program.
@@ -190,6 +193,9 @@ pub struct View {
     /// Device nodes of the host, absolute; those that are not there are left out.
     pub devices: Vec<PathBuf>,
 }
+
+/// Where taps come from.
+pub const TAP_DEVICE: &str = "/dev/net/tun";
 
 /// A running shim, and the ownership of it.
 #[derive(Debug)]
@@ -370,6 +376,7 @@ fn check(launch: &Launch) -> Result<()> {
         return Err(Error::Invalid("a path is not absolute"));
     }
     let mut targets: Vec<i32> = launch.inherit.iter().map(|inherit| inherit.target).collect();
+    targets.extend(launch.tap);
     if targets.iter().any(|target| *target < 3) || launch.logs.iter().any(|log| log.target < 1) {
         return Err(Error::Invalid("a descriptor of the program has a number that is reserved"));
     }
@@ -402,6 +409,7 @@ fn hand_over(mut channel: &BlockingStream, launch: &Launch, lock: Lock) -> Resul
         program: launch.program.clone(),
         view: launch.view.clone(),
         filter: launch.filter.clone(),
+        tap: launch.tap,
         targets: launch.inherit.iter().map(|inherit| inherit.target).collect(),
         logs: launch.logs.clone(),
     };

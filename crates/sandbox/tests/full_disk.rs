@@ -44,6 +44,7 @@ fn lease(state: &Path, image: &Path) {
         accelerator: String::new(),
         boundary: Boundary::None,
         lacking: Vec::new(),
+        no_card: None,
         adopt: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

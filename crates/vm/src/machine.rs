@@ -56,6 +56,8 @@ pub struct Capabilities {
     /// Parts of the isolation that this host cannot give, in words for `doctor` and the job's log; empty
     /// where nothing is missing.
     pub lacking: Vec<String>,
+    /// Why its VMs have no network card; `None` where they have one.
+    pub no_card: Option<String>,
     /// Whether [`Backend::adopt`] can work.
     pub adopt: bool,
 }

@@ -92,6 +92,7 @@ impl Fake {
             accelerator: "none".to_owned(),
             boundary: Boundary::None,
             lacking: Vec::new(),
+            no_card: Some("there is no guest".to_owned()),
             adopt: true,
         };
         Self { capabilities, key: None }
@@ -135,6 +136,7 @@ impl Backend for Fake {
             program: Program { path: SELF.into(), args: args.into(), env: environment() },
             view: None,
             filter: None,
+            tap: None,
             inherit: vec![Inherit { fd: socket, target: LISTEN }],
             logs: vec![Log { name: ERRORS.to_owned(), target: 2, cap: LOG_CAP }],
         };

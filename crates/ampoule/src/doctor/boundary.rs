@@ -39,7 +39,17 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
         (Boundary::Emulated | Boundary::None, None) => Finding::note(NAME, seen),
     }];
     findings.push(jail(&capabilities.lacking));
+    findings.push(card(capabilities.no_card.as_deref()));
     findings
+}
+
+/// Nothing uses it yet: VMs have it so that their snapshots need not be made anew when something does.
+fn card(missing: Option<&str>) -> Finding {
+    const NAME: &str = "network card";
+    match missing {
+        None => Finding::ok(NAME, "every VM has one, which is down"),
+        Some(why) => Finding::note(NAME, format!("VMs have none: {why}")),
+    }
 }
 
 fn jail(lacking: &[String]) -> Finding {

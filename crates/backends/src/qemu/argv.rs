@@ -29,6 +29,8 @@ pub(super) struct Fds {
     /// The file of the memory, where it is not QEMU's own.
     pub(super) memory: Option<MemoryFd>,
     pub(super) drives: Vec<DriveFds>,
+    /// The tap of the network card, where it has one.
+    pub(super) card: Option<i32>,
 }
 
 /// What the processors begin with.
@@ -67,7 +69,7 @@ pub(super) struct DriveFds {
 }
 
 /// What the words are made of, apart from numbers: part of a snapshot's key.
-pub(super) fn fingerprint(accelerator: Accelerator) -> String {
+pub(super) fn fingerprint(accelerator: Accelerator, card: bool) -> String {
     let shape = Shape { cpus: 1, memory: Mebibytes(1), accelerator, kernel_args: &[] };
     let drives = vec![
         DriveFds { id: DriveId::Root, mode: DriveMode::ReadOnly, fds: vec![0] },
@@ -75,7 +77,8 @@ pub(super) fn fingerprint(accelerator: Accelerator) -> String {
     ];
     let memory = Some(MemoryFd { fd: 0, share: Share::All });
     let start = Start::Kernel { kernel: 0, initramfs: 0 };
-    build(&shape, &Fds { agent: 0, control: 0, console: 0, start, memory, drives }).join(" ")
+    let card = card.then_some(0);
+    build(&shape, &Fds { agent: 0, control: 0, console: 0, start, memory, drives, card }).join(" ")
 }
 
 /// The machine, apart from its files.
@@ -90,6 +93,10 @@ pub(super) struct Shape<'a> {
 
 /// What the control channel calls the channel to the agent.
 pub(super) const AGENT: &str = "agent";
+/// What the control channel calls the tap.
+const CARD: &str = "card";
+/// Of every VM's card: locally administered.
+const ADDRESS: &str = "02:61:6d:70:00:01";
 /// Size of the buffer for translated code in MiB; QEMU's own default is a gibibyte for every VM.
 const TRANSLATION_BUFFER: u32 = 256;
 /// Timer interrupts in a second of the kernels that we boot (Debian, Ubuntu cloud): `lpj` counts per tick.
@@ -167,6 +174,11 @@ pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
     for (index, drive) in fds.drives.iter().enumerate() {
         words.drive(FIRST_DRIVE_SET + index, drive);
     }
+    // The same address in every VM: what a snapshot has, each of its forks has, and none is beside another.
+    if let Some(fd) = fds.card {
+        words.option("-netdev", format!("tap,id={CARD},fd={fd},vhost=off"));
+        words.option("-device", format!("virtio-net-device,netdev={CARD},mac={ADDRESS}"));
+    }
     words.0
 }
 
@@ -243,6 +255,7 @@ mod tests {
                 DriveFds { id: DriveId::Root, mode: DriveMode::ReadOnly, fds: vec![8] },
                 DriveFds { id: DriveId::Scratch, mode: DriveMode::ReadWrite, fds: vec![9, 10] },
             ],
+            card: Some(12),
         }
     }
 

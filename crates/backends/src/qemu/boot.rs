@@ -95,7 +95,8 @@ pub(super) async fn start(
         drives.push(DriveFds { id: drive.id, mode: drive.mode, fds });
     }
     let console = given.number();
-    let fds = Fds { agent: sockets.0, control: sockets.1, console, start, memory, drives };
+    let card = qemu.card.then_some(console + 1);
+    let fds = Fds { agent: sockets.0, control: sockets.1, console, start, memory, drives, card };
     let shape = Shape {
         cpus: spec.cpus.get(),
         memory: spec.memory.size(),
@@ -119,6 +120,7 @@ pub(super) async fn start(
         },
         view: Some(places::view(&qemu.program, devices_of(qemu.accel))),
         filter: Some(qemu.filter.clone()),
+        tap: card,
         inherit: given.fds,
         logs: vec![
             Log { name: CONSOLE.to_owned(), target: console, cap: LOG_CAP },

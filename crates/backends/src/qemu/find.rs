@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fmt,
+    fs::OpenOptions,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -37,6 +38,8 @@ pub const OLDEST: Version = Version { major: 7, minor: 2, micro: 0 };
 pub(super) struct Survey {
     pub(super) version: Version,
     pub(super) missing: Vec<Part>,
+    /// Why VMs have no network card, where they have none.
+    pub(super) no_card: Option<String>,
 }
 
 const OUTPUT: &str = "version.log";
@@ -63,13 +66,36 @@ fn is_executable(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// Runs `--version` in the jail: it shows the version, and that program and jail get along.
+/// Runs `--version` in the jail: it shows the version, that program and jail get along, and whether the jail can have
+/// a tap.
 pub(super) async fn survey(
     program: &Path,
     shim: &[OsString],
     level: Level,
     filter: &Filter,
 ) -> Result<Survey> {
+    let no_card = match OpenOptions::new().read(true).write(true).open(jail::TAP_DEVICE) {
+        Ok(_) => match survey_with(program, shim, level, filter, Some(TAP)).await {
+            Ok((version, missing)) => return Ok(Survey { version, missing, no_card: None }),
+            // if the tap is not the reason, it fails again without
+            Err(error) => error.to_string(),
+        },
+        Err(error) => format!("{} cannot be opened: {error}", jail::TAP_DEVICE),
+    };
+    let (version, missing) = survey_with(program, shim, level, filter, None).await?;
+    Ok(Survey { version, missing, no_card: Some(no_card) })
+}
+
+/// The number of the tap of a survey.
+const TAP: i32 = 3;
+
+async fn survey_with(
+    program: &Path,
+    shim: &[OsString],
+    level: Level,
+    filter: &Filter,
+    tap: Option<i32>,
+) -> Result<(Version, Vec<Part>)> {
     let dir = places::Scratch::new("survey")?;
     let launch = Launch {
         shim: shim.to_vec(),
@@ -81,6 +107,7 @@ pub(super) async fn survey(
         program: Program { path: program.to_owned(), args: vec!["--version".into()], env: Vec::new() },
         view: Some(places::view(program, &[])),
         filter: Some(filter.clone()),
+        tap,
         inherit: Vec::new(),
         logs: vec![
             Log { name: OUTPUT.to_owned(), target: 1, cap: 4096 },
@@ -101,7 +128,7 @@ pub(super) async fn survey(
     if version < OLDEST {
         return Err(unusable(format!("it is version {version}; {OLDEST} or newer is needed")));
     }
-    Ok(Survey { version, missing })
+    Ok((version, missing))
 }
 
 fn parse(said: &str) -> Option<Version> {

@@ -12,14 +12,14 @@ use super::{
 
 /// Everything: a microvm's state has no version of its own, so any other QEMU, argument or processor is taken
 /// for one that cannot load it.
-pub(super) async fn of(version: Version, accelerator: Accelerator) -> BackendKey {
+pub(super) async fn of(version: Version, accelerator: Accelerator, card: bool) -> BackendKey {
     let host = tokio::task::spawn_blocking(|| {
         let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         (processor(&text), tsc::khz())
     });
     let (processor, khz) = host.await.unwrap_or_default();
     let khz = khz.map_or("unknown".to_owned(), |khz| khz.to_string());
-    let words = argv::fingerprint(accelerator);
+    let words = argv::fingerprint(accelerator, card);
     BackendKey(format!("qemu {version}\nprocessor {processor}\ntsc {khz} kHz\n{words}"))
 }
 

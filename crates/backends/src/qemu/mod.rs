@@ -13,7 +13,7 @@
 //!   opened here. It needs no access to its own slot's directory.
 //! - Both sockets are inherited *listening*, so that another owner can connect later.
 //! - Nobody stays connected to QMP: without a reader QEMU would keep what the guest makes it report.
-//! - No default devices, no network card, our system call filter and QEMU's whole one within it, an identity
+//! - No default devices, a network card that is down where this host can make one, our system call filter and QEMU's whole one within it, an identity
 //!   of its own.
 
 mod argv;
@@ -92,6 +92,8 @@ pub struct Qemu {
     capabilities: Capabilities,
     note: Option<String>,
     key: BackendKey,
+    /// Whether VMs have a network card.
+    card: bool,
 }
 
 impl Qemu {
@@ -106,6 +108,7 @@ impl Qemu {
         let found = find::survey(&program, &config.shim, config.level, &filter).await?;
         let mut qemu = Self {
             program,
+            card: found.no_card.is_none(),
             shim: config.shim,
             level: config.level,
             filter,
@@ -115,6 +118,7 @@ impl Qemu {
                 accelerator: String::new(),
                 boundary: Boundary::Emulated,
                 lacking: found.missing.iter().map(ToString::to_string).collect(),
+                no_card: found.no_card,
                 adopt: true,
             },
             note: None,
@@ -143,7 +147,7 @@ impl Qemu {
             let khz = tokio::task::spawn_blocking(tsc::khz).await.ok().flatten();
             qemu.accel = argv::Accelerator::Tcg { khz };
         }
-        qemu.key = key::of(found.version, qemu.accel).await;
+        qemu.key = key::of(found.version, qemu.accel, qemu.card).await;
         Ok(qemu)
     }
 

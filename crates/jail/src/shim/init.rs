@@ -32,7 +32,7 @@ use super::{
     logs::Drain,
     privileges, program, signals,
     spaces::{self, Missing},
-    view,
+    tap, view,
 };
 use crate::{Ending, ExitRecord, Level, OwnerLoss, Part, filter};
 
@@ -155,6 +155,8 @@ fn become_program(init: &mut Init, report: &mut File, parent: Pid) -> Failure {
 }
 
 fn prepare(init: &mut Init, report: &mut File, parent: Pid) -> Result<(), Failure> {
+    // while the host's devices can be seen
+    let tap = init.config.tap.map(|target| Ok((tap::make(&init.missing)?, target))).transpose()?;
     view::enter(init.config.view.as_ref(), &init.config.dir, &mut init.missing)?;
     if init.config.filter.is_some() && !filter::can_be_had() {
         init.missing.add(Part::Filter);
@@ -175,6 +177,9 @@ fn prepare(init: &mut Init, report: &mut File, parent: Pid) -> Result<(), Failur
     }
     for (fd, target) in init.inherit.iter().zip(&init.config.targets) {
         program::place(fd.as_fd(), *target)?;
+    }
+    if let Some((tap, target)) = &tap {
+        program::place(tap.as_fd(), *target)?;
     }
     say(report, &Prepared { missing: init.missing.parts().to_vec(), failed: None });
     Ok(())

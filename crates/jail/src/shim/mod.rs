@@ -31,6 +31,7 @@ mod privileges;
 mod program;
 mod signals;
 mod spaces;
+mod tap;
 mod view;
 
 use std::{
@@ -62,6 +63,7 @@ pub(crate) struct Config {
     pub(crate) program: Program,
     pub(crate) view: Option<View>,
     pub(crate) filter: Option<Filter>,
+    pub(crate) tap: Option<i32>,
     /// Numbers of the descriptors that came along, after the lock.
     pub(crate) targets: Vec<i32>,
     pub(crate) logs: Vec<Log>,

@@ -1,6 +1,6 @@
 //! What is tried, and what has to come of it: under the filter, and where only the rest of the jail is there.
 
-use libc::{EACCES, EBADF, EFAULT, EINVAL, EIO, ENETUNREACH, ENOENT, ENOSYS, EPERM, EROFS, ESRCH};
+use libc::{EACCES, EBADF, EEXIST, EFAULT, EINVAL, EIO, ENETUNREACH, ENOENT, ENOSYS, EPERM, EROFS, ESRCH};
 
 use crate::{
     calls::{self, Tried},
@@ -123,6 +123,11 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     row("call_the_host_by_tcp", calls::sockets::tcp, REFUSED, Errno(&[ENETUNREACH])),
     row("send_to_the_internet", |_| calls::sockets::udp(), REFUSED, Errno(&[ENETUNREACH])),
     row("switch_the_loopback_on", |_| calls::sockets::switch_loopback_on(), REFUSED, REFUSED),
+    // its card; EBADF where this host can make none
+    both("card_send_a_frame", calls::sockets::send_a_frame, Errno(&[EIO, EBADF])),
+    both("card_become_another", calls::sockets::another_card, Errno(&[EEXIST, EBADF])),
+    both("card_take_its_namespace", calls::sockets::namespace_of_the_card, Errno(&[EPERM, EBADF])),
+    row("card_switch_on", |_| calls::sockets::switch_card_on(), REFUSED, REFUSED),
     row("speak_to_routing", |_| calls::sockets::make_an_interface(), REFUSED, REFUSED),
     both("listen_to_packets", |_| calls::sockets::packets(), REFUSED),
     row("call_the_hypervisor", |_| calls::sockets::vsock(), REFUSED, Untried),

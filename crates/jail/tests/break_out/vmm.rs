@@ -56,6 +56,8 @@ pub(crate) struct Scene {
     pub(crate) image: RawFd,
     /// The sealed template, as QEMU gets it: open for writing, for older ones cannot open it otherwise.
     pub(crate) template: RawFd,
+    /// The tap of its network card; a number that is no descriptor where it has none.
+    pub(crate) card: RawFd,
 }
 
 /// What came of an attempt.
@@ -119,7 +121,8 @@ fn read(program: PathBuf, args: &[String]) -> (String, Scene) {
     let template = number(memory, "mem-path=/proc/self/fd/");
     let state = File::open(format!("/proc/self/fd/{STATE}")).unwrap();
     let Task { attempt, known } = serde_json::from_reader(state).unwrap();
-    (attempt, Scene { known, program, image, template })
+    let card = args.iter().find(|arg| arg.starts_with("tap,")).map_or(-1, |card| number(card, "fd="));
+    (attempt, Scene { known, program, image, template, card })
 }
 
 /// Number of the descriptor with the state that a fork loads.

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
 
 mod filter;
+mod tap;
 
 use std::{
     collections::BTreeSet,
@@ -49,12 +50,13 @@ fn main() -> ExitCode {
 type Test = (&'static str, fn() -> Result<(), Failed>);
 
 fn trials() -> Vec<Trial> {
-    let tests: [Test; 20] = [
+    let tests: [Test; 21] = [
         ("the_exit_of_the_program_is_on_disk", exit_is_on_disk),
         ("a_signal_is_told_from_an_exit_code", signal_is_recorded),
         ("namespaces_are_its_own", namespaces),
         ("it_has_no_privileges_and_no_way_to_any", privileges),
         ("it_holds_the_descriptors_it_was_given_and_no_others", descriptors),
+        ("a_tap_is_its_own_and_down", tap::a_tap_is_its_own_and_down),
         ("its_file_system_is_what_is_listed", view),
         ("the_loss_of_the_owner_ends_the_tree", owner_killed),
         ("a_dropped_shim_ends_the_tree", dropped),
@@ -137,6 +139,7 @@ fn spec(dir: &Path, script: &str) -> Launch {
         },
         view: None,
         filter: None,
+        tap: None,
         inherit: Vec::new(),
         logs: vec![
             Log { name: "out".into(), target: 1, cap: 64 << 10 },

@@ -87,6 +87,7 @@ impl Memory {
                 version: "1".into(),
                 accelerator: "none".into(),
                 boundary: Boundary::None,
+                no_card: None,
                 adopt: false,
                 lacking: Vec::new(),
             },

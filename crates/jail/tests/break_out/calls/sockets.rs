@@ -64,9 +64,17 @@ pub(crate) fn udp() -> Tried {
 }
 
 pub(crate) fn switch_loopback_on() -> Tried {
+    switch_on(b"lo")
+}
+
+pub(crate) fn switch_card_on() -> Tried {
+    switch_on(b"tap0")
+}
+
+fn switch_on(name: &[u8]) -> Tried {
     let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
     let mut request = [0_u8; 40];
-    request[..2].copy_from_slice(b"lo");
+    request[..name.len()].copy_from_slice(name);
     request[16] = 1;
     call(libc::SYS_ioctl, &[int(socket), usize::try_from(libc::SIOCSIFFLAGS).unwrap(), at(&request)])
         .map(drop)
@@ -82,6 +90,30 @@ pub(crate) fn make_an_interface() -> Tried {
     let mut answer = [0_i32; 64];
     call(libc::SYS_recvfrom, &[int(socket), answer.as_mut_ptr().expose_provenance(), size_of_val(&answer)])?;
     if answer[4] == 0 { Ok(()) } else { Err(-answer[4]) }
+}
+
+/// A frame to everybody, behind the header that a card of this kind takes.
+pub(crate) fn send_a_frame(scene: &Scene) -> Tried {
+    let mut frame = [0_u8; 10 + 60];
+    frame[10..16].fill(0xff);
+    call(libc::SYS_write, &[int(scene.card), at(&frame), frame.len()]).map(drop)
+}
+
+/// Makes the descriptor one of another interface.
+pub(crate) fn another_card(scene: &Scene) -> Tried {
+    let mut request = [0_u8; 40];
+    request[..4].copy_from_slice(b"tap1");
+    let flags = u16::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap();
+    request[16..18].copy_from_slice(&flags.to_ne_bytes());
+    let request_number = usize::try_from(libc::TUNSETIFF).unwrap();
+    call(libc::SYS_ioctl, &[int(scene.card), request_number, at(&request)]).map(drop)
+}
+
+/// A descriptor of the namespace that the card is in.
+pub(crate) fn namespace_of_the_card(scene: &Scene) -> Tried {
+    /// `TUNGETDEVNETNS`.
+    const NAMESPACE: usize = 0x54e3;
+    call(libc::SYS_ioctl, &[int(scene.card), NAMESPACE, 0]).map(drop)
 }
 
 pub(crate) fn packets() -> Tried {
