@@ -27,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("forks_stand_by_and_each_is_another_guest", stand_by),
+        trial("a_fork_has_a_card_that_is_down", card),
         trial("kills_at_random_points_leave_nothing", kills).with_ignored_flag(true),
         trial("many_forks_leave_nothing", many).with_ignored_flag(true),
     ]
@@ -73,6 +74,39 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
         }
     });
     Some(ExitCode::FAILURE)
+}
+
+/// The card of a template is its forks'; where this host can make none there is none.
+async fn card() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = engine(dir.path(), PoolLimits::NONE).await;
+    let expected = match &engine.backend().capabilities().no_card {
+        None => "eth0:0x1002 lo:0x9 ",
+        Some(why) => {
+            vm_tests::say(&format!("no network card here: {why}"));
+            "lo:0x9 "
+        }
+    };
+    let lease = engine.lease(spec("card"), &CancellationToken::new()).await.expect("a lease");
+    assert_eq!(lease.sandbox().info().origin, Origin::Forked);
+    let script =
+        "cd /sys/class/net; for card in *; do printf '%s:%s ' \"$card\" \"$(cat \"$card/flags\")\"; done";
+    assert_eq!(said(&lease.sandbox(), script).await, expected, "interfaces and their flags; 1 is up");
+    if expected.starts_with("eth0") {
+        // root in a guest may switch it on; nothing is at its other end
+        let script = "python3 - <<'END'\nimport fcntl, socket, struct\n\
+                      s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
+                      fcntl.ioctl(s, 0x8914, struct.pack('16sh14x', b'eth0', 1))\n\
+                      s.bind(('eth0', 3)); s.settimeout(1)\n\
+                      for _ in range(100): s.send(b'\\xff' * 60)\n\
+                      got = []\n\
+                      try:\n  got.append(s.recvfrom(100)[1][2])\n\
+                      except TimeoutError: pass\n\
+                      print([kind for kind in got if kind != 4])\nEND";
+        assert_eq!(said(&lease.sandbox(), script).await, "[]\n", "what came in, but for its own");
+    }
+    lease.destroy().await.expect("nothing is left");
+    engine.close().await;
 }
 
 /// How long the next start may take to remove what a killed engine left.
