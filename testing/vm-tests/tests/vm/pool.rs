@@ -81,10 +81,10 @@ async fn card() {
     let dir = tempfile::tempdir().expect("a directory");
     let engine = engine(dir.path(), PoolLimits::NONE).await;
     let expected = match &engine.backend().capabilities().no_card {
-        None => "eth0:0x1002 lo:0x9 ",
+        None => "eth0:0x1002 lo:0x9",
         Some(why) => {
             vm_tests::say(&format!("no network card here: {why}"));
-            "lo:0x9 "
+            "lo:0x9"
         }
     };
     let lease = engine.lease(spec("card"), &CancellationToken::new()).await.expect("a lease");
@@ -103,7 +103,7 @@ async fn card() {
                       try:\n  got.append(s.recvfrom(100)[1][2])\n\
                       except TimeoutError: pass\n\
                       print([kind for kind in got if kind != 4])\nEND";
-        assert_eq!(said(&lease.sandbox(), script).await, "[]\n", "what came in, but for its own");
+        assert_eq!(said(&lease.sandbox(), script).await, "[]", "what came in, but for its own");
     }
     lease.destroy().await.expect("nothing is left");
     engine.close().await;
