@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         crate::on(On::Fake, "a_look_for_snapshots_makes_nothing", looks),
         crate::on(On::Fake, "a_backend_that_cannot_fork_makes_no_snapshot", booted),
         crate::on(On::Qemu, "a_snapshot_is_of_no_use_without_its_image", orphaned),
+        crate::on(On::Qemu, "setup_makes_the_snapshot_of_jobs_and_is_no_failure_without", setup),
     ]
 }
 
@@ -184,5 +185,22 @@ fn orphaned(on: On) {
     let line = pruned.expect(0).stdout.iter().find(|line| line.starts_with("snapshots of no use: 1 removed"));
     assert!(line.is_some(), "{:#?}", pruned.stdout);
     assert!(listed(&place).is_empty());
+    place.assert_clean();
+}
+
+fn setup(on: On) {
+    let place = Place::new(on);
+    let check = Run::spawn(place.plain(&["setup", "--check"])).end();
+    // a test installs nothing
+    check.expect(0);
+    let mut without = place.plain(&["setup"]);
+    without.env("AMPOULE_AGENT", place.path().join("no-agent"));
+    let without = Run::spawn(without).end();
+    assert!(without.expect(0).stderr.contains("warning: no snapshot was made"), "{}", without.stderr);
+    assert!(listed(&place).is_empty());
+    let made = Run::spawn(place.plain(&["setup"])).end();
+    assert!(made.expect(0).stderr.contains("made the snapshot"), "{}", made.stderr);
+    let all = listed(&place);
+    assert_eq!((all.len(), &all[0]["cpus"], &all[0]["memory_mib"]), (1, &2.into(), &2048.into()), "{all:?}");
     place.assert_clean();
 }
