@@ -17,6 +17,7 @@ use crate::{
     signals::{Signals, Wish},
     sink::Look,
     state_dir::{self, NoStateDir},
+    table,
 };
 
 /// Name of the image that every label runs on.
@@ -169,18 +170,7 @@ fn listing(images: &[Image]) -> String {
             ]
         })
         .collect();
-    let head = ["NAME", "ID", "CREATED (UTC)", "SIZE", "SUITE"].map(str::to_owned);
-    let all: Vec<&[String; 5]> = std::iter::once(&head).chain(&rows).collect();
-    let width = |at: usize| all.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..head.len()).map(|at| width(at).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for row in all {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    table::text(["NAME", "ID", "CREATED (UTC)", "SIZE", "SUITE"], &rows)
 }
 
 fn inspection(image: &Image) -> String {

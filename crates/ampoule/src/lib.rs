@@ -11,6 +11,7 @@
 //! - Every error becomes one of five classes ([`class`]), and the class alone decides the exit code.
 
 pub mod agent_binary;
+mod bare;
 pub mod class;
 pub mod cli;
 pub mod controller_cmd;
@@ -19,6 +20,7 @@ pub mod exec;
 pub mod host;
 pub mod image_cmd;
 mod limits;
+pub mod prefix;
 mod progress;
 pub mod prune;
 mod qemu;
@@ -28,7 +30,9 @@ pub mod sandbox_cmd;
 pub mod setup;
 pub mod signals;
 pub mod sink;
+pub mod snapshot_cmd;
 pub mod state_dir;
+mod table;
 mod terminal;
 pub mod worktree;
 

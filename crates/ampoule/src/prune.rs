@@ -1,4 +1,4 @@
-//! `ampoule prune`: removes what crashed runs left, and blobs that no image uses.
+//! `ampoule prune`: removes what crashed runs left, blobs that no image uses, and snapshots of no use.
 //!
 //! Invariants: nothing that a living process uses is touched: slots are locked by their owners, blobs are
 //! held by runs; what is removed can be made again.
@@ -7,15 +7,13 @@ use std::{
     fs, io,
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use async_trait::async_trait;
-use sandbox::{Engine, EngineConfig, Patience, PoolLimits};
+use sandbox::{SnapshotGc, Swept};
 use store::{GcPolicy, Store};
-use vm::{Backend, BootSpec, Boundary, Capabilities, Machine, Slot};
 
 use crate::{
+    bare,
     class::{Class, Classed, End},
     cli::args::PruneArgs,
     image_cmd,
@@ -40,6 +38,9 @@ pub enum PruneError {
         #[source]
         source: sandbox::Error,
     },
+    /// Snapshots.
+    #[error("the snapshots of no use cannot be removed")]
+    Snapshots(#[source] sandbox::Error),
     /// An image.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -67,7 +68,7 @@ impl Classed for PruneError {
     fn class(&self) -> Class {
         match self {
             Self::StateDir(error) => error.class(),
-            Self::Engine(error) | Self::Slot { source: error, .. } => error.class(),
+            Self::Engine(error) | Self::Slot { source: error, .. } | Self::Snapshots(error) => error.class(),
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
@@ -82,9 +83,34 @@ pub fn run(args: &PruneArgs) -> Result<End, PruneError> {
     if !state_dir.exists() {
         return say(&format!("{} does not exist: there is nothing to remove", state_dir.display()));
     }
-    let slots = slots(&state_dir)?;
-    say(&format!("VMs of dead processes: {slots} removed"))?;
-    let store = Store::open(image_cmd::store_dir(&state_dir))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PruneError::Runtime)?;
+    let (engine, swept) = runtime.block_on(bare::engine(&state_dir)).map_err(PruneError::Engine)?;
+    let pruned = slots(swept).and_then(|()| {
+        files(args, &state_dir)?;
+        // after the images: a snapshot of one that is gone is of no use
+        let collected = runtime.block_on(engine.collect_snapshots(SnapshotGc::default()));
+        let collected = collected.map_err(PruneError::Snapshots)?;
+        let mib = collected.bytes >> 20;
+        say(&format!("snapshots of no use: {} removed, {mib} MiB", collected.removed.len()))?;
+        let templates = templates(&state_dir.join("scratch"))?;
+        say(&format!("scratch disk templates: {templates} removed"))
+    });
+    runtime.block_on(engine.close());
+    pruned
+}
+
+/// What opening the engine removed.
+fn slots(swept: Swept) -> Result<(), PruneError> {
+    if let Some((slot, source)) = swept.failed.into_iter().next() {
+        return Err(PruneError::Slot { slot: slot.to_string(), source });
+    }
+    say(&format!("VMs of dead processes: {} removed", swept.removed.len())).map(drop)
+}
+
+/// Images, and blobs that none uses.
+fn files(args: &PruneArgs, state_dir: &Path) -> Result<(), PruneError> {
+    let store = Store::open(image_cmd::store_dir(state_dir))?;
     image::sweep(&store);
     if args.all {
         for image in image::ls(&store)? {
@@ -98,37 +124,8 @@ pub fn run(args: &PruneArgs) -> Result<End, PruneError> {
         collected.blobs,
         collected.bytes >> 20,
         collected.remaining >> 20
-    ))?;
-    let templates = templates(&state_dir.join("scratch"))?;
-    say(&format!("scratch disk templates: {templates} removed"))
-}
-
-/// Opening an engine removes the slots of dead owners.
-fn slots(state_dir: &Path) -> Result<usize, PruneError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PruneError::Runtime)?;
-    runtime.block_on(async {
-        let config = EngineConfig {
-            state_dir: state_dir.to_owned(),
-            backend: Arc::new(NoBackend(Capabilities {
-                version: String::new(),
-                accelerator: String::new(),
-                boundary: Boundary::None,
-                lacking: Vec::new(),
-                no_card: None,
-                adopt: false,
-            })),
-            patience: Patience::default(),
-            pool: PoolLimits::NONE,
-            reserve: sandbox::Reserve::default(),
-        };
-        let (engine, swept) = Engine::open(config).await.map_err(PruneError::Engine)?;
-        engine.close().await;
-        match swept.failed.into_iter().next() {
-            Some((slot, source)) => Err(PruneError::Slot { slot: slot.to_string(), source }),
-            None => Ok(swept.removed.len()),
-        }
-    })
+    ))
+    .map(drop)
 }
 
 /// A template that is in use stays usable: it is copied from an open file.
@@ -151,26 +148,4 @@ fn templates(dir: &Path) -> Result<usize, PruneError> {
 fn say(text: &str) -> Result<End, PruneError> {
     writeln!(io::stdout().lock(), "{text}").map_err(PruneError::Output)?;
     Ok(End::Success)
-}
-
-/// Runs nothing: an engine is opened only for what it removes.
-struct NoBackend(Capabilities);
-
-#[async_trait]
-impl Backend for NoBackend {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    fn capabilities(&self) -> &Capabilities {
-        &self.0
-    }
-
-    async fn boot(&self, _: &BootSpec, _: &Slot) -> vm::Result<Box<dyn Machine>> {
-        Err(vm::Error::Unsupported("nothing is run by `prune`".to_owned()))
-    }
-
-    async fn adopt(&self, slot: &Slot) -> vm::Result<Box<dyn Machine>> {
-        Err(vm::Error::Gone(slot.id))
-    }
 }

@@ -1,13 +1,15 @@
-//! `ampoule setup`: installs what this host lacks, then makes the root image if there is none.
+//! `ampoule setup`: installs what this host lacks, then makes the root image and its snapshot if there are none.
 //!
 //! ```text
-//!  look ──nothing missing──────────────────────────────▶ image ──▶ done
+//!  look ──nothing missing──────────────────────────────▶ image ──▶ snapshot ──▶ done
 //!    └─missing─▶ print what will run ─▶ root, or yes ─▶ apt ─▶ look again ─▶ image
 //! ```
 //! Invariants: as a plain user nothing runs by sudo that was not printed before and answered with yes, on the
-//! terminal or by `--yes`; a second run finds everything there and does nothing.
+//! terminal or by `--yes`; a second run finds everything there and does nothing; without the snapshot, which the
+//! first VM makes as well, the host is ready all the same.
 
 use std::{
+    error::Error,
     io::{self, BufRead, IsTerminal, Write},
     process::{Command, ExitStatus, Stdio},
 };
@@ -16,9 +18,13 @@ use crate::{
     class::{Class, Classed, End},
     cli::args::SetupArgs,
     doctor::qemu_version,
+    exec::warn,
     host::{self, Need, Os, QEMU},
     image_cmd::{self, ImageCmdError},
+    registry::Registry,
+    sanitise::{self, Colours},
     sink::Look,
+    snapshot_cmd,
 };
 
 /// Why the host is not ready.
@@ -97,7 +103,7 @@ impl Classed for SetupError {
 }
 
 /// Makes this host ready.
-pub fn run(args: &SetupArgs) -> Result<End, SetupError> {
+pub fn run(args: &SetupArgs, registry: &Registry) -> Result<End, SetupError> {
     if std::env::consts::ARCH != "x86_64" {
         return Err(SetupError::Architecture(std::env::consts::ARCH));
     }
@@ -116,8 +122,35 @@ pub fn run(args: &SetupArgs) -> Result<End, SetupError> {
     check_qemu()?;
     if !args.no_image {
         image_cmd::ensure_standard(&args.state, args.mirror.as_deref())?;
+        return Ok(snapshot(args, registry));
     }
     Ok(End::Success)
+}
+
+/// Makes what VMs of jobs are forked of, so that the first of them need not wait for it.
+fn snapshot(args: &SetupArgs, registry: &Registry) -> End {
+    let Err(error) = snapshot_cmd::ensure_standard(&args.state, registry) else { return End::Success };
+    if error.class() == Class::Cancelled {
+        return End::Cancelled;
+    }
+    let look = Look::of(&io::stderr());
+    warn(look, &format!("no snapshot was made, and the first VM tries it again: {}", causes(&error)));
+    End::Success
+}
+
+/// An error and what it came from, in a line.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // some errors repeat their source in their own text
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    sanitise::line(&text.replace('\n', "; "), Colours::Drop)
 }
 
 fn install(missing: &[Need], yes: bool) -> Result<(), SetupError> {

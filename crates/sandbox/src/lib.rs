@@ -51,7 +51,7 @@ pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream,
 pub use handle::{GuestInfo, Origin, Sandbox};
 pub use lease::Lease;
 pub use running::{Control, Input, Output, Running};
-pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing};
+pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};
 pub use tree::{Error as TreeError, Refusal};
 pub use wire::{

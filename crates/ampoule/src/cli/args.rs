@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use super::{
     pair::{EnvArg, MatrixFilter, Pair, SecretArg},
     sandbox_args::SandboxArgs,
+    snapshot_args::SnapshotArgs,
 };
 
 /// Run Forgejo Actions workflows, every job in its own microVM.
@@ -52,14 +53,16 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Install what this host lacks, and make the root image
+    /// Install what this host lacks, and make the root image and its snapshot
     Setup(SetupArgs),
     /// Look at what this host can do, and say what mends what it cannot
     Doctor(DoctorArgs),
-    /// Remove what crashed runs left, and images and caches that nothing uses
+    /// Remove what crashed runs left, and files and snapshots that nothing uses
     Prune(PruneArgs),
     /// Make, list, remove and inspect root images
     Image(ImageArgs),
+    /// Make, list, remove and inspect snapshots, of which VMs are forked
+    Snapshot(SnapshotArgs),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -164,15 +167,24 @@ pub struct StateArgs {
     pub state_dir: Option<PathBuf>,
 }
 
+/// What runs VMs unless another is asked for.
+const BACKEND: &str = "qemu";
+
 /// How VMs run.
 #[derive(Clone, Debug, Args)]
 pub struct MachineArgs {
     /// What runs the VMs
-    #[arg(long, value_name = "NAME", default_value = "qemu")]
+    #[arg(long, value_name = "NAME", default_value = BACKEND)]
     pub backend: String,
     /// How the VMs run code; `auto` takes KVM if a probe boot proves that it works
     #[arg(long, value_name = "ACCEL", value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,
+}
+
+impl Default for MachineArgs {
+    fn default() -> Self {
+        Self { backend: BACKEND.to_owned(), accel: AccelArg::Auto }
+    }
 }
 
 /// The values of `--accel`.
@@ -281,7 +293,7 @@ pub struct SetupArgs {
     /// Only say what is missing; exit 2 if anything is
     #[arg(long)]
     pub check: bool,
-    /// Install the packages, and make no image
+    /// Install the packages, and make no image and no snapshot
     #[arg(long)]
     pub no_image: bool,
     /// Mirror to make the image from [default: that of the recipe]

@@ -14,6 +14,7 @@ pub mod inapplicable;
 pub mod pair;
 pub mod sandbox_args;
 mod shell;
+pub mod snapshot_args;
 #[cfg(test)]
 mod tests;
 pub(crate) mod units;
@@ -40,6 +41,7 @@ use crate::{
     sanitise::{self, Colours},
     setup,
     sink::Look,
+    snapshot_cmd,
 };
 
 /// The program. The first thing that `main` does: the shim must not find a second thread.
@@ -77,10 +79,11 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         Command::Sandbox(args) => match args.command {
             SandboxCommand::Run(args) => told(look, sandbox_cmd::run(&args, registry)),
         },
-        Command::Setup(args) => told(look, setup::run(&args)),
+        Command::Setup(args) => told(look, setup::run(&args, registry)),
         Command::Doctor(args) => told(look, doctor::run(&args, registry)),
         Command::Prune(args) => told(look, prune::run(&args)),
         Command::Image(args) => told(look, image_cmd::run(&args.command)),
+        Command::Snapshot(args) => told(look, snapshot_cmd::run(&args.command, registry)),
         Command::Completions { shell } => told(look, shell::completions(shell)),
         Command::Man { dir } => told(look, shell::man(&dir)),
     }

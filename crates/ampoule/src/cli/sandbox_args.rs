@@ -89,6 +89,12 @@ pub struct SizeArgs {
     pub memory: Mebibytes,
 }
 
+impl Default for SizeArgs {
+    fn default() -> Self {
+        Self { image: image_cmd::STANDARD.to_owned(), cpus: machine::CPUS, memory: machine::MEMORY }
+    }
+}
+
 /// Most virtual processors of a VM.
 const MAX_CPUS: u8 = 64;
 

@@ -26,6 +26,9 @@ fn the_help_is_what_it_was() {
         &["prune"],
         &["image"],
         &["image", "build"],
+        &["snapshot"],
+        &["snapshot", "build"],
+        &["snapshot", "gc"],
     ] {
         insta::assert_snapshot!(format!("help_{}", words.join("_")), help(words));
     }

@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sandbox::{Reserve, Room};
+use sandbox::{Reserve, Room, SnapshotInfo, Standing, list_snapshots};
 use store::Store;
 
 use super::{Finding, Patient};
 use crate::{
+    cli::units,
     exec::machine::MEMORY,
     image_cmd::{self, STANDARD},
 };
@@ -20,7 +21,8 @@ const ROOM_MIN: u64 = 2 << 30;
 const ROOM_GOOD: u64 = 8 << 30;
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
-    vec![directory(&patient.state_dir), room(&patient.state_dir), memory(), image(&patient.state_dir)]
+    let dir = &patient.state_dir;
+    vec![directory(dir), room(dir), memory(), image(dir), snapshots(list_snapshots(dir))]
 }
 
 fn directory(dir: &Path) -> Finding {
@@ -112,8 +114,34 @@ fn image(dir: &Path) -> Finding {
     }
 }
 
+fn snapshots(found: sandbox::Result<Vec<SnapshotInfo>>) -> Finding {
+    const NAME: &str = "snapshots";
+    let all = match found {
+        Ok(all) => all,
+        Err(error) => return Finding::note(NAME, format!("they cannot be read ({error})")),
+    };
+    if all.is_empty() {
+        return Finding::ok(NAME, "none yet; the first VM of a kind makes one, or `ampoule snapshot build`");
+    }
+    let bytes = |of: &dyn Fn(&&SnapshotInfo) -> bool| all.iter().filter(of).map(|info| info.bytes).sum();
+    let seen = format!("{}, {}", all.len(), units::shown(bytes(&|_| true)));
+    let of_no_use = |info: &&SnapshotInfo| info.standing != Standing::Usable;
+    let count = |standing| all.iter().filter(|info| info.standing == standing).count();
+    match (count(Standing::Expired), count(Standing::Orphaned)) {
+        (0, 0) => Finding::ok(NAME, seen),
+        (expired, orphaned) => {
+            let size = units::shown(bytes(&of_no_use));
+            let why = format!("{expired} too old, {orphaned} of an image, kernel or agent that is gone");
+            Finding::note(NAME, format!("{seen}; of no use any more: {size} ({why})"))
+                .mend("ampoule snapshot gc")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::doctor::State;
 
@@ -125,5 +153,31 @@ mod tests {
         assert_eq!(directory(&state).state, State::Ok);
         assert_eq!(image(&state).state, State::Bad);
         assert_eq!(gibibytes(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn snapshots_of_no_use_are_told() {
+        let info = |standing| SnapshotInfo {
+            key: String::new(),
+            made: SystemTime::UNIX_EPOCH,
+            used: SystemTime::UNIX_EPOCH,
+            root: None,
+            cpus: 1,
+            memory: vm::Mebibytes(1),
+            backend: String::new(),
+            bytes: 100 << 20,
+            standing,
+        };
+        let look = |standings: &[Standing]| {
+            let finding = snapshots(Ok(standings.iter().copied().map(info).collect()));
+            (finding.state, finding.seen, finding.mend.len())
+        };
+        let (state, seen, mend) = look(&[]);
+        assert_eq!((state, mend), (State::Ok, 0));
+        assert!(seen.starts_with("none yet"), "{seen}");
+        assert_eq!(look(&[Standing::Usable; 2]), (State::Ok, "2, 200 MiB".to_owned(), 0));
+        let all = [Standing::Usable, Standing::Expired, Standing::Orphaned, Standing::Orphaned];
+        let seen = "4, 400 MiB; of no use any more: 300 MiB (1 too old, 2 of an image, kernel or agent that is gone)";
+        assert_eq!(look(&all), (State::Note, seen.to_owned(), 1));
     }
 }

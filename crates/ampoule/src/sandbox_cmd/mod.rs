@@ -33,7 +33,7 @@ use self::{
     rows::Shown,
 };
 use crate::{
-    cli::sandbox_args::RunArgs,
+    cli::sandbox_args::{RunArgs, SizeArgs},
     exec::{
         machine::{self, Machine, MachineError},
         warn,
@@ -139,7 +139,7 @@ async fn supervised(
     look: Look,
 ) -> Result<Vec<Member>, SandboxCmdError> {
     let task = Task { command: args.command.clone(), count: args.count, timeout: args.timeout, report };
-    let group = Group::new(&machine.engine, spec(args, machine), task);
+    let group = Group::new(&machine.engine, spec(&args.size, args.disk, machine), task);
     let cancel = CancellationToken::new();
     let members = group.run(&cancel, look);
     let slow = async {
@@ -188,14 +188,15 @@ fn say(look: Look, text: &str) {
     let _ = writeln!(io::stderr().lock(), "{} {text}", look.bold("sandbox:"));
 }
 
-fn spec(args: &RunArgs, machine: &Machine) -> LeaseSpec {
+/// What is leased: VMs of this size.
+pub(crate) fn spec(size: &SizeArgs, disk: u64, machine: &Machine) -> LeaseSpec {
     LeaseSpec {
         kernel: machine.image.kernel.clone(),
         initramfs: machine.image.initramfs.clone(),
         root: machine.image.root.clone(),
-        cpus: args.size.cpus,
-        memory: args.size.memory,
-        scratch_bytes: args.disk,
+        cpus: size.cpus,
+        memory: size.memory,
+        scratch_bytes: disk,
         bind: controller::guest::bind(),
         on_owner_loss: OwnerLoss::Kill,
         start: Start::Fork,

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{Error, Result, identity::lock_failed};
 
+const SNAPSHOTS: &str = "snapshots";
 const MANIFEST: &str = "manifest";
 const RAM: &str = "ram";
 const STATE: &str = "state";
@@ -103,7 +104,7 @@ pub struct SnapshotsRemoved {
 
 impl Disk {
     pub(super) fn open(state_dir: &Path) -> Result<Self> {
-        let dir = state_dir.join("snapshots");
+        let dir = state_dir.join(SNAPSHOTS);
         let locks = dir.join(LOCKS);
         DirBuilder::new().recursive(true).mode(0o700).create(&locks).map_err(Error::state("make", &locks))?;
         let disk = Self { dir };
@@ -321,6 +322,16 @@ impl Disk {
     }
 }
 
+/// The snapshots of a state directory, the oldest first, for whoever has no engine in it. Nothing is changed, and
+/// nothing made. Blocks.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list_snapshots(state_dir: &Path) -> Result<Vec<SnapshotInfo>> {
+    let dir = state_dir.join(SNAPSHOTS);
+    if dir.is_dir() { Disk { dir }.list() } else { Ok(Vec::new()) }
+}
+
 fn create(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
@@ -384,6 +395,14 @@ mod tests {
         let listed = again.list().unwrap();
         assert_eq!((listed.len(), listed[0].key.as_str(), listed[0].memory), (1, key.as_str(), Mebibytes(4)));
         assert!(listed[0].bytes > 0);
+        assert_eq!(list_snapshots(dir.path()).unwrap(), listed);
+    }
+
+    #[test]
+    fn a_look_makes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(list_snapshots(dir.path()).unwrap().is_empty());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use std::{
 use tokio::sync::watch;
 
 use self::disk::Disk;
-pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing};
+pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
 pub(crate) use self::{
     key::Kind,
     memory::{ram_file, seal},

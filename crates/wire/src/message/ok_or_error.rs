@@ -1,6 +1,8 @@
 //! How a result is written: `{"ok": …}` or `{"error": …}`.
 
-use super::{Answer, Deserialize, Deserializer, Failure, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Answer, Failure};
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,5 +1,5 @@
-//! `ampoule` with the fake backend registered as well: what the tests run. `fake-third` is the same, and its
-//! third VM cannot be made.
+//! `ampoule` with the fake backend registered as well: what the tests run. `fake-forks` is the same with snapshots,
+//! and of `fake-third` the third VM cannot be made.
 
 use std::{
     process::ExitCode,
@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     }
     let registry = Registry::standard().with("fake", Needs::Nothing, |_| {
         Box::pin(async { Ok(Made { backend: testkit::fake::backend(), note: None }) })
+    });
+    let registry = registry.with("fake-forks", Needs::Nothing, |_| {
+        Box::pin(async { Ok(Made { backend: testkit::fake::forking(), note: None }) })
     });
     let registry = registry.with("fake-third", Needs::Nothing, |_| {
         let backend = Third { fake: testkit::fake::backend(), boots: AtomicU32::new(0) };

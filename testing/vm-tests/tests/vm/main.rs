@@ -14,6 +14,7 @@ mod pool;
 mod runner;
 mod sandbox;
 mod shell;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         trials.extend(sandbox::trials(on));
         trials.extend(long::trials(on));
     }
+    trials.extend(snapshot::trials());
     trials.extend(bad_input::trials());
     trials.extend(pool::trials());
     trials.extend(branch::trials());

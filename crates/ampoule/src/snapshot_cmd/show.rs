@@ -1,0 +1,223 @@
+//! Snapshots as people and scripts read them.
+//!
+//! Invariant: the names of the objects' members are a promise of the documentation.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use jiff::Timestamp;
+use sandbox::{SnapshotInfo, Standing};
+use serde_json::{Value, json};
+use store::Store;
+
+use super::DIGITS;
+use crate::{
+    cli::units,
+    image_cmd,
+    sanitise::{self, Colours},
+    sink::escaped,
+};
+
+/// The digits of a key that people are shown.
+pub(super) fn short(key: &str) -> String {
+    key.chars().take(DIGITS).collect()
+}
+
+/// A snapshot, and the image that it is of, if that is there.
+pub(super) struct Named<'a> {
+    info: &'a SnapshotInfo,
+    image: Option<String>,
+}
+
+impl<'a> Named<'a> {
+    /// One of a state directory.
+    pub(super) fn of(info: &'a SnapshotInfo, state_dir: &Path) -> Self {
+        Self { info, image: info.root.as_ref().and_then(|root| images(state_dir).remove(root)) }
+    }
+
+    /// Those of a state directory.
+    pub(super) fn all(infos: &'a [SnapshotInfo], state_dir: &Path) -> Vec<Self> {
+        let images = images(state_dir);
+        let image = |info: &SnapshotInfo| images.get(info.root.as_ref()?).cloned();
+        infos.iter().map(|info| Self { image: image(info), info }).collect()
+    }
+
+    /// The backend's name and version.
+    fn backend(&self) -> &str {
+        self.info.backend.lines().next().unwrap_or_default()
+    }
+
+    fn json(&self) -> Value {
+        let SnapshotInfo { key, made, used, root, cpus, memory, bytes, .. } = self.info;
+        json!({
+            "key": key,
+            "image": self.image,
+            "root": root,
+            "cpus": cpus,
+            "memory_mib": memory.0,
+            "backend": self.backend(),
+            "bytes": bytes,
+            "made": time(*made).map(|time| time.to_string()),
+            "used": time(*used).map(|time| time.to_string()),
+            "standing": standing(self.info.standing),
+        })
+    }
+}
+
+/// The names of images by the files of their roots. A name is a help: without a store there are none.
+fn images(state_dir: &Path) -> HashMap<PathBuf, String> {
+    let dir = image_cmd::store_dir(state_dir);
+    // a directory that is not there is not made for a look
+    if !dir.is_dir() {
+        return HashMap::new();
+    }
+    let all = Store::open(dir).map_err(image::Error::from).and_then(|store| image::ls(&store));
+    let all = all.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the images cannot be listed");
+        Vec::new()
+    });
+    all.into_iter().filter_map(|image| Some((fs::canonicalize(image.root).ok()?, image.name))).collect()
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Usable => "usable",
+        Standing::Expired => "expired",
+        Standing::Orphaned => "orphaned",
+    }
+}
+
+/// What a standing means, where it means that it is of no use.
+fn meaning(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Usable => "usable",
+        Standing::Expired => "expired: it is too old, and the next VM of its kind makes it anew",
+        Standing::Orphaned => {
+            "orphaned: its image, kernel or agent is gone or another, and no VM asks for it"
+        }
+    }
+}
+
+fn time(time: SystemTime) -> Option<Timestamp> {
+    Timestamp::try_from(time).ok()
+}
+
+fn minute(at: SystemTime) -> String {
+    time(at).map_or_else(|| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
+/// One line each.
+pub(super) fn table(all: &[Named<'_>]) -> String {
+    if all.is_empty() {
+        return "there are no snapshots; the first VM of a kind makes one, or `ampoule snapshot build`\n"
+            .to_owned();
+    }
+    let rows: Vec<[String; 9]> = all
+        .iter()
+        .map(|named| {
+            let info = named.info;
+            [
+                short(&info.key),
+                sanitise::line(named.image.as_deref().unwrap_or("-"), Colours::Drop),
+                info.cpus.to_string(),
+                info.memory.to_string(),
+                sanitise::line(named.backend(), Colours::Drop),
+                units::shown(info.bytes),
+                minute(info.made),
+                minute(info.used),
+                standing(info.standing).to_owned(),
+            ]
+        })
+        .collect();
+    let head = ["KEY", "IMAGE", "CPUS", "MEMORY", "BACKEND", "SIZE", "MADE (UTC)", "USED (UTC)", "STANDING"];
+    crate::table::text(head, &rows)
+}
+
+/// Everything of one, for a person.
+pub(super) fn details(named: &Named<'_>) -> String {
+    let info = named.info;
+    let root = info.root.as_ref().map_or_else(|| "none".to_owned(), |root| root.display().to_string());
+    let mut lines = vec![
+        ("key", info.key.clone()),
+        ("image", named.image.clone().unwrap_or_else(|| "-".to_owned())),
+        ("root", root),
+        ("processors", info.cpus.to_string()),
+        ("memory", info.memory.to_string()),
+        ("size", units::shown(info.bytes)),
+        ("made", format!("{} UTC", minute(info.made))),
+        ("used", format!("{} UTC", minute(info.used))),
+        ("standing", meaning(info.standing).to_owned()),
+    ];
+    lines.extend(info.backend.lines().map(|line| ("backend", line.to_owned())));
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut last = "";
+    let mut text = String::new();
+    for (name, value) in lines {
+        let shown = if name == last { "" } else { name };
+        text.push_str(&format!("{shown:<width$}  {}\n", sanitise::line(&value, Colours::Drop)));
+        last = name;
+    }
+    text
+}
+
+/// An object each, in an array.
+pub(super) fn array(all: &[Named<'_>]) -> String {
+    let all: Vec<Value> = all.iter().map(Named::json).collect();
+    format!("{}\n", escaped(Value::from(all).to_string()))
+}
+
+/// One object, with all that the snapshot depends on.
+pub(super) fn object(named: &Named<'_>) -> String {
+    let mut value = named.json();
+    let depends: Vec<&str> = named.info.backend.lines().collect();
+    if let Some(object) = value.as_object_mut() {
+        object.insert("depends_on".to_owned(), depends.into());
+    }
+    format!("{}\n", escaped(value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use vm::Mebibytes;
+
+    use super::*;
+
+    fn info(first: char, standing: Standing) -> SnapshotInfo {
+        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        SnapshotInfo {
+            key: std::iter::once(first).chain("0123456789abcdef".chars().cycle()).take(64).collect(),
+            made,
+            used: made + Duration::from_secs(3600),
+            root: Some("/s/root".into()),
+            cpus: 2,
+            memory: Mebibytes(2048),
+            backend: "qemu 7.2.22\nprocessor model=1\ntsc 2000000 kHz\n-machine x\u{1b}[2J".to_owned(),
+            bytes: (110 << 20) - 1,
+            standing,
+        }
+    }
+
+    #[test]
+    fn snapshots_are_listed() {
+        let all = [info('a', Standing::Usable), info('b', Standing::Orphaned), info('c', Standing::Expired)];
+        let images = [Some("standard".to_owned()), None, Some("a name that is long".to_owned())];
+        let all: Vec<Named<'_>> = all.iter().zip(images).map(|(info, image)| Named { info, image }).collect();
+        insta::assert_snapshot!("table", table(&all));
+        insta::assert_snapshot!("none", table(&[]));
+        insta::assert_snapshot!("array", array(&all));
+    }
+
+    #[test]
+    fn one_is_shown_with_all_that_it_depends_on() {
+        let info = info('a', Standing::Orphaned);
+        let named = Named { info: &info, image: Some("standard".to_owned()) };
+        insta::assert_snapshot!("details", details(&named));
+        insta::assert_snapshot!("object", object(&named));
+    }
+}
