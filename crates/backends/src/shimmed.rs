@@ -18,7 +18,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -116,6 +116,8 @@ const PANIC_SOUGHT: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Shimmed {
     dir: SlotDir,
+    /// To its shim.
+    orders: jail::Result<jail::Orders>,
     /// A link that is open already and was not asked for yet.
     early: Option<UnixStream>,
     /// The last link that was opened.
@@ -130,12 +132,13 @@ impl Shimmed {
     #[must_use]
     pub fn new(shim: Shim, dir: SlotDir, errors: &'static str) -> Self {
         let (sender, exit) = watch::channel(None);
+        let orders = shim.orders();
         let path = dir.path.clone();
         let watcher = tokio::spawn(async move {
             let ended = ending(shim, &path, errors).await;
             sender.send_replace(Some(ended));
         });
-        Self { dir, early: None, link: None, exit, watcher: watcher.abort_handle() }
+        Self { dir, orders, early: None, link: None, exit, watcher: watcher.abort_handle() }
     }
 }
 
@@ -214,6 +217,13 @@ impl Machine for Shimmed {
         let stream = Arc::new(stream);
         self.link = Some(Arc::downgrade(&stream));
         Ok(Box::new(AgentStream(stream)))
+    }
+
+    async fn keep(&mut self, until: SystemTime) -> Result<()> {
+        match &self.orders {
+            Ok(orders) => orders.keep(until).map_err(of_jail),
+            Err(error) => Err(Error::Jail(error.to_string())),
+        }
     }
 
     fn exited(&self) -> watch::Receiver<Option<Exit>> {

@@ -210,6 +210,25 @@ pub struct Shim {
     ended: Option<ExitRecord>,
 }
 
+/// Orders to a shim.
+#[derive(Debug)]
+pub struct Orders {
+    channel: BlockingStream,
+}
+
+impl Orders {
+    /// From now on the VMM is kept until that time when its owner is gone, whatever was said before. Takes effect
+    /// with its return: an end of file comes after it.
+    ///
+    /// # Errors
+    /// The shim is gone.
+    pub fn keep(&self, until: SystemTime) -> Result<()> {
+        // a few bytes, which an empty socket takes at once
+        let text = Order::keep(until);
+        (&self.channel).write_all(text.as_bytes()).map_err(Error::io("tell the shim"))
+    }
+}
+
 /// The most descriptors that one launch hands over: what one message of a socket can carry, and a margin.
 pub(crate) const MOST_FDS: usize = 64;
 /// A report is one line of at most this many bytes.
@@ -323,6 +342,16 @@ impl Shim {
             self.ended = Some(record::exit_record(&self.dir)?.unwrap_or(killed));
         }
         self.ended.clone().ok_or(Error::Protocol("left no record of how it ended"))
+    }
+
+    /// What can be said to it while somebody else waits for its end. The ownership lasts until the last of these and
+    /// the [`Shim`] itself are dropped.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn orders(&self) -> Result<Orders> {
+        let channel = self.channel.as_fd().try_clone_to_owned().map_err(Error::io("copy a descriptor"))?;
+        Ok(Orders { channel: channel.into() })
     }
 
     /// Asks the shim to kill the VMM, whatever its policy is, and waits until all is gone.

@@ -1,5 +1,7 @@
 //! The traits that a backend implements.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -125,6 +127,13 @@ pub trait Machine: Send {
     async fn save(&mut self, guest: &mut dyn Guest) -> Result<Saved> {
         let _ = guest;
         Err(unsupported("save a VM"))
+    }
+
+    /// Keeps the VM until then when its owner is gone, whatever its slot said: [`crate::OwnerLoss::Keep`]. May be
+    /// said again with another time; what was said last before the owner went counts.
+    async fn keep(&mut self, until: SystemTime) -> Result<()> {
+        let _ = until;
+        Err(unsupported("keep a VM for another owner"))
     }
 
     /// `None` while it runs.

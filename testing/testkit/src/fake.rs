@@ -18,7 +18,7 @@ use std::{
     },
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -221,6 +221,10 @@ impl Machine for Fork {
 
     async fn unpark(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    async fn keep(&mut self, until: SystemTime) -> Result<()> {
+        self.0.keep(until).await
     }
 
     fn exited(&self) -> watch::Receiver<Option<Exit>> {

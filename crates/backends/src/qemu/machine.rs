@@ -1,5 +1,7 @@
 //! A VM of QEMU: what is behind a shim, and the control channel for what only QEMU can do.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -70,6 +72,10 @@ impl Machine for QemuMachine {
             Parked::Yes => save::Again::No,
         };
         save::save(self.shimmed.dir(), &self.ram, again, guest).await
+    }
+
+    async fn keep(&mut self, until: SystemTime) -> Result<()> {
+        self.shimmed.keep(until).await
     }
 
     fn exited(&self) -> watch::Receiver<Option<Exit>> {

@@ -28,7 +28,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Config, Failure, Order, Report,
+    Config, Failure, Orders, Report, Wish,
     logs::Drain,
     privileges, program, signals,
     spaces::{self, Missing},
@@ -40,7 +40,7 @@ use crate::{Ending, ExitRecord, Level, OwnerLoss, Part, filter};
 pub(super) struct Init {
     pub(super) channel: UnixStream,
     pub(super) config: Config,
-    pub(super) listener: Option<UnixListener>,
+    pub(super) listener: UnixListener,
     /// Each with the program's end and its number there.
     pub(super) logs: Vec<(Drain, OwnedFd, i32)>,
     pub(super) inherit: Vec<OwnedFd>,
@@ -84,6 +84,7 @@ pub(super) fn run(mut init: Init, mut go: File, _lock: &OwnedFd) -> Result<ExitC
         children,
         logs: init.logs.into_iter().map(|(drain, ..)| drain).collect(),
         on_owner_loss: init.config.on_owner_loss,
+        orders: Orders::default(),
         vmm,
         started,
     };
@@ -200,10 +201,12 @@ enum Owner {
 /// The state while the VMM runs.
 struct Watch {
     owner: Owner,
-    listener: Option<UnixListener>,
+    listener: UnixListener,
     children: OwnedFd,
     logs: Vec<Drain>,
     on_owner_loss: OwnerLoss,
+    /// Of the owner that is here.
+    orders: Orders,
     vmm: Pid,
     started: Report,
 }
@@ -221,10 +224,11 @@ impl Watch {
             for log in &mut self.logs {
                 log.step();
             }
-            self.greet();
+            // first, so that whoever comes right after an owner is not sent away for it
             if let Some(ending) = self.listen_to_owner() {
                 return Ok(killed(ending));
             }
+            self.greet();
         }
     }
 
@@ -238,9 +242,7 @@ impl Watch {
                 timeout = timeout.min(left);
             }
         }
-        if let Some(listener) = &self.listener {
-            fds.push(PollFd::new(listener, PollFlags::IN));
-        }
+        fds.push(PollFd::new(&self.listener, PollFlags::IN));
         fds.extend(self.logs.iter().filter(|log| log.is_open()).map(|log| PollFd::new(log, PollFlags::IN)));
         let timeout = Timespec::try_from(timeout).map_err(|_| Failure::Killed)?;
         match poll(&mut fds, Some(&timeout)) {
@@ -265,11 +267,12 @@ impl Watch {
     /// and the socket's mode: its owner (the peer's credentials are of no use in here, its pid is not of this
     /// namespace).
     fn greet(&mut self) {
-        let Some(Ok((channel, _))) = self.listener.as_ref().map(UnixListener::accept) else { return };
+        let Ok((channel, _)) = self.listener.accept() else { return };
         let Ok(channel) = program::out_of_the_way(channel.into()).map(UnixStream::from) else { return };
         let Owner::Awaited { .. } = self.owner else { return };
         if channel.set_nonblocking(true).is_ok() {
             self.started.send(&channel);
+            self.orders = Orders::default();
             self.owner = Owner::Here(channel);
         }
     }
@@ -282,7 +285,13 @@ impl Watch {
                 let mut orders = [0; 64];
                 match channel.read(&mut orders) {
                     Ok(length) if length > 0 => {
-                        orders[..length].contains(&Order::END).then_some(Ending::Asked)
+                        for wish in orders[..length].iter().filter_map(|byte| self.orders.next(*byte)) {
+                            match wish {
+                                Wish::End => return Some(Ending::Asked),
+                                Wish::Keep(until) => self.on_owner_loss = OwnerLoss::Keep { until },
+                            }
+                        }
+                        None
                     }
                     Err(error)
                         if matches!(

@@ -41,6 +41,7 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::PathBuf,
     process::ExitCode,
+    time::{Duration, SystemTime},
 };
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -110,6 +111,54 @@ pub(crate) struct Order;
 impl Order {
     /// Kill the VMM.
     pub(crate) const END: u8 = b'e';
+    /// From now on [`OwnerLoss::Keep`], until the time that follows: milliseconds since 1970 in decimal digits,
+    /// and an end of line.
+    pub(crate) const KEEP: u8 = b'k';
+
+    /// The order to keep.
+    pub(crate) fn keep(until: SystemTime) -> String {
+        let since = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        format!("{}{millis}\n", char::from(Self::KEEP))
+    }
+}
+
+/// Orders as they come, in whatever pieces.
+#[derive(Debug, Default)]
+struct Orders {
+    /// The time of an order to keep that is not complete.
+    open: Option<u64>,
+}
+
+/// What an owner wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    End,
+    Keep(SystemTime),
+}
+
+impl Orders {
+    /// The next byte; what it completes.
+    fn next(&mut self, byte: u8) -> Option<Wish> {
+        match (self.open, byte) {
+            (None, Order::END) => Some(Wish::End),
+            (None, Order::KEEP) => {
+                self.open = Some(0);
+                None
+            }
+            (None, _) => None,
+            (Some(millis), b'0'..=b'9') => {
+                self.open = Some(millis.saturating_mul(10).saturating_add(u64::from(byte - b'0')));
+                None
+            }
+            (Some(millis), _) => {
+                self.open = None;
+                // a time that the clock cannot show is none that would come
+                let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis));
+                (byte == b'\n').then_some(until).flatten().map(Wish::Keep)
+            }
+        }
+    }
 }
 
 /// Why the shim cannot go on.
@@ -218,4 +267,28 @@ fn receive(mut channel: &UnixStream) -> Result<(Config, Vec<OwnedFd>), Failure> 
     }
     let fds = fds.into_iter().map(program::out_of_the_way).collect::<Result<_, _>>()?;
     Ok((config, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes(orders: &mut Orders, text: &str) -> Vec<Wish> {
+        text.bytes().filter_map(|byte| orders.next(byte)).collect()
+    }
+
+    #[test]
+    fn orders_come_in_pieces_and_nonsense_is_none() {
+        let until = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_218_400_123);
+        let text = Order::keep(until);
+        for cut in 0..text.len() {
+            let (first, rest) = text.split_at(cut);
+            let mut orders = Orders::default();
+            assert_eq!(wishes(&mut orders, first), []);
+            assert_eq!(wishes(&mut orders, &format!("{rest}e")), [Wish::Keep(until), Wish::End]);
+        }
+        let mut orders = Orders::default();
+        assert_eq!(wishes(&mut orders, "xyz7\nk12e\nk5k"), []);
+        assert_eq!(wishes(&mut orders, "e"), [Wish::End], "what is cut short holds up nothing");
+    }
 }

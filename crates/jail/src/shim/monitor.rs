@@ -37,7 +37,7 @@ use super::{
     spaces::{self, Missing},
 };
 use crate::{
-    Ending, ExitRecord, Level, OwnerLoss, Part,
+    Ending, ExitRecord, Level, Part,
     launch::short_path,
     record::{self, EXIT, IDENTITY, Identity, OWNER_SOCKET, Process},
 };
@@ -104,11 +104,8 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     Ok((out_of_the_way(reader)?, out_of_the_way(writer)?))
 }
 
-/// Where a later owner comes to, if there may be one.
-fn listen(config: &Config) -> Result<Option<UnixListener>, Failure> {
-    if config.on_owner_loss == OwnerLoss::Kill {
-        return Ok(None);
-    }
+/// Where a later owner comes to: there may be one when the first says so, later.
+fn listen(config: &Config) -> Result<UnixListener, Failure> {
     let what = || format!("listen at {}", config.dir.join(OWNER_SOCKET).display());
     let dir = rustix::fs::open(&config.dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(Failure::io(what()))?;
@@ -121,7 +118,7 @@ fn listen(config: &Config) -> Result<Option<UnixListener>, Failure> {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Failure::io(what()))?;
     let listener = UnixListener::from(out_of_the_way(listener.into())?);
     listener.set_nonblocking(true).map_err(Failure::io(what()))?;
-    Ok(Some(listener))
+    Ok(listener)
 }
 
 fn identify(dir: &Path, init: Pid) -> Result<(), Failure> {
