@@ -99,7 +99,8 @@ impl Classed for sandbox::Gone {
             Self::Exited(_) | Self::Protocol(_) | Self::Silent(_) | Self::LinkLost(_) | Self::Nameless(_) => {
                 Class::Infrastructure
             }
-            Self::Destroyed => Class::Cancelled,
+            Self::Expired => Class::Limit,
+            Self::Destroyed | Self::Left => Class::Cancelled,
         }
     }
 }
@@ -124,10 +125,14 @@ impl Classed for sandbox::Error {
             | Self::Version { .. } => Class::Infrastructure,
             Self::Guest { kind, .. } => kind.class(),
             Self::Tree(error) => error.class(),
-            Self::Image { .. } | Self::Request(_) => Class::User,
+            Self::Image { .. }
+            | Self::Request(_)
+            | Self::NotKept { .. }
+            | Self::Owned { .. }
+            | Self::Foreign { .. } => Class::User,
             Self::TooMuchOutput { .. } => Class::Limit,
             Self::Cancelled => Class::Cancelled,
-            Self::Closed | Self::Lost => Class::Bug,
+            Self::Closed | Self::Lost | Self::NotToKeep => Class::Bug,
         }
     }
 }

@@ -156,12 +156,16 @@ fn class(error: &sandbox::Error) -> Class {
         | Error::NotFrozen { .. }
         | Error::CopySource(_)
         | Error::Version { .. } => Class::Infrastructure,
-        Error::Image { .. } | Error::Request(_) => Class::User,
+        Error::Image { .. }
+        | Error::Request(_)
+        | Error::NotKept { .. }
+        | Error::Owned { .. }
+        | Error::Foreign { .. } => Class::User,
         Error::TooMuchOutput { .. } => Class::Limit,
         Error::Cancelled => Class::Cancelled,
         // the engine is closed only when the controller ends
         Error::Closed => Class::Cancelled,
-        Error::Lost => Class::Bug,
+        Error::Lost | Error::NotToKeep => Class::Bug,
     }
 }
 
@@ -184,7 +188,8 @@ fn of_gone(gone: &Gone) -> Class {
         Gone::Exited(_) | Gone::Protocol(_) | Gone::Silent(_) | Gone::LinkLost(_) | Gone::Nameless(_) => {
             Class::Infrastructure
         }
-        Gone::Destroyed => Class::Cancelled,
+        Gone::Expired => Class::Limit,
+        Gone::Destroyed | Gone::Left => Class::Cancelled,
     }
 }
 

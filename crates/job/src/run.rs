@@ -253,6 +253,7 @@ pub(crate) fn lease_spec(machine: &Machinery<'_>, workspace: &str) -> LeaseSpec 
             ],
         },
         on_owner_loss: OwnerLoss::Kill,
+        mark: None,
         start: Start::Fork,
         when_full: sandbox::WhenFull::Wait,
     }

@@ -196,10 +196,20 @@ impl Gate {
 
     /// A place for one that has room.
     pub(crate) fn admit(&self, memory: Mebibytes) -> Admission {
+        self.admit_since(memory, Instant::now())
+    }
+
+    /// A place for one that runs already, and has taken what it needs.
+    pub(crate) fn admit_running(&self, memory: Mebibytes) -> Admission {
+        let now = Instant::now();
+        self.admit_since(memory, now.checked_sub(SETTLING).unwrap_or(now))
+    }
+
+    fn admit_since(&self, memory: Mebibytes, began: Instant) -> Admission {
         let mut admitted = locked(&self.admitted);
         admitted.next += 1;
         let id = admitted.next;
-        admitted.vms.push((id, Instant::now(), needed(memory)));
+        admitted.vms.push((id, began, needed(memory)));
         Admission { id, admitted: Arc::clone(&self.admitted), ended: Arc::clone(&self.ended) }
     }
 

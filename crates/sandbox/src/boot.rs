@@ -65,6 +65,8 @@ pub(crate) enum From {
     Template(Arc<Template>, Identity),
     /// A branch of a VM that ran.
     Branch(Parent),
+    /// Nothing: it runs, and its owner is gone. With what was known of its guest.
+    Running(GuestInfo),
 }
 
 /// What a fork of a branch begins with.
@@ -79,7 +81,7 @@ impl From {
     pub(crate) fn branch(&self) -> Option<&Branch> {
         match self {
             Self::Branch(parent) => Some(&parent.branch),
-            Self::Kernel | Self::Memory(_) | Self::Template(..) => None,
+            Self::Kernel | Self::Memory(_) | Self::Template(..) | Self::Running(_) => None,
         }
     }
 }
@@ -116,6 +118,12 @@ impl Boot {
             From::Kernel | From::Memory(_) | From::Template(..) => {
                 self.prepare(machine.exited(), &opened).await?
             }
+            From::Running(info) => {
+                // its owner may have died in the middle of a branch
+                self.ask(machine.exited(), &opened, Body::Thaw).await?;
+                self.ask(machine.exited(), &opened, Body::Ping).await?;
+                return Ok(Booted { machine, opened, info: GuestInfo { agent, ..info.clone() } });
+            }
         };
         let info = GuestInfo {
             root_prefix: prepared.root_prefix,
@@ -125,6 +133,7 @@ impl Boot {
                 From::Kernel | From::Memory(_) => Origin::Booted,
                 From::Template(..) => Origin::Forked,
                 From::Branch(_) => Origin::Branched,
+                From::Running(info) => info.origin,
             },
             boot: began.elapsed(),
             tries: self.tries,
@@ -151,6 +160,7 @@ impl Boot {
                 From::Kernel | From::Memory(_) => self.backend.boot(&spec, &self.slot).await,
                 From::Template(template, _) => self.fork(&template.snapshot, &spec).await,
                 From::Branch(parent) => self.fork(&parent.branch.copy.snapshot, &spec).await,
+                From::Running(_) => self.adopt().await,
             }
         };
         let mut machine = match timeout_at(deadline, start).await {
@@ -165,6 +175,24 @@ impl Boot {
         match self.backend.forks() {
             Some(forks) => forks.fork(from, spec, &self.slot).await,
             None => Err(vm::Error::Unsupported("it cannot fork".to_owned())),
+        }
+    }
+
+    /// Takes over the VM of the slot, whose owner is gone.
+    async fn adopt(&self) -> vm::Result<Box<dyn Machine>> {
+        let mut machine = loop {
+            match self.backend.adopt(&self.slot).await {
+                // the shim learns of its owner's end in the same moment as we, or a little later
+                Err(vm::Error::Gone(_)) if jail::is_running(&self.slot.dir).unwrap_or(false) => {
+                    sleep(PAUSE).await;
+                }
+                adopted => break adopted?,
+            }
+        };
+        // its owner may have died while it stood still
+        match machine.unpark().await {
+            Ok(()) | Err(vm::Error::Unsupported(_)) => Ok(machine),
+            Err(error) => Err(error),
         }
     }
 
@@ -186,7 +214,9 @@ impl Boot {
             cpus: self.spec.cpus,
             memory: match &self.from {
                 From::Memory(ram) => Memory::Shared(ram.clone()),
-                From::Kernel | From::Template(..) | From::Branch(_) => Memory::Own(self.spec.memory),
+                From::Kernel | From::Template(..) | From::Branch(_) | From::Running(_) => {
+                    Memory::Own(self.spec.memory)
+                }
             },
             drives: root.into_iter().chain(scratch).collect(),
         }
@@ -197,7 +227,7 @@ impl Boot {
         let mut exited = machine.exited();
         let mut patience = match self.from {
             From::Kernel | From::Memory(_) => self.patience.boot / OPENINGS,
-            From::Template(..) | From::Branch(_) => FORK_PATIENCE,
+            From::Template(..) | From::Branch(_) | From::Running(_) => FORK_PATIENCE,
         };
         loop {
             let link = match timeout_at(deadline, machine.link()).await {
@@ -289,7 +319,11 @@ impl Boot {
             identity(&self.spec.bind)?;
         let hooks = match self.from {
             From::Template(_, Identity::Later) => Hooks::Later,
-            From::Template(_, Identity::Now) | From::Kernel | From::Memory(_) | From::Branch(_) => Hooks::Now,
+            From::Template(_, Identity::Now)
+            | From::Kernel
+            | From::Memory(_)
+            | From::Branch(_)
+            | From::Running(_) => Hooks::Now,
         };
         Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks })
     }
@@ -340,7 +374,7 @@ pub(crate) async fn place(
 ) -> Result<(Held, Result<Disks>)> {
     let (engine, spec, branch) = (Arc::clone(engine), spec.clone(), of.cloned());
     let made = spawn_blocking(move || {
-        let held = engine.journal.create(engine.backend.name(), spec.on_owner_loss)?;
+        let held = engine.journal.create(engine.backend.name())?;
         let disks = disks(engine.journal.state_dir(), held.slot(), &spec, branch.as_ref());
         Ok((held, disks))
     });

@@ -24,7 +24,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -151,7 +151,7 @@ impl Place {
     async fn make(engine: &Arc<Inner>, disk: Option<PathBuf>) -> Result<(Self, Option<Files>)> {
         let engine = Arc::clone(engine);
         let made = spawn_blocking(move || {
-            let held = engine.journal.create(engine.backend.name(), OwnerLoss::Kill)?;
+            let held = engine.journal.create(engine.backend.name())?;
             let place = Self { engine, held: Some(held) };
             let Some(disk) = disk else { return Ok((place, None)) };
             let path = place.disk();
@@ -183,11 +183,34 @@ impl Drop for Place {
     }
 }
 
-/// The machine of a VM, which its owner task lends to one branch after the other.
+/// What a machine is lent for.
+pub(crate) enum Errand {
+    Branch(Answer<Branch>),
+    /// To be kept until then.
+    Keep(SystemTime, Answer<()>),
+}
+
+impl Errand {
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Branch(answer) => answer.is_closed(),
+            Self::Keep(_, answer) => answer.is_closed(),
+        }
+    }
+
+    fn refuse(self, error: Error) {
+        match self {
+            Self::Branch(answer) => drop(answer.send(Err(error))),
+            Self::Keep(_, answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+/// The machine of a VM, which its owner task lends for one errand after the other.
 pub(crate) struct Lending {
     /// None: it is lent.
     machine: Option<Box<dyn Machine>>,
-    waiting: VecDeque<Answer<Branch>>,
+    waiting: VecDeque<Errand>,
 }
 
 impl Lending {
@@ -196,11 +219,16 @@ impl Lending {
     }
 
     /// One more that wants it.
-    pub(crate) fn wanted(&mut self, answer: Answer<Branch>) {
+    pub(crate) fn wanted(&mut self, errand: Errand) {
         if self.waiting.len() >= MOST_WAITING {
-            return drop(answer.send(Err(Error::Request("too many branches at once"))));
+            return errand.refuse(Error::Request("too many branches at once"));
         }
-        self.waiting.push_back(answer);
+        self.waiting.push_back(errand);
+    }
+
+    /// Whether it is lent.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.machine.is_none()
     }
 
     /// Takes it back.
@@ -209,12 +237,12 @@ impl Lending {
     }
 
     /// Lends it to the first who still waits, where it is there.
-    pub(crate) fn next(&mut self) -> Option<(Box<dyn Machine>, Answer<Branch>)> {
+    pub(crate) fn next(&mut self) -> Option<(Box<dyn Machine>, Errand)> {
         let machine = self.machine.take()?;
         loop {
             match self.waiting.pop_front() {
-                Some(answer) if answer.is_closed() => {}
-                Some(answer) => return Some((machine, answer)),
+                Some(errand) if errand.is_given_up() => {}
+                Some(errand) => return Some((machine, errand)),
                 None => {
                     self.machine = Some(machine);
                     return None;

@@ -1,5 +1,7 @@
 //! What handles ask of the owner task of a VM.
 
+use std::time::SystemTime;
+
 use tokio::{io::AsyncRead, sync::oneshot};
 use wire::{
     ExecId,
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     CopyOut { path: String, answer: Answer<CopyOut> },
     /// Makes a branch of the VM.
     Branch { answer: Answer<Branch> },
+    /// Keeps the VM until another time when its owner is gone.
+    Keep { until: SystemTime, answer: Answer<()> },
     /// Asks whether the agent is there.
     Ping { answer: Answer<()> },
 }
@@ -45,6 +49,7 @@ impl Command {
             Self::Signal { answer, .. }
             | Self::Kill { answer, .. }
             | Self::Resize { answer, .. }
+            | Self::Keep { answer, .. }
             | Self::Ping { answer } => {
                 drop(answer.send(Err(error)));
             }

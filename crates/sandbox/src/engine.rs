@@ -4,7 +4,7 @@
 //! `owner`); the engine starts those and, on its close, waits for them: they are its reaper too, since a
 //! dropped lease only tells its task to end.
 //! Invariant: after [`Engine::close`] nothing of this engine runs and no slot of it is in the journal, except
-//! for what could not be removed.
+//! for what could not be removed, and for the VMs that were left to the next engine.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,8 +22,9 @@ use crate::{
     admission::Gate,
     boot::Parent,
     branch::Branches,
+    holding::Holding,
     journal::Journal,
-    owner::Owner,
+    owner::{Begin, Owner},
     pool::{self, Pool},
     snapshots::{self, Snapshots},
 };
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) gate: Gate,
     pub(crate) pool: Pool,
     pub(crate) branches: Branches,
+    /// Those that are ready.
+    pub(crate) holding: Holding,
     /// Parent of every lease's token.
     pub(crate) closing: CancellationToken,
     /// Every task, so that [`Engine::close`] can wait for the end of what dropped leases left.
@@ -56,7 +59,8 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Opens the engine and removes what dead owners left in its directory, VMs that still run included.
+    /// Opens the engine and removes what dead owners left in its directory: also VMs that still run, but for those
+    /// that are kept ([`Engine::kept`]) and whose time is not up.
     ///
     /// # Errors
     /// The directory cannot be made or read. A leftover that cannot be removed is no error, see [`Swept`].
@@ -75,6 +79,7 @@ impl Engine {
             gate: Gate::new(journal.state_dir(), reserve),
             pool: Pool::new(pool),
             branches: Branches::default(),
+            holding: Holding::default(),
             journal,
             snapshots,
             closing: CancellationToken::new(),
@@ -129,8 +134,7 @@ impl Engine {
         let guard = destroy.clone().drop_guard();
         let owner = Owner {
             engine: Arc::clone(&self.inner),
-            spec,
-            parent,
+            begin: Begin::Lease { spec: Box::new(spec), parent },
             destroy: destroy.clone(),
             ready: ready_to,
             ended: ended_to,
@@ -144,7 +148,7 @@ impl Engine {
         match first {
             Some(ready) => {
                 let sandbox = ready.unwrap_or(Err(Error::Lost))?;
-                Ok(Lease::new(sandbox, guard.disarm(), ended))
+                Ok(Lease::new(Arc::clone(&self.inner), sandbox, guard.disarm(), ended))
             }
             None => {
                 destroy.cancel();
@@ -223,6 +227,10 @@ impl Engine {
         spawn_blocking(move || work(&inner)).await.unwrap_or(Err(Error::Lost))
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// What runs the VMs.
     #[must_use]
     pub fn backend(&self) -> &dyn Backend {
@@ -230,7 +238,7 @@ impl Engine {
     }
 
     /// Ends every VM of this engine, also those whose leases are still held, and returns when nothing of
-    /// them is left. Later leases fail.
+    /// them is left; those that were left ([`Lease::leave`]) run on for the next engine. Later leases fail.
     pub async fn close(&self) {
         self.inner.closing.cancel();
         self.inner.branches.close();
@@ -241,11 +249,14 @@ impl Engine {
 
 /// When what the first sweep spared is looked at again.
 const AGAIN: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+/// And then.
+const NOW_AND_THEN: Duration = Duration::from_secs(60);
 
 /// Removes what a dead owner left and the first sweep had to spare: a process that it was just starting may have
-/// held its locks for a moment longer than it lived.
+/// held its locks for a moment longer than it lived; and, for as long as the engine is there, what is kept and finds
+/// no owner in its time.
 async fn sweep_again(engine: Arc<Inner>) {
-    for after in AGAIN {
+    for after in AGAIN.into_iter().chain(std::iter::repeat(NOW_AND_THEN)) {
         tokio::select! {
             biased;
             () = engine.closing.cancelled() => return,

@@ -151,6 +151,29 @@ pub enum Error {
         /// Ours.
         ours: u32,
     },
+    /// User: no VM of that name is kept here.
+    #[error("there is no VM {id} that is kept")]
+    NotKept {
+        /// The name that was asked for.
+        id: vm::SlotId,
+    },
+    /// User: the VM has an owner, here or in another process.
+    #[error("the VM {id} has an owner already")]
+    Owned {
+        /// Its name.
+        id: vm::SlotId,
+    },
+    /// User: the VM runs on another backend than this engine's.
+    #[error("the VM {id} runs on the backend {backend}")]
+    Foreign {
+        /// Its name.
+        id: vm::SlotId,
+        /// Its backend.
+        backend: String,
+    },
+    /// Bug: a lease whose VM goes with its owner cannot be left.
+    #[error("the VM was not leased to be kept")]
+    NotToKeep,
     /// Cancelled: by the token of the lease.
     #[error("cancelled")]
     Cancelled,
@@ -180,6 +203,12 @@ pub enum Gone {
     /// The guest could not take the identity of its lease, in its own words; the VM was destroyed for it.
     #[error("the guest could not be given its identity: {0}")]
     Nameless(String),
+    /// Its time was up while nobody had a lease of it.
+    #[error("the VM's time was up")]
+    Expired,
+    /// It runs on; this engine was closed and left it to the next one.
+    #[error("the VM was left to another engine")]
+    Left,
     /// Its owner destroyed it.
     #[error("the VM was destroyed")]
     Destroyed,

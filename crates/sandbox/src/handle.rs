@@ -6,6 +6,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncRead,
     sync::{mpsc, oneshot, watch},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// What is known of a guest since it was prepared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestInfo {
     /// What stands before every absolute path of a request in the name that commands see: empty in a VM, a
     /// directory of the host in hosted mode.
@@ -39,7 +40,8 @@ pub struct GuestInfo {
 }
 
 /// How a guest began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Its kernel was booted.
     Booted,

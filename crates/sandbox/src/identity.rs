@@ -14,6 +14,8 @@ use std::{
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use jail::lock::Lock;
@@ -29,6 +31,10 @@ const COUNT: u32 = 4096;
 const DIR: &str = "/run/ampoule/uids";
 /// How many ids of a small user namespace are taken at least, or there is no isolation to speak of.
 const FEWEST: u32 = 256;
+
+/// How often, and after what time, the lock of an id that is ours is tried again.
+const LOOKS: u32 = 25;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Where user ids for VMs come from.
 #[derive(Debug)]
@@ -72,6 +78,27 @@ impl Identities {
             return Ok(Identity { ids: Ids { uid: id, gid: id }, _lock: lock });
         }
         Err(Error::NoIdentity { first: self.first, tried: self.count, dir: self.dir.clone() })
+    }
+}
+
+impl Identities {
+    /// Holds an id again, that of a slot whose owner is gone.
+    pub(crate) fn claim_again(&self, ids: Ids, slot: &Path) -> Result<Identity> {
+        let path = self.dir.join(ids.uid.to_string());
+        let not_ours = |why: &str| Error::state("lock", &path)(io::Error::other(why.to_owned()));
+        for _ in 0..LOOKS {
+            let Some(lock) = Lock::try_take(&path).map_err(|error| lock_failed(error, &path))? else {
+                // somebody looks whether it is free
+                thread::sleep(LOOK);
+                continue;
+            };
+            let text = fs::read(&path).map_err(Error::state("read", &path))?;
+            if text != slot.as_os_str().as_bytes() {
+                return Err(not_ours("another VM has this user id"));
+            }
+            return Ok(Identity { ids, _lock: lock });
+        }
+        Err(not_ours("somebody else holds this user id"))
     }
 }
 

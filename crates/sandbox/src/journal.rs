@@ -23,6 +23,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -33,6 +34,7 @@ use vm::{Ids, OwnerLoss, Slot, SlotId};
 use crate::{
     Error, Result, Swept,
     identity::{Identities, Identity, lock_failed},
+    kept,
 };
 
 const LOCK: &str = "slot.lock";
@@ -45,6 +47,9 @@ const CREATION_WINDOW: Duration = Duration::from_secs(60);
 const CREATIONS: u32 = 5;
 /// A record is a few hundred bytes.
 const MAX_RECORD: u64 = 64 << 10;
+/// How often, and after what time, a lock that is held is tried again before its holder is believed to be an owner.
+const LOOKS: u32 = 25;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What `slot.json` says.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +57,6 @@ struct Record {
     id: SlotId,
     backend: String,
     ids: Option<Ids>,
-    on_owner_loss: OwnerLoss,
     made: SystemTime,
 }
 
@@ -89,14 +93,14 @@ impl Journal {
     }
 
     /// Makes a slot. Blocks.
-    pub(crate) fn create(&self, backend: &str, on_owner_loss: OwnerLoss) -> Result<Held> {
+    pub(crate) fn create(&self, backend: &str) -> Result<Held> {
         let mut tries = 0;
         loop {
             tries += 1;
             let id = SlotId::new();
             let made = self.slots.join(format!("{NEW}{id}"));
             let dir = self.slots.join(id.to_string());
-            match self.create_at(id, &made, &dir, backend, on_owner_loss) {
+            match self.create_at(id, &made, &dir, backend) {
                 // A sweep came between the making of its lock file and the locking.
                 Err(Error::State { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && tries < CREATIONS => {}
@@ -110,26 +114,102 @@ impl Journal {
         }
     }
 
-    fn create_at(
-        &self,
-        id: SlotId,
-        made: &Path,
-        dir: &Path,
-        backend: &str,
-        on_owner_loss: OwnerLoss,
-    ) -> Result<Held> {
+    fn create_at(&self, id: SlotId, made: &Path, dir: &Path, backend: &str) -> Result<Held> {
         DirBuilder::new().mode(0o700).create(made).map_err(Error::state("make", made))?;
         let lock_path = made.join(LOCK);
         let lock = Lock::take(&lock_path).map_err(|error| lock_failed(error, &lock_path))?;
         let identity = self.identities.as_ref().map(|ids| ids.claim(dir)).transpose()?;
         let ids = identity.as_ref().map(|identity| identity.ids);
-        let record = Record { id, backend: backend.to_owned(), ids, on_owner_loss, made: SystemTime::now() };
+        let record = Record { id, backend: backend.to_owned(), ids, made: SystemTime::now() };
         let path = made.join(RECORD);
         write_synced(&path, &record).map_err(Error::state("write", &path))?;
         sync_dir(made).map_err(Error::state("sync", made))?;
         fs::rename(made, dir).map_err(Error::state("make", dir))?;
         sync_dir(&self.slots).map_err(Error::state("sync", &self.slots))?;
-        Ok(Held { slot: Slot { id, dir: dir.to_owned(), ids, on_owner_loss }, lock, identity })
+        Ok(Held {
+            slot: Slot { id, dir: dir.to_owned(), ids, on_owner_loss: OwnerLoss::Kill },
+            lock,
+            identity,
+        })
+    }
+
+    /// The slots whose VM runs and waits for an owner. Blocks.
+    pub(crate) fn kept(&self) -> Result<Vec<(SlotId, kept::Record)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.slots).map_err(Error::state("read", &self.slots))? {
+            let entry = entry.map_err(Error::state("read", &self.slots))?;
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<SlotId>().ok()) else {
+                continue;
+            };
+            let dir = entry.path();
+            if let Some(record) = waits_for_an_owner(&dir)?
+                && !is_locked(&dir.join(LOCK))?
+            {
+                found.push((id, record));
+            }
+        }
+        found.sort_by_key(|(id, _)| *id);
+        Ok(found)
+    }
+
+    /// Takes the slot of a VM that waits for an owner, and with it all that belongs to it. `None`: there is none, or
+    /// no more; what was left of it is removed. Blocks.
+    pub(crate) fn take_over(&self, id: SlotId, backend: &str) -> Result<Option<(Held, kept::Record)>> {
+        let dir = self.slots.join(id.to_string());
+        let Some(lock) = self.lock(id, &dir)? else { return Ok(None) };
+        let Some(kept) = waits_for_an_owner(&dir)? else {
+            self.end_and_remove(&dir, &id.to_string())?;
+            return Ok(None);
+        };
+        let record = match read_record(&dir)? {
+            Some(record) if record.id == id && record.backend == backend => record,
+            Some(record) if record.id == id => return Err(Error::Foreign { id, backend: record.backend }),
+            Some(_) | None => {
+                tracing::warn!(slot = %id, "the record of a slot is damaged; its VM is ended");
+                self.end_and_remove(&dir, &id.to_string())?;
+                return Ok(None);
+            }
+        };
+        let identity = match (&self.identities, record.ids) {
+            (Some(identities), Some(ids)) => Some(identities.claim_again(ids, &dir)?),
+            (_, None) => None,
+            // as root it was given one; who is not root any more cannot have its processes either
+            (None, Some(_)) => return Err(Error::Owned { id }),
+        };
+        let on_owner_loss = OwnerLoss::Keep { until: kept.until };
+        let slot = Slot { id, dir, ids: record.ids, on_owner_loss };
+        Ok(Some((Held { slot, lock, identity }, kept)))
+    }
+
+    /// The lock of a slot; `None` where the slot is not there.
+    fn lock(&self, id: SlotId, dir: &Path) -> Result<Option<Lock>> {
+        let path = dir.join(LOCK);
+        for _ in 0..LOOKS {
+            if !exists(dir)? {
+                return Ok(None);
+            }
+            match Lock::try_take(&path) {
+                Ok(Some(lock)) => return Ok(Some(lock)),
+                // somebody may be looking; or a process that its dead owner was just starting still holds it
+                Ok(None) => thread::sleep(LOOK),
+                Err(error) => return gone_is_fine(error, &path),
+            }
+        }
+        Err(Error::Owned { id })
+    }
+
+    /// Writes down what the next owner of a slot has to know. Blocks.
+    pub(crate) fn keep(&self, slot: &Slot, record: &kept::Record) -> Result<()> {
+        kept::write(&slot.dir, record)
+    }
+
+    /// Ends and removes a VM that nobody owns. Fine when it is not there. Blocks.
+    pub(crate) fn end(&self, id: SlotId) -> Result<()> {
+        let dir = self.slots.join(id.to_string());
+        match self.lock(id, &dir)? {
+            Some(_lock) => self.end_and_remove(&dir, &id.to_string()),
+            None => Ok(()),
+        }
     }
 
     /// Removes what engines left that are gone. Blocks.
@@ -166,6 +246,10 @@ impl Journal {
             // Not ours.
             return Ok(Sweep::Spared);
         }
+        // without a lock: an owner that comes for it now must not find it taken
+        if !is_new && waits_for_an_owner(&dir)?.is_some() {
+            return Ok(Sweep::Spared);
+        }
         let lock_path = dir.join(LOCK);
         if !exists(&lock_path)? && is_new && is_young(&dir) {
             return Ok(Sweep::Spared);
@@ -173,7 +257,7 @@ impl Journal {
         let Some(_lock) = Lock::try_take(&lock_path).or_else(|error| gone_is_fine(error, &lock_path))? else {
             return Ok(Sweep::Spared);
         };
-        if !is_new && waits_for_an_owner(&dir)? {
+        if !is_new && waits_for_an_owner(&dir)?.is_some() {
             return Ok(Sweep::Spared);
         }
         self.end_and_remove(&dir, id)?;
@@ -241,24 +325,29 @@ fn is_young(dir: &Path) -> bool {
     made.is_ok_and(|made| made.elapsed().map_or(true, |age| age < CREATION_WINDOW))
 }
 
-/// Whether the VM of this slot runs on without an owner because it was told to.
-fn waits_for_an_owner(dir: &Path) -> Result<bool> {
+/// What is known of the VM of this slot where it runs on without an owner because it was told to.
+fn waits_for_an_owner(dir: &Path) -> Result<Option<kept::Record>> {
+    let Some(record) = kept::read(dir)? else { return Ok(None) };
+    let running = || {
+        jail::is_running(dir)
+            .map_err(|error| Error::Teardown { dir: dir.to_owned(), detail: error.to_string() })
+    };
+    if record.until > SystemTime::now() && running()? { Ok(Some(record)) } else { Ok(None) }
+}
+
+/// `None`: it says nothing that could be believed.
+fn read_record(dir: &Path) -> Result<Option<Record>> {
     let path = dir.join(RECORD);
     let mut text = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(MAX_RECORD).read_to_end(&mut text));
-    match read {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Error::state("read", path)(error)),
+    match File::open(&path).and_then(|file| file.take(MAX_RECORD).read_to_end(&mut text)) {
+        Ok(_) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::state("read", path)(error)),
     }
-    // What cannot be read says nothing that could be kept.
-    let Ok(record) = serde_json::from_slice::<Record>(&text) else { return Ok(false) };
-    match record.on_owner_loss {
-        OwnerLoss::Kill => Ok(false),
-        OwnerLoss::Keep { until } => Ok(until > SystemTime::now()
-            && jail::is_running(dir)
-                .map_err(|error| Error::Teardown { dir: dir.to_owned(), detail: error.to_string() })?),
-    }
+}
+
+fn is_locked(path: &Path) -> Result<bool> {
+    is_held(path).map_err(|error| lock_failed(error, path))
 }
 
 fn remove_tree(dir: &Path) -> Result<()> {
@@ -284,8 +373,6 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const KILL: OwnerLoss = OwnerLoss::Kill;
-
     fn journal(dir: &Path) -> Journal {
         Journal::open(dir, Duration::from_secs(10)).unwrap()
     }
@@ -299,7 +386,7 @@ mod tests {
     fn a_slot_is_on_disk_before_it_is_handed_out_and_gone_after_its_removal() {
         let dir = tempfile::tempdir().unwrap();
         let journal = journal(dir.path());
-        let held = journal.create("fake", KILL).unwrap();
+        let held = journal.create("fake").unwrap();
         let slot = held.slot().clone();
         let record: Record = serde_json::from_slice(&fs::read(slot.dir.join(RECORD)).unwrap()).unwrap();
         assert_eq!((record.id, record.backend.as_str(), record.ids), (slot.id, "fake", slot.ids));
@@ -313,7 +400,7 @@ mod tests {
     /// fork to its exec. A sweep then spares the slot, as it should.
     fn until_free(lock: &Path) {
         while is_held(lock).unwrap() {
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -321,9 +408,9 @@ mod tests {
     fn a_sweep_takes_what_dead_owners_left_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let journal = journal(dir.path());
-        let alive = journal.create("fake", KILL).unwrap();
+        let alive = journal.create("fake").unwrap();
         // Dropped without a removal: as after the death of its process.
-        let dead = journal.create("fake", KILL).unwrap().slot().id;
+        let dead = journal.create("fake").unwrap().slot().id;
         let half = journal.slots.join(format!("{NEW}{}", SlotId::new()));
         fs::create_dir(&half).unwrap();
         drop(Lock::take(&half.join(LOCK)).unwrap());
@@ -359,7 +446,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = journal(dir.path());
         let keep = |after| {
-            let held = journal.create("fake", OwnerLoss::Keep { until: SystemTime::now() + after }).unwrap();
+            let held = journal.create("fake").unwrap();
+            journal.keep(held.slot(), &kept::Record::of_a_test(SystemTime::now() + after)).unwrap();
             held.slot().dir.clone()
         };
         let waits = keep(Duration::from_secs(3600));
@@ -369,17 +457,52 @@ mod tests {
         until_free(&ended.join(LOCK));
         let swept = journal.sweep().unwrap();
         assert_eq!(swept.removed, [ended.file_name().unwrap().to_str().unwrap()]);
+        let kept = journal.kept().unwrap();
+        assert_eq!(kept.iter().map(|(id, _)| waits.ends_with(id.to_string())).collect::<Vec<_>>(), [true]);
+        // owned by one at a time
+        let (held, record) = journal.take_over(kept[0].0, "fake").unwrap().unwrap();
+        assert_eq!((held.slot().dir.as_path(), &record), (waits.as_path(), &kept[0].1));
+        assert_eq!(held.slot().ids.is_some(), held.identity.is_some());
+        assert!(matches!(journal.take_over(kept[0].0, "fake"), Err(Error::Owned { .. })));
+        assert!(journal.kept().unwrap().is_empty());
+        drop(held);
+        let foreign = journal.take_over(kept[0].0, "another").unwrap_err();
+        assert!(matches!(&foreign, Error::Foreign { backend, .. } if backend == "fake"), "{foreign}");
         assert!(waits.exists());
         drop(shim);
         until_free(&waits.join("shim.lock"));
         assert_eq!(journal.sweep().unwrap().removed.len(), 1);
+        assert!(journal.take_over(kept[0].0, "fake").unwrap().is_none());
+        journal.end(kept[0].0).unwrap();
+    }
+
+    #[test]
+    fn a_slot_whose_record_cannot_be_used_is_removed_though_its_vm_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path());
+        let whole = kept::Record::of_a_test(SystemTime::now() + Duration::from_secs(3600));
+        let text = serde_json::to_string(&whole).unwrap();
+        let damaged = [
+            text[..text.len() / 2].to_owned(),
+            String::new(),
+            text.replace("\"version\":1", "\"version\":2"),
+            text.replace("\"cpus\":1", "\"cpus\":0"),
+        ];
+        for record in damaged {
+            assert_ne!(record, text);
+            let slot = journal.create("fake").unwrap().slot().clone();
+            fs::write(slot.dir.join("kept.json"), &record).unwrap();
+            until_free(&slot.dir.join(LOCK));
+            assert!(journal.kept().unwrap().is_empty(), "{record}");
+            assert_eq!(journal.sweep().unwrap().removed, [slot.id.to_string()], "{record}");
+        }
     }
 
     #[test]
     fn what_cannot_be_ended_stays_in_the_journal() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path(), Duration::ZERO).unwrap();
-        let slot = journal.create("fake", KILL).unwrap().slot().dir.clone();
+        let slot = journal.create("fake").unwrap().slot().dir.clone();
         // A shim that cannot be killed: nobody knows its process.
         let _shim = Lock::take(&slot.join("shim.lock")).unwrap();
         until_free(&slot.join(LOCK));

@@ -1,27 +1,31 @@
 //! The lease of a VM: whoever holds it decides how long the VM lives.
 
+use std::{fmt, sync::Arc, time::SystemTime};
+
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Result, Sandbox};
+use crate::{Error, Result, Sandbox, engine::Inner, holding};
 
-/// The lease of a VM. [`Lease::destroy`] is its normal end. Dropping it has the same effect, but the caller
-/// does not learn when: the engine's close waits for it.
-#[derive(Debug)]
+/// The lease of a VM. [`Lease::destroy`] is its normal end, [`Lease::leave`] that of one which the VM outlives.
+/// Dropping it has the effect of the first, but the caller does not learn when: the engine's close waits for it.
 pub struct Lease {
+    engine: Arc<Inner>,
     sandbox: Sandbox,
     /// Tells the owner task to end; cancelled by our drop too.
     destroy: CancellationToken,
+    /// None: it is not ours any more.
     ended: Option<oneshot::Receiver<Result<()>>>,
 }
 
 impl Lease {
     pub(crate) fn new(
+        engine: Arc<Inner>,
         sandbox: Sandbox,
         destroy: CancellationToken,
         ended: oneshot::Receiver<Result<()>>,
     ) -> Self {
-        Self { sandbox, destroy, ended: Some(ended) }
+        Self { engine, sandbox, destroy, ended: Some(ended) }
     }
 
     /// A handle of the VM.
@@ -41,6 +45,40 @@ impl Lease {
             Some(ended) => ended.await.unwrap_or(Err(Error::Lost)),
             None => Ok(()),
         }
+    }
+
+    /// Gives a VM up that is kept ([`vm::OwnerLoss::Keep`]) without ending it. The engine holds it until its time is
+    /// up and then destroys it; when the engine closes before that, it is left running for the next one. What is
+    /// under way in it goes on.
+    ///
+    /// # Errors
+    /// [`Error::NotToKeep`] for a VM that goes with its owner, which is destroyed now; [`Error::Gone`] where it is
+    /// gone.
+    pub async fn leave(mut self) -> Result<()> {
+        let Some(ended) = self.ended.take() else { return Err(Error::Lost) };
+        match self.engine.holding.leave(self.sandbox.id(), ended) {
+            Ok(()) => {
+                // our drop is none of its business any more
+                self.destroy = CancellationToken::new();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a VM that is kept ([`vm::OwnerLoss::Keep`]) until another time: for its shim, for the next owner, and for
+    /// the engine after [`Lease::leave`].
+    ///
+    /// # Errors
+    /// [`Error::NotToKeep`] for a VM that goes with its owner; [`Error::Gone`]; the time cannot be written down.
+    pub async fn keep_until(&self, until: SystemTime) -> Result<()> {
+        holding::keep_until(&self.sandbox, until).await
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.sandbox.id())
     }
 }
 

@@ -48,8 +48,9 @@ pub(crate) async fn carry_out(
             copy_in(&connection, dest, owner, source, answer).await;
         }
         Command::CopyOut { path, answer } => copy_out(&connection, path, answer, &token).await,
-        // its owner task's: it takes the machine, and only that has one
+        // its owner task's: they take the machine, and only that has one
         Command::Branch { answer } => drop(answer.send(Err(Error::Lost))),
+        Command::Keep { answer, .. } => drop(answer.send(Err(Error::Lost))),
         Command::Ping { answer } => {
             let _ = answer.send(connection.request(Body::Ping).await.map(drop));
         }

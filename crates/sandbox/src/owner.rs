@@ -14,7 +14,10 @@
 //! - The VM's end is told once, with one reason, to everything that was under way and to whoever comes later.
 //! - It ends after nothing of the slot is left, or with the reason why something is.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
@@ -22,21 +25,22 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use vm::Machine;
-use wire::message::{Answer, Body};
+use vm::{Machine, OwnerLoss, Slot, SlotId};
+use wire::message::{Answer as Reply, Body};
 
 use crate::{
-    Error, Gone, LeaseSpec, Origin, Patience, Result, Sandbox, Start,
+    Branch, Error, Gone, LeaseSpec, Origin, Patience, Result, Sandbox, Start,
     admission::Admission,
-    boot::{self, Boot, Booted, From, Identity, Parent},
-    branch::{Lending, Source},
+    boot::{self, Boot, Booted, Disks, From, Identity, Parent},
+    branch::{Errand, Lending, Source},
     clock::Clock,
-    command::Command,
+    command::{Answer, Command},
     connection::{Connection, Cut, Opened},
     engine::Inner,
     handle::Shared,
+    holding::{Holding, Place},
     journal::Held,
-    operations,
+    kept, operations,
     pool::Standby,
     snapshots,
 };
@@ -49,13 +53,13 @@ const COMMANDS: usize = 64;
 const MAX_OPERATIONS: usize = 1024;
 /// How long a link may outlive its VMM, and the other way round, until one of them is believed.
 const AFTERGLOW: Duration = Duration::from_secs(2);
+/// How long an errand may take when the VM is left to the next engine.
+const ERRAND: Duration = Duration::from_secs(15);
 
 /// What an owner task is started with.
 pub(crate) struct Owner {
     pub(crate) engine: Arc<Inner>,
-    pub(crate) spec: LeaseSpec,
-    /// What it is a fork of, where that is no template.
-    pub(crate) parent: Option<Parent>,
+    pub(crate) begin: Begin,
     /// Ends the VM, whatever it is doing.
     pub(crate) destroy: CancellationToken,
     /// Told when the guest is ready; an error after nothing is left.
@@ -64,15 +68,27 @@ pub(crate) struct Owner {
     pub(crate) ended: oneshot::Sender<Result<()>>,
 }
 
+/// Where a VM comes from.
+pub(crate) enum Begin {
+    /// It is made.
+    Lease {
+        spec: Box<LeaseSpec>,
+        /// What it is a fork of, where that is no template.
+        parent: Option<Parent>,
+    },
+    /// It runs, and nobody owns it. The engine holds it first, with what tells its end.
+    Adopt { id: SlotId, ended: oneshot::Receiver<Result<()>> },
+}
+
 impl Owner {
     /// The whole life of the VM.
     pub(crate) async fn run(self) {
-        let Self { engine, spec, parent, destroy, ready, ended } = self;
-        let up = match parent {
-            None => come_up(&engine, &spec, &destroy).await,
-            Some(parent) => come_up_of(&engine, &spec, parent, &destroy).await,
+        let Self { engine, begin, destroy, ready, ended } = self;
+        let (up, left) = match begin {
+            Begin::Lease { spec, parent } => (leased(&engine, *spec, parent, &destroy).await, None),
+            Begin::Adopt { id, ended } => (adopted(&engine, id, &destroy).await, Some(ended)),
         };
-        let up = match up {
+        let (up, spec, record) = match up {
             Ok(up) => up,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -82,6 +98,7 @@ impl Owner {
         let slot = held.slot().id;
         let shared = Shared { slot, info: booted.info, commands: commands_to, gone, clock };
         let sandbox = Sandbox { shared: Arc::new(shared) };
+        let mut place = Holding::put(&engine, &sandbox, &destroy, record, left);
         // Whoever waited for it and went has cancelled `destroy`.
         let _ = ready.send(Ok(sandbox.clone()));
 
@@ -90,7 +107,7 @@ impl Owner {
         let mut serving = Serving {
             engine: Arc::clone(&engine),
             spec,
-            dir: held.slot().dir.clone(),
+            slot: held.slot().clone(),
             connection,
             sandbox,
             machine: Lending::new(booted.machine),
@@ -101,18 +118,122 @@ impl Owner {
             let bound = bound(binding, engine.patience);
             serving.operations.spawn(async { bound.await.into() });
         }
-        let why = serving.run(&destroy, exited, &mut cut).await;
+        // Operations end with the task: see `JoinSet::shutdown` below. Their tokens end before that.
+        let token = CancellationToken::new();
+        let end_operations = token.clone().drop_guard();
+        let why = serving.run(&destroy, &token, exited, &mut cut, &mut place).await;
         tracing::debug!(%slot, %why, "the VM ends");
+        let goes_on = why == Gone::Left;
         // First the reason, so that whoever finds a closed channel finds it.
         gone_to.send_replace(Some(why.clone()));
+        if goes_on {
+            // before their tokens, which would have them kill what goes on
+            serving.finish_errands().await;
+            serving.operations.shutdown().await;
+        }
+        drop(end_operations);
         let _ = verdict.send(why);
         let _ = task.await;
         serving.operations.shutdown().await;
         drop(serving);
-        let removed = tear_down(&engine, held).await;
+        let removed = if goes_on {
+            tracing::info!(%slot, "the VM is left to the next engine");
+            drop(held);
+            Ok(())
+        } else {
+            tear_down(&engine, held).await
+        };
         // whoever waits for room gets it before the end is told
         drop(admission);
+        drop(place);
         let _ = ended.send(removed);
+    }
+}
+
+/// A VM that is made and, where it is to be kept, written down and told so. After an error nothing is left.
+async fn leased(
+    engine: &Arc<Inner>,
+    spec: LeaseSpec,
+    parent: Option<Parent>,
+    destroy: &CancellationToken,
+) -> Result<(Up, LeaseSpec, Option<kept::Record>)> {
+    let mut up = match parent {
+        None => come_up(engine, &spec, destroy).await?,
+        Some(parent) => come_up_of(engine, &spec, parent, destroy).await?,
+    };
+    let OwnerLoss::Keep { until } = spec.on_owner_loss else { return Ok((up, spec, None)) };
+    let record = kept::Record::new(&spec, &up.booted.info, until);
+    match keep(engine, up.held.slot(), &mut *up.booted.machine, record.clone()).await {
+        Ok(()) => Ok((up, spec, Some(record))),
+        Err(error) => {
+            let Up { held, booted, .. } = up;
+            drop(booted);
+            // What failed first is what the caller needs; what is left is swept later.
+            let _ = tear_down(engine, held).await;
+            Err(error)
+        }
+    }
+}
+
+/// Writes down that a VM is kept, and tells it: in this order, so that one whose shim waits for an owner is found.
+async fn keep(
+    engine: &Arc<Inner>,
+    slot: &Slot,
+    machine: &mut dyn Machine,
+    record: kept::Record,
+) -> Result<()> {
+    let (journal, slot, until) = (Arc::clone(engine), slot.clone(), record.until);
+    let written = spawn_blocking(move || journal.journal.keep(&slot, &record));
+    written.await.unwrap_or(Err(Error::Lost))?;
+    Ok(machine.keep(until).await?)
+}
+
+/// Takes over a VM that nobody owns. After an error it is as it was, unless it was found to be of no use.
+async fn adopted(
+    engine: &Arc<Inner>,
+    id: SlotId,
+    destroy: &CancellationToken,
+) -> Result<(Up, LeaseSpec, Option<kept::Record>)> {
+    let began = Instant::now();
+    let journal = Arc::clone(engine);
+    let taken = spawn_blocking(move || journal.journal.take_over(id, journal.backend.name()));
+    let Some((held, record)) = taken.await.unwrap_or(Err(Error::Lost))? else {
+        return Err(Error::NotKept { id });
+    };
+    let admission = engine.gate.admit_running(record.memory());
+    let clock = Arc::new(Clock::starting_now());
+    let spec = record.spec();
+    let boot = Boot {
+        backend: Arc::clone(&engine.backend),
+        patience: engine.patience,
+        spec: spec.clone(),
+        slot: held.slot().clone(),
+        disks: Disks { root: None, scratch: None },
+        clock: Arc::clone(&clock),
+        from: From::Running(record.info.clone()),
+        tries: record.info.tries,
+    };
+    match carried_out(boot, destroy).await {
+        Ok(booted) => {
+            tracing::info!(slot = %id, took = ?began.elapsed(), "a VM was adopted");
+            Ok((Up { held, booted, clock, admission, binding: None }, spec, Some(record)))
+        }
+        Err(error) if is_of_no_use(&error) => {
+            tracing::warn!(slot = %id, %error, "a VM that was kept is of no use any more; it is ended");
+            // What failed first is what the caller needs; what is left is swept later.
+            let _ = tear_down(engine, held).await;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the VM that was to be adopted is to blame.
+fn is_of_no_use(error: &Error) -> bool {
+    match error {
+        Error::NoHello { .. } | Error::Boot { .. } | Error::Prepare { .. } | Error::Version { .. } => true,
+        Error::Backend(error) => matches!(error, vm::Error::Gone(_) | vm::Error::Ended { .. }),
+        _ => false,
     }
 }
 
@@ -124,11 +245,11 @@ struct Up {
     admission: Admission,
     /// The answer to the Bind of one that stood by: commands may follow before it has come, for the agent takes
     /// one request after the other.
-    binding: Option<oneshot::Receiver<Result<Answer>>>,
+    binding: Option<oneshot::Receiver<Result<Reply>>>,
 }
 
 /// Ends the VM where its guest has no identity.
-async fn bound(binding: oneshot::Receiver<Result<Answer>>, patience: Patience) -> Option<Gone> {
+async fn bound(binding: oneshot::Receiver<Result<Reply>>, patience: Patience) -> Option<Gone> {
     match timeout(patience.prepare, binding).await {
         Ok(Ok(Ok(_))) => None,
         Ok(Ok(Err(Error::Guest { message, .. }))) => Some(Gone::Nameless(message)),
@@ -288,19 +409,7 @@ pub(crate) async fn attempt(
                 from,
                 tries,
             };
-            // A task of its own, so that a panic in a backend does not skip the teardown.
-            let mut boots = JoinSet::new();
-            boots.spawn(boot.run());
-            let up = tokio::select! {
-                biased;
-                () = destroy.cancelled() => Err(Error::Cancelled),
-                up = boots.join_next() => match up {
-                    Some(Ok(up)) => up,
-                    Some(Err(_)) | None => Err(Error::Lost),
-                },
-            };
-            boots.shutdown().await;
-            up
+            carried_out(boot, destroy).await
         }
     };
     match up {
@@ -311,6 +420,22 @@ pub(crate) async fn attempt(
             Err(error)
         }
     }
+}
+
+/// A boot in a task of its own, so that a panic in a backend does not skip the teardown.
+async fn carried_out(boot: Boot, destroy: &CancellationToken) -> Result<Booted> {
+    let mut boots = JoinSet::new();
+    boots.spawn(boot.run());
+    let up = tokio::select! {
+        biased;
+        () = destroy.cancelled() => Err(Error::Cancelled),
+        up = boots.join_next() => match up {
+            Some(Ok(up)) => up,
+            Some(Err(_)) | None => Err(Error::Lost),
+        },
+    };
+    boots.shutdown().await;
+    up
 }
 
 /// Ends what still runs of the slot and removes it.
@@ -327,7 +452,7 @@ pub(crate) async fn tear_down(engine: &Arc<Inner>, held: Held) -> Result<()> {
 struct Serving {
     engine: Arc<Inner>,
     spec: LeaseSpec,
-    dir: PathBuf,
+    slot: Slot,
     connection: Connection,
     sandbox: Sandbox,
     machine: Lending,
@@ -342,6 +467,8 @@ enum Done {
     Gone(Gone),
     /// The machine that was lent to it.
     Machine(Box<dyn Machine>),
+    /// The same, and until when the VM is kept now.
+    Kept(Box<dyn Machine>, SystemTime),
 }
 
 impl std::convert::From<Option<Gone>> for Done {
@@ -355,18 +482,18 @@ impl Serving {
     async fn run(
         &mut self,
         destroy: &CancellationToken,
+        token: &CancellationToken,
         mut exited: watch::Receiver<Option<vm::Exit>>,
         cut: &mut oneshot::Receiver<Cut>,
+        place: &mut Place,
     ) -> Gone {
         let alive = keep_alive(self.connection.clone(), self.engine.patience);
         self.operations.spawn(async { alive.await.into() });
-        // Operations end with the task: see `JoinSet::shutdown` above. Their tokens end before that.
-        let token = CancellationToken::new();
-        let _end_operations = token.clone().drop_guard();
         loop {
             tokio::select! {
                 biased;
-                () = destroy.cancelled() => return Gone::Destroyed,
+                () = destroy.cancelled() => return place.verdict(),
+                () = place.time_is_up() => return Gone::Expired,
                 gone = boot::end_of(&mut exited) => {
                     // What it said last is still on its way through the link.
                     tokio::select! {
@@ -392,14 +519,15 @@ impl Serving {
                 },
                 Some(done) = self.operations.join_next() => match done {
                     Ok(Done::Gone(gone)) => return gone,
-                    Ok(Done::Machine(machine)) => {
-                        self.machine.returned(machine);
-                        self.branch();
+                    Ok(Done::Machine(machine)) => self.returned(machine),
+                    Ok(Done::Kept(machine, until)) => {
+                        self.engine.holding.moved(self.slot.id, until);
+                        self.returned(machine);
                     }
                     Ok(Done::Nothing) => {}
                     Err(error) => tracing::error!(%error, "an operation of a VM panicked"),
                 },
-                Some(command) = self.commands.recv() => self.start(command, &token),
+                Some(command) = self.commands.recv() => self.start(command, token),
             }
         }
     }
@@ -410,8 +538,12 @@ impl Serving {
         }
         let command = match command {
             Command::Branch { answer } => {
-                self.machine.wanted(answer);
-                return self.branch();
+                self.machine.wanted(Errand::Branch(answer));
+                return self.lend();
+            }
+            Command::Keep { until, answer } => {
+                self.machine.wanted(Errand::Keep(until, answer));
+                return self.lend();
             }
             command => command,
         };
@@ -423,13 +555,59 @@ impl Serving {
         });
     }
 
-    /// Begins the next branch, where one is wanted and none is under way.
-    fn branch(&mut self) {
-        let Some((mut machine, answer)) = self.machine.next() else { return };
+    fn returned(&mut self, machine: Box<dyn Machine>) {
+        self.machine.returned(machine);
+        self.lend();
+    }
+
+    /// Lets those errands end that are under way: a machine that is dropped in the middle of one is of no use.
+    async fn finish_errands(&mut self) {
+        let end = async {
+            while self.machine.is_lent()
+                && let Some(done) = self.operations.join_next().await
+            {
+                if let Ok(Done::Machine(machine) | Done::Kept(machine, _)) = done {
+                    self.machine.returned(machine);
+                }
+            }
+        };
+        if timeout(ERRAND, end).await.is_err() {
+            tracing::warn!(slot = %self.slot.id, "a VM is left to the next engine in the middle of a branch");
+        }
+    }
+
+    /// Begins the next errand, where one is wanted and none is under way.
+    fn lend(&mut self) {
+        let Some((machine, errand)) = self.machine.next() else { return };
+        match errand {
+            Errand::Branch(answer) => self.branch(machine, answer),
+            Errand::Keep(until, answer) => self.keep(machine, until, answer),
+        }
+    }
+
+    fn keep(&mut self, mut machine: Box<dyn Machine>, until: SystemTime, answer: Answer<()>) {
+        let Some(mut record) = self.engine.holding.record(self.slot.id) else {
+            let _ = answer.send(Err(Error::NotToKeep));
+            return self.returned(machine);
+        };
+        record.until = until;
+        let (engine, slot) = (Arc::clone(&self.engine), self.slot.clone());
+        self.operations.spawn(async move {
+            let kept = keep(&engine, &slot, &mut *machine, record).await;
+            let done = match kept {
+                Ok(()) => Done::Kept(machine, until),
+                Err(_) => Done::Machine(machine),
+            };
+            let _ = answer.send(kept);
+            done
+        });
+    }
+
+    fn branch(&mut self, mut machine: Box<dyn Machine>, answer: Answer<Branch>) {
         let source = Source {
             engine: Arc::clone(&self.engine),
             spec: self.spec.clone(),
-            dir: self.dir.clone(),
+            dir: self.slot.dir.clone(),
             sandbox: self.sandbox.clone(),
             connection: self.connection.clone(),
         };

@@ -152,7 +152,7 @@ impl Pool {
 
     /// One for `spec`, where there is one; that it was wanted is remembered.
     pub(crate) fn take(&self, template: &str, spec: &LeaseSpec) -> Option<Standby> {
-        if self.limits.most == 0 || spec.on_owner_loss != OwnerLoss::Kill {
+        if self.limits.most == 0 {
             return None;
         }
         let mut state = self.state();
@@ -250,6 +250,7 @@ fn standby_spec(spec: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
         bind: Bind { hostname: "standby".to_owned(), directories: Vec::new() },
         on_owner_loss: OwnerLoss::Kill,
+        mark: None,
         start: Start::Fork,
         when_full: crate::WhenFull::Wait,
         ..spec.clone()
@@ -395,6 +396,7 @@ mod tests {
             scratch_bytes: 1 << 30,
             bind: Bind { hostname: "job".to_owned(), directories: Vec::new() },
             on_owner_loss: OwnerLoss::Kill,
+            mark: None,
             start: Start::Fork,
             when_full: crate::WhenFull::Wait,
         };

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU8, path::PathBuf, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use vm::{Backend, Mebibytes, OwnerLoss};
 use wire::message::Directory;
 
@@ -83,6 +84,8 @@ pub struct LeaseSpec {
     pub bind: Bind,
     /// What becomes of the VM when this process dies.
     pub on_owner_loss: OwnerLoss,
+    /// Whose it is, in words of whoever leases it: a VM that is kept shows it to the next owner.
+    pub mark: Option<String>,
     /// How it begins.
     pub start: Start,
     /// What becomes of the lease while this host has no room.
@@ -110,7 +113,8 @@ pub enum Start {
 }
 
 /// What the guest has as `/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Root {
     /// A read-only squashfs or erofs image, with a writable layer on the scratch disk.
     Image(PathBuf),
@@ -119,7 +123,7 @@ pub enum Root {
 }
 
 /// What is known of a VM only when it is leased.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// Its host name.
     pub hostname: String,

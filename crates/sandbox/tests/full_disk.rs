@@ -70,6 +70,7 @@ fn lease(state: &Path, image: &Path) {
             scratch_bytes: 256 << 20,
             bind: Bind { hostname: "guest".into(), directories: Vec::new() },
             on_owner_loss: OwnerLoss::Kill,
+            mark: None,
             start: sandbox::Start::Fork,
             when_full: sandbox::WhenFull::Wait,
         };

@@ -89,6 +89,7 @@ fn spec() -> LeaseSpec {
             directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
         },
         on_owner_loss: OwnerLoss::Kill,
+        mark: None,
         start: sandbox::Start::Fork,
         when_full: sandbox::WhenFull::Wait,
     }

@@ -199,6 +199,7 @@ pub(crate) fn spec(size: &SizeArgs, disk: u64, machine: &Machine) -> LeaseSpec {
         scratch_bytes: disk,
         bind: controller::guest::bind(),
         on_owner_loss: OwnerLoss::Kill,
+        mark: None,
         start: Start::Fork,
         when_full: sandbox::WhenFull::Wait,
     }

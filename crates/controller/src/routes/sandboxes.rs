@@ -92,6 +92,7 @@ pub(crate) async fn spawn(
         bind: guest::bind(),
         // adoption by a later controller is not there yet
         on_owner_loss: OwnerLoss::Kill,
+        mark: None,
         start: sandbox::Start::Fork,
         when_full: sandbox::WhenFull::Refuse,
     };

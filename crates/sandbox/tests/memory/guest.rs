@@ -520,6 +520,7 @@ pub(crate) fn hosted() -> LeaseSpec {
             }],
         },
         on_owner_loss: OwnerLoss::Kill,
+        mark: None,
         start: sandbox::Start::Fork,
         when_full: sandbox::WhenFull::Wait,
     }

@@ -220,6 +220,7 @@ pub(crate) fn spec(hostname: &str) -> LeaseSpec {
         scratch_bytes: 256 << 20,
         bind: Bind { hostname: hostname.to_owned(), directories: Vec::new() },
         on_owner_loss: OwnerLoss::Kill,
+        mark: None,
         start: Start::Fork,
         when_full: sandbox::WhenFull::Wait,
     }

@@ -110,6 +110,7 @@ impl Subject {
             scratch_bytes: SCRATCH,
             bind: controller::guest::bind(),
             on_owner_loss: OwnerLoss::Kill,
+            mark: None,
             start: Start::Fork,
             when_full: sandbox::WhenFull::Wait,
         };
