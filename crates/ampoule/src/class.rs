@@ -217,7 +217,8 @@ impl Classed for controller::Error {
     fn class(&self) -> Class {
         match self {
             Self::Open { .. } => Class::User,
-            Self::Listen(_) => Class::Infrastructure,
+            Self::Kept(error) => error.class(),
+            Self::Ledger(_) | Self::Listen(_) => Class::Infrastructure,
         }
     }
 }

@@ -1,21 +1,30 @@
 //! `ampoule controller`: sandboxes for clients of forkd, each a VM of ours.
 //!
 //! ```text
-//!  token, address ─▶ images ─▶ engine ─▶ serve ──first signal──▶ every sandbox destroyed ─▶ end
-//!                                          └──second signal──▶ end at once; VMs end with their owner
+//!  token, address, name ─▶ images ─▶ engine ─▶ serve ──SIGTERM──▶ sandboxes left to the next one ─▶ end
+//!                                               ├─ Ctrl-C, the terminal closed ─▶ every sandbox destroyed ─▶ end
+//!                                               └─ second signal ─▶ end at once; what was to be destroyed is
 //! ```
+//! Whoever manages services restarts them by SIGTERM, and expects that clients find what they had; whoever sits at a
+//! terminal expects that nothing is left behind.
 //! Owner: `cli` calls [`run`] once. Invariants: what the options alone make wrong is said before an engine is
-//! opened; images are found anew for each request, so that one that was built meanwhile is there.
+//! opened; images are found anew for each request, so that one that was built meanwhile is there; a name is one
+//! controller's at a time, told by a lock.
 
 use std::{
+    fs::DirBuilder,
     io::{self, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use controller::{Access, Boots, Config, Images, ImagesError, Size, Snapshot, Tag, Token, TokenError};
+use controller::{
+    Access, Boots, Config, Images, ImagesError, Keeping, Size, Snapshot, Tag, Token, TokenError,
+};
 use image::Image;
+use jail::lock::Lock;
 use jiff::Timestamp;
 use sandbox::{Engine, PoolLimits, Root};
 use store::{Hold, Store};
@@ -35,7 +44,7 @@ use crate::{
     },
     image_cmd, limits,
     registry::{self, Needs, Registry},
-    signals::{Signals, Wish},
+    signals::{Signal, Signals, Wish},
     sink::Look,
     state_dir::{self, NoStateDir},
 };
@@ -61,6 +70,29 @@ pub enum ControllerCmdError {
         #[source]
         source: io::Error,
     },
+    /// The name cannot be one.
+    #[error("{0:?} is no name of a controller: letters, digits, `-`, `_` and `.` are, up to 64 of them")]
+    Name(String),
+    /// The name is taken.
+    #[error(
+        "a controller with the name {name:?} runs already in {}; give one of them another --name",
+        state_dir.display()
+    )]
+    Taken {
+        /// As given, or by its port.
+        name: String,
+        /// Where both have their state.
+        state_dir: PathBuf,
+    },
+    /// Its directory cannot be had.
+    #[error("cannot make or lock {}", dir.display())]
+    Dir {
+        /// Which.
+        dir: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// It could not go on.
     #[error(transparent)]
     Serve(#[from] controller::Error),
@@ -75,7 +107,8 @@ impl Classed for ControllerCmdError {
             Self::Token(error) => error.class(),
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
-            Self::Bind { .. } | Self::Runtime(_) => Class::Infrastructure,
+            Self::Name(_) | Self::Taken { .. } => Class::User,
+            Self::Bind { .. } | Self::Dir { .. } | Self::Runtime(_) => Class::Infrastructure,
             Self::Serve(error) => error.class(),
         }
     }
@@ -90,8 +123,13 @@ pub fn run(args: &ControllerArgs, registry: &Registry) -> Result<End, Controller
         None => Access::Loopback,
     };
     access.check(args.listen)?;
+    let name = args.name.clone().unwrap_or_else(|| args.listen.port().to_string());
+    if !is_name(&name) {
+        return Err(ControllerCmdError::Name(name));
+    }
     limits::raise_files();
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
+    let own = Own::take(&state_dir, name)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -110,11 +148,18 @@ pub fn run(args: &ControllerArgs, registry: &Registry) -> Result<End, Controller
         announce(&listener, &begun.engine, look).map_err(failed)?;
         let shutdown = CancellationToken::new();
         let Begun { engine, images, _hold } = begun;
-        let served = controller::serve(config(access), engine, images, listener, shutdown.clone());
+        let keeping = Keeping { dir: own.dir.clone(), mark: own.mark(), leave: CancellationToken::new() };
+        let leave = keeping.leave.clone();
+        let served = controller::serve(config(access, keeping), engine, images, listener, shutdown.clone());
         tokio::pin!(served);
         tokio::select! {
             served = &mut served => return served.map(|()| End::Success).map_err(Into::into),
-            () = wished(&mut wish, |wish| *wish != Wish::Run) => shutdown.cancel(),
+            () = wished(&mut wish, |wish| *wish != Wish::Run) => {}
+        }
+        let wished_for = *wish.borrow();
+        match wished_for {
+            Wish::End(Signal::Terminate) | Wish::EndNow(Signal::Terminate) => leave.cancel(),
+            Wish::Run | Wish::End(_) | Wish::EndNow(_) => shutdown.cancel(),
         }
         tokio::select! {
             served = &mut served => served.map(|()| End::Success).map_err(Into::into),
@@ -133,7 +178,38 @@ async fn wished(wish: &mut tokio::sync::watch::Receiver<Wish>, that: impl FnMut(
     }
 }
 
-fn config(access: Access) -> Config {
+/// What a controller has for itself in a state directory.
+struct Own {
+    name: String,
+    dir: PathBuf,
+    _lock: Lock,
+}
+
+impl Own {
+    fn take(state_dir: &Path, name: String) -> Result<Self, ControllerCmdError> {
+        let dir = state_dir.join("controllers").join(&name);
+        let failed = |source| ControllerCmdError::Dir { dir: dir.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
+        let lock = Lock::try_take(&dir.join("lock")).map_err(|error| failed(io::Error::other(error)))?;
+        match lock {
+            Some(lock) => Ok(Self { name, dir, _lock: lock }),
+            None => Err(ControllerCmdError::Taken { name, state_dir: state_dir.to_owned() }),
+        }
+    }
+
+    /// What its VMs have as their mark.
+    fn mark(&self) -> String {
+        format!("controller {}", self.name)
+    }
+}
+
+/// Whether it is the name of a file, and one that says something.
+fn is_name(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=64).contains(&name.len()) && name.chars().all(fine) && !name.starts_with('.')
+}
+
+fn config(access: Access, keeping: Keeping) -> Config {
     let size = Size {
         cpus: CPUS,
         memory: MEMORY,
@@ -141,7 +217,7 @@ fn config(access: Access) -> Config {
         max_memory: MAX_MEMORY,
         scratch_bytes: SCRATCH,
     };
-    Config::new(access, size)
+    Config { keeping: Some(keeping), ..Config::new(access, size) }
 }
 
 fn announce(listener: &TcpListener, engine: &Engine, look: Look) -> io::Result<()> {
@@ -259,4 +335,31 @@ fn hosted() -> Images {
             if of_host(tag) { Err(ImagesError::Fixed("the backend boots no image")) } else { Ok(false) }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_controllers_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = |name: &str| Own::take(dir.path(), name.to_owned());
+        let first = take("8889").unwrap();
+        assert!(matches!(take("8889"), Err(ControllerCmdError::Taken { .. })));
+        let other = take("build").unwrap();
+        assert_ne!((&first.dir, first.mark()), (&other.dir, other.mark()));
+        drop(first);
+        take("8889").unwrap();
+    }
+
+    #[test]
+    fn a_name_is_that_of_a_file_and_nothing_else() {
+        for good in ["0", "8889", "a-b_c.d", &"x".repeat(64)] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", ".a", "a/b", "a b", "\u{e4}", &"x".repeat(65)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! What a controller is started with: plain data.
 
-use std::{net::SocketAddr, num::NonZeroU8, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU8, path::PathBuf, time::Duration};
 
+use tokio_util::sync::CancellationToken;
 use vm::Mebibytes;
 
 use crate::{Error, Result, Token};
@@ -25,6 +26,19 @@ pub struct Config {
     pub head_timeout: Duration,
     /// Most VMs that boot at a time; more of them would only wait for each other.
     pub boots: usize,
+    /// How sandboxes outlive the controller. `None`: they end with it.
+    pub keeping: Option<Keeping>,
+}
+
+/// How sandboxes outlive the controller.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// The directory of this controller alone, for what it knows of its sandboxes.
+    pub dir: PathBuf,
+    /// What the VMs of this controller, and of those before it in this directory, have as their mark.
+    pub mark: String,
+    /// Ends the service, and leaves its sandboxes to the next one.
+    pub leave: CancellationToken,
 }
 
 impl Config {
@@ -41,6 +55,7 @@ impl Config {
             max_connections: 2000,
             head_timeout: Duration::from_secs(30),
             boots: processors,
+            keeping: None,
         }
     }
 }

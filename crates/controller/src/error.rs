@@ -14,6 +14,12 @@ pub enum Error {
         /// What the listener is bound to.
         address: SocketAddr,
     },
+    /// Infrastructure: what is known of sandboxes cannot be read or written.
+    #[error("what is known of sandboxes cannot be read or written")]
+    Ledger(#[source] io::Error),
+    /// By the error: it cannot be found out which sandboxes there are.
+    #[error("it cannot be found out which sandboxes there are")]
+    Kept(#[source] Box<sandbox::Error>),
     /// Infrastructure: the listener cannot be used.
     #[error("the address cannot be served")]
     Listen(#[source] io::Error),

@@ -69,6 +69,8 @@ pub(crate) enum Failure {
     Images(#[from] ImagesError),
     #[error("none of the {n} sandboxes was made, one of them failed")]
     Spawn { n: u64, source: sandbox::Error },
+    #[error("none of the sandboxes was made: it cannot be written down")]
+    Ledger(#[source] std::io::Error),
     #[error("the sandbox is deleted, and something of it is left on the host: {0}")]
     Destroy(String),
     #[error("the sandbox could not do it")]
@@ -93,7 +95,7 @@ impl Failure {
             Self::Missing { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Images(error) => of_images(error),
             Self::Spawn { source, .. } => class(source).status(),
-            Self::Destroy(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Destroy(_) | Self::Ledger(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Sandbox(error) | Self::CutOff { source: error, .. } => class(error).status(),
         }
     }

@@ -6,9 +6,9 @@
 //!
 //! ```text
 //!  client ──REST──▶ routes ──▶ sandboxes (the table) ──▶ Engine::lease
-//!                                 │ one keeper per sandbox: deleted, gone, too old, closing
-//!                                 ▼
-//!                              Lease::destroy
+//!                │                │ one keeper per sandbox: deleted, gone, too old, closing
+//!                ▼                ▼
+//!              ledger          Lease::destroy, or Lease::leave for the next controller
 //! ```
 //!
 //! Invariants
@@ -26,13 +26,15 @@ mod error;
 mod failure;
 pub mod guest;
 mod images;
+mod ledger;
 mod python;
+mod resume;
 mod routes;
 mod sandboxes;
 mod server;
 
 pub use access::{MIN_TOKEN, Token, TokenError};
-pub use config::{Access, Config, Size};
+pub use config::{Access, Config, Keeping, Size};
 pub use error::{Error, Result};
 pub use images::{Boots, Images, ImagesError, InvalidTag, Snapshot, Tag};
 pub use server::serve;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  reserve ──▶ lease n, some at a time ──all──▶ live ──deleted, gone, too old, closing──▶ remembered ──▶ destroyed
-//!     │                 │ one fails, the client goes away
+//!     │                 │ one fails,             ▲  └──leaving──▶ the next controller's
+//!     │                 │ the client goes away   └── adopted: the last controller's (`resume`)
 //!     └── full          └──▶ destroyed, all of them
 //! ```
 //! Owner: the router's state. A keeper is a task; it alone holds the lease of its sandbox.
@@ -11,13 +12,14 @@
 //! - The lock is held for a look into the table, never while something is waited for.
 //! - A sandbox leaves the table before its VM is destroyed: who asks for it afterwards hears why it is gone. Of
 //!   those that are gone the last [`REMEMBERED`] are remembered.
-//! - After [`Sandboxes::close`] there is none, and none can be made.
+//! - After [`Sandboxes::close`] there is none, and none can be made; after [`Sandboxes::leave`] there are those that the
+//!   ledger tells of, and they are nobody's.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
@@ -27,7 +29,12 @@ use serde::{Serialize, Serializer};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Tag, failure::Failure};
+use crate::{
+    Keeping, Tag,
+    failure::Failure,
+    ledger::{Ledger, Line},
+    resume::left_of,
+};
 
 /// How many of those that are gone are remembered.
 const REMEMBERED: usize = 1000;
@@ -40,6 +47,11 @@ impl SandboxId {
     /// `None` where the text is no name of a sandbox.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         text.strip_prefix("sb-")?.parse().ok().map(Self)
+    }
+
+    /// That of a VM.
+    pub(crate) fn of(id: vm::SlotId) -> Self {
+        Self(id)
     }
 }
 
@@ -75,6 +87,39 @@ pub(crate) struct SandboxInfo {
     pub(crate) boot_ms: u64,
 }
 
+impl From<Line> for SandboxInfo {
+    fn from(line: Line) -> Self {
+        let Line { id, snapshot_tag, created_at_unix, expires_at_unix, memory_limit_mib, boot_ms } = line;
+        Self {
+            id: SandboxId(id),
+            snapshot_tag,
+            netns: None,
+            guest_addr: "",
+            created_at_unix,
+            pid: None,
+            memory_limit_mib,
+            has_branched: false,
+            last_branch_memory_path: None,
+            branch_count: 0,
+            expires_at_unix,
+            boot_ms,
+        }
+    }
+}
+
+impl SandboxInfo {
+    fn line(&self) -> Line {
+        Line {
+            id: self.id.0,
+            snapshot_tag: self.snapshot_tag.clone(),
+            created_at_unix: self.created_at_unix,
+            expires_at_unix: self.expires_at_unix,
+            memory_limit_mib: self.memory_limit_mib,
+            boot_ms: self.boot_ms,
+        }
+    }
+}
+
 /// What is to be made.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -82,6 +127,23 @@ pub(crate) struct Wanted {
     pub(crate) n: u64,
     pub(crate) spec: LeaseSpec,
     pub(crate) ttl: Duration,
+}
+
+impl Wanted {
+    /// What is to be known of one that is there now.
+    fn info(&self, lease: &Lease) -> SandboxInfo {
+        let sandbox = lease.sandbox();
+        let now = Timestamp::now().as_second();
+        Line {
+            id: sandbox.id(),
+            snapshot_tag: self.tag.to_string(),
+            created_at_unix: now,
+            expires_at_unix: now.saturating_add(i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX)),
+            memory_limit_mib: self.spec.memory.0,
+            boot_ms: u64::try_from(sandbox.info().boot.as_millis()).unwrap_or(u64::MAX),
+        }
+        .into()
+    }
 }
 
 /// The sandboxes that there are.
@@ -93,9 +155,12 @@ pub(crate) struct Sandboxes {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    keeping: Option<(Keeping, Ledger)>,
     table: Mutex<Table>,
     keepers: TaskTracker,
     closing: CancellationToken,
+    /// The other end: what is there stays.
+    leaving: CancellationToken,
     /// One permit for each VM that may boot at a time.
     boots: Semaphore,
     most: usize,
@@ -144,9 +209,14 @@ impl Table {
 }
 
 impl Sandboxes {
-    pub(crate) fn new(engine: Engine, boots: usize, most: usize) -> Self {
+    pub(crate) fn new(engine: Engine, boots: usize, most: usize, keeping: Option<Keeping>) -> Self {
         let inner = Inner {
             engine,
+            keeping: keeping.map(|keeping| {
+                let ledger = Ledger::new(keeping.dir.clone());
+                (keeping, ledger)
+            }),
+            leaving: CancellationToken::new(),
             table: Mutex::default(),
             keepers: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -163,12 +233,46 @@ impl Sandboxes {
         let leases = self.inner.lease_all(n, &wanted).await?;
         let mut infos = Vec::with_capacity(leases.len());
         for lease in leases {
-            infos.push(self.inner.keep(lease, &wanted));
+            let info = wanted.info(&lease);
+            infos.push(info.clone());
+            self.inner.keep(lease, info);
         }
         drop(reservation);
+        if let Err(error) = self.write_down().await {
+            let ids: Vec<String> = infos.iter().map(|info| info.id.to_string()).collect();
+            for end in join_all(ids.iter().map(|id| self.delete(id))).await {
+                // what is left of one is told by its keeper, and one may have ended by itself
+                let _ = end;
+            }
+            return Err(Failure::Ledger(error));
+        }
         infos.sort_by_key(|info| info.id);
         tracing::info!(tag = %wanted.tag, n, "sandboxes were made");
         Ok(infos)
+    }
+
+    /// What VMs are leased with so that they outlive this controller.
+    pub(crate) fn keeping(&self) -> Option<(&Keeping, &Ledger)> {
+        self.inner.keeping.as_ref().map(|(keeping, ledger)| (keeping, ledger))
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// Puts one of the last controller into the table.
+    pub(crate) fn keep_again(&self, lease: Lease, info: SandboxInfo) {
+        self.inner.keep(lease, info);
+    }
+
+    /// One that is gone.
+    pub(crate) fn remember(&self, id: SandboxId, why: &str) {
+        self.inner.table().remember(id, why);
+    }
+
+    /// Writes down what is known of those that there are.
+    pub(crate) async fn write_down(&self) -> io::Result<()> {
+        self.inner.write_down().await
     }
 
     /// All, the oldest first.
@@ -214,6 +318,12 @@ impl Sandboxes {
         let table = self.inner.table();
         let of_tag = table.live.iter().filter(|(_, entry)| entry.info.snapshot_tag == tag.as_str());
         of_tag.map(|(id, _)| *id).collect()
+    }
+
+    /// Leaves all to the next controller, or as [`Sandboxes::close`] where they are not kept.
+    pub(crate) async fn leave(&self) {
+        self.inner.leaving.cancel();
+        self.close().await;
     }
 
     /// Ends all, and returns when nothing is left of any.
@@ -282,55 +392,80 @@ impl Inner {
         self.engine.lease(wanted.spec.clone(), cancel).await
     }
 
+    async fn write_down(&self) -> io::Result<()> {
+        let Some((_, ledger)) = &self.keeping else { return Ok(()) };
+        ledger.write(|| self.table().live.values().map(|entry| entry.info.line()).collect()).await
+    }
+
     /// Puts a lease into the table and starts its keeper.
-    fn keep(self: &Arc<Self>, lease: Lease, wanted: &Wanted) -> SandboxInfo {
+    fn keep(self: &Arc<Self>, lease: Lease, info: SandboxInfo) {
         let sandbox = lease.sandbox();
-        let now = Timestamp::now().as_second();
-        let info = SandboxInfo {
-            id: SandboxId(sandbox.id()),
-            snapshot_tag: wanted.tag.to_string(),
-            netns: None,
-            guest_addr: "",
-            created_at_unix: now,
-            pid: None,
-            memory_limit_mib: wanted.spec.memory.0,
-            has_branched: false,
-            last_branch_memory_path: None,
-            branch_count: 0,
-            expires_at_unix: now.saturating_add(i64::try_from(wanted.ttl.as_secs()).unwrap_or(i64::MAX)),
-            boot_ms: u64::try_from(sandbox.info().boot.as_millis()).unwrap_or(u64::MAX),
-        };
         let delete = CancellationToken::new();
         let (destroyed_to, destroyed) = watch::channel(None);
         let entry = Entry { info: info.clone(), sandbox, delete: delete.clone(), destroyed };
         self.table().live.insert(info.id, entry);
-        let (inner, id, ttl) = (Arc::clone(self), info.id, wanted.ttl);
+        let (inner, id) = (Arc::clone(self), info.id);
         self.keepers.spawn(async move {
-            let why = inner.until_its_end(&lease, &delete, ttl).await;
+            if inner.keeping.is_some() {
+                // its time began when it was there, not when it was asked for
+                inner.keep_until(&lease, left_of(&info)).await;
+            }
+            let Some(why) = inner.until_its_end(&lease, &delete, &info).await else {
+                if let Err(error) = lease.leave().await {
+                    tracing::warn!(%id, %error, "a sandbox is not left to the next controller");
+                }
+                return;
+            };
             inner.table().bury(id, &why);
+            if inner.closing.is_cancelled() && inner.keeping.is_some() {
+                // also where this process is ended before all are
+                inner.keep_until(&lease, Duration::ZERO).await;
+            }
             let end = lease.destroy().await;
+            if let Err(error) = inner.write_down().await {
+                // the next controller finds that it is gone
+                tracing::warn!(%id, %error, "it cannot be written down that a sandbox is gone");
+            }
             match &end {
                 Ok(()) => tracing::info!(%id, why, "a sandbox is gone"),
                 Err(error) => tracing::warn!(%id, why, %error, "something of a sandbox is left"),
             }
             destroyed_to.send_replace(Some(end.map_err(|error| error.to_string())));
         });
-        info
     }
 
-    /// Why it ends, once it does.
-    async fn until_its_end(&self, lease: &Lease, delete: &CancellationToken, ttl: Duration) -> String {
+    async fn keep_until(&self, lease: &Lease, after: Duration) {
+        let until = SystemTime::now() + after;
+        match lease.keep_until(until).await {
+            // one that is gone is found out anyway
+            Ok(()) | Err(sandbox::Error::Gone(_)) => {}
+            Err(error) => tracing::warn!(%error, "a sandbox is kept for another time than it should be"),
+        }
+    }
+
+    /// Why it ends, once it does; `None`: it does not, and is the next controller's.
+    async fn until_its_end(
+        &self,
+        lease: &Lease,
+        delete: &CancellationToken,
+        info: &SandboxInfo,
+    ) -> Option<String> {
         let mut gone = lease.sandbox().gone();
-        tokio::select! {
+        let why = tokio::select! {
             biased;
             () = delete.cancelled() => "it was deleted".to_owned(),
+            () = self.leaving.cancelled(), if self.keeping.is_some() => return None,
             () = self.closing.cancelled() => "the controller is shutting down".to_owned(),
             gone = gone.wait_for(Option::is_some) => match gone.ok().and_then(|gone| gone.clone()) {
                 Some(why) => why.to_string(),
                 None => "its VM ended".to_owned(),
             },
-            () = tokio::time::sleep(ttl) => format!("its time to live of {} s was over", ttl.as_secs()),
-        }
+            () = tokio::time::sleep(left_of(info)) => {
+                let life = info.expires_at_unix.saturating_sub(info.created_at_unix);
+                format!("its time to live of {life} s was over")
+            }
+        };
+        Some(why)
     }
 }
 

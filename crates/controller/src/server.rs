@@ -1,7 +1,9 @@
 //! The service: from a listener to its end.
 //!
 //! ```text
-//!  serving ──shutdown──▶ no new connections, every sandbox destroyed ──answers, at most 5 s──▶ engine closed
+//!  the last one's sandboxes adopted ──▶ serving
+//!     ├──shutdown──▶ no new connections, every sandbox destroyed ──answers, at most 5 s──▶ engine closed
+//!     └──leave─────▶ no new connections ──answers, at most 5 s──▶ sandboxes left ────────▶ engine closed
 //! ```
 //! Invariants: there are at most as many connections as the configuration says, and one that sends no request is
 //! cut off, so that those who have no token cannot keep out those who have.
@@ -37,11 +39,14 @@ pub(crate) struct Shared {
     pub(crate) sandboxes: Sandboxes,
 }
 
-/// Serves until `shutdown`. When it returns, no sandbox is left and the engine is closed.
+/// Takes over what the last controller left, where sandboxes outlive one ([`Config::keeping`]), and serves until
+/// `shutdown`; then no sandbox is left when it returns. Or until [`crate::Keeping::leave`]: then they are left to the
+/// next controller. The engine is closed in either case.
 ///
 /// # Errors
 /// [`Error::Open`] before anything is served, where there is no token and the address is not loopback;
-/// [`Error::Listen`].
+/// [`Error::Listen`]; [`Error::Ledger`] and [`Error::Kept`] where it cannot be found out what was left, which then
+/// stays.
 pub async fn serve(
     config: Config,
     engine: Engine,
@@ -49,9 +54,10 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let sandboxes = Sandboxes::new(engine, config.boots, config.max_sandboxes);
+    let sandboxes = Sandboxes::new(engine, config.boots, config.max_sandboxes, config.keeping.clone());
     let served = run(config, images, &sandboxes, listener, shutdown).await;
-    sandboxes.close().await;
+    // after an error: what is there stays
+    sandboxes.leave().await;
     served
 }
 
@@ -64,21 +70,45 @@ async fn run(
 ) -> Result<()> {
     let address = listener.local_addr().map_err(Error::Listen)?;
     config.access.check(address)?;
+    sandboxes.resume().await?;
+    let leave = config.keeping.as_ref().map(|keeping| keeping.leave.clone()).unwrap_or_default();
     let config = Arc::new(config);
     let shared = Shared { config: Arc::clone(&config), images, sandboxes: sandboxes.clone() };
     let connections = Connections {
         router: routes::router(shared),
         tasks: TaskTracker::new(),
-        shutdown,
+        shutdown: CancellationToken::new(),
         cut: CancellationToken::new(),
         head_timeout: config.head_timeout,
     };
-    connections.accept(&listener, config.max_connections).await;
+    let leaves = tokio::select! {
+        () = connections.accept(&listener, config.max_connections) => Leaves::No,
+        () = shutdown.cancelled() => Leaves::No,
+        () = leave.cancelled() => Leaves::Yes,
+    };
+    connections.shutdown.cancel();
     // whoever comes now is refused by the system
     drop(listener);
-    sandboxes.close().await;
-    connections.finish().await;
+    match leaves {
+        Leaves::No => {
+            sandboxes.close().await;
+            connections.finish().await;
+        }
+        Leaves::Yes => {
+            connections.finish().await;
+            sandboxes.leave().await;
+        }
+    }
     Ok(())
+}
+
+/// What becomes of the sandboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaves {
+    /// They end.
+    No,
+    /// They stay.
+    Yes,
 }
 
 /// The connections that there are, each a task.
@@ -93,31 +123,26 @@ struct Connections {
 }
 
 impl Connections {
-    /// Accepts until the shutdown.
+    /// Accepts for ever.
     async fn accept(&self, listener: &TcpListener, most: usize) {
         let places = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
-        let next = async {
-            loop {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                match listener.accept().await {
-                    Ok((socket, _)) => {
-                        let connection = self.connection(socket);
-                        self.tasks.spawn(async move {
-                            connection.await;
-                            drop(place);
-                        });
-                    }
-                    Err(error) if of_one(&error) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "no connection can be accepted");
-                        sleep(BREATHER).await;
-                    }
+        loop {
+            // it is never closed
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((socket, _)) => {
+                    let connection = self.connection(socket);
+                    self.tasks.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) if of_one(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    sleep(BREATHER).await;
                 }
             }
-        };
-        tokio::select! {
-            () = self.shutdown.cancelled() => {}
-            () = next => {}
         }
     }
 

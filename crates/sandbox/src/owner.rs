@@ -467,8 +467,6 @@ enum Done {
     Gone(Gone),
     /// The machine that was lent to it.
     Machine(Box<dyn Machine>),
-    /// The same, and until when the VM is kept now.
-    Kept(Box<dyn Machine>, SystemTime),
 }
 
 impl std::convert::From<Option<Gone>> for Done {
@@ -520,10 +518,6 @@ impl Serving {
                 Some(done) = self.operations.join_next() => match done {
                     Ok(Done::Gone(gone)) => return gone,
                     Ok(Done::Machine(machine)) => self.returned(machine),
-                    Ok(Done::Kept(machine, until)) => {
-                        self.engine.holding.moved(self.slot.id, until);
-                        self.returned(machine);
-                    }
                     Ok(Done::Nothing) => {}
                     Err(error) => tracing::error!(%error, "an operation of a VM panicked"),
                 },
@@ -566,7 +560,7 @@ impl Serving {
             while self.machine.is_lent()
                 && let Some(done) = self.operations.join_next().await
             {
-                if let Ok(Done::Machine(machine) | Done::Kept(machine, _)) = done {
+                if let Ok(Done::Machine(machine)) = done {
                     self.machine.returned(machine);
                 }
             }
@@ -594,12 +588,11 @@ impl Serving {
         let (engine, slot) = (Arc::clone(&self.engine), self.slot.clone());
         self.operations.spawn(async move {
             let kept = keep(&engine, &slot, &mut *machine, record).await;
-            let done = match kept {
-                Ok(()) => Done::Kept(machine, until),
-                Err(_) => Done::Machine(machine),
-            };
+            if kept.is_ok() {
+                engine.holding.moved(slot.id, until);
+            }
             let _ = answer.send(kept);
-            done
+            Done::Machine(machine)
         });
     }
 

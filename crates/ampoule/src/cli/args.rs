@@ -273,6 +273,10 @@ pub struct ControllerArgs {
     /// Where it listens
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8889")]
     pub listen: std::net::SocketAddr,
+    /// Which of this host's controllers it is: it takes over the sandboxes of the one before it with this name
+    /// [default: its port]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// File with the token that clients show; without it only loopback is served
     #[arg(long, value_name = "F")]
     pub token_file: Option<PathBuf>,

@@ -3,7 +3,7 @@
 //! Of a spawn's further fields `per_child_netns` holds in any case (no VM shares a network: none has one), and
 //! `prewarm`, `live_fork` and `hugepages` are about branches, which are not there yet: they change nothing.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::{
     Json,
@@ -82,6 +82,10 @@ pub(crate) async fn spawn(
     let tag: Tag = body.snapshot_tag.parse()?;
     let boots = shared.images.boots(tag.clone()).await?.ok_or_else(|| Failure::NoSnapshot(tag.clone()))?;
     let size = shared.config.size;
+    let (on_owner_loss, mark) = match &shared.config.keeping {
+        Some(keeping) => (OwnerLoss::Keep { until: SystemTime::now() + ttl }, Some(keeping.mark.clone())),
+        None => (OwnerLoss::Kill, None),
+    };
     let spec = LeaseSpec {
         kernel: boots.kernel,
         initramfs: boots.initramfs,
@@ -90,9 +94,8 @@ pub(crate) async fn spawn(
         memory,
         scratch_bytes: size.scratch_bytes,
         bind: guest::bind(),
-        // adoption by a later controller is not there yet
-        on_owner_loss: OwnerLoss::Kill,
-        mark: None,
+        on_owner_loss,
+        mark,
         start: sandbox::Start::Fork,
         when_full: sandbox::WhenFull::Refuse,
     };
