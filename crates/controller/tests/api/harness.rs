@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use controller::{Access, Boots, Config, Images, Size, Snapshot, Token};
+use controller::{Access, Boots, Config, Images, Keeping, Size, Snapshot, Token};
 use jiff::Timestamp;
 use sandbox::{Engine, EngineConfig, Patience, Root};
 use serde_json::Value;
@@ -69,7 +69,13 @@ pub(crate) struct Service {
     pub(crate) address: String,
     pub(crate) shutdown: CancellationToken,
     served: JoinHandle<controller::Result<()>>,
-    state: tempfile::TempDir,
+    state: Arc<tempfile::TempDir>,
+    leave: Option<CancellationToken>,
+}
+
+/// A directory for controllers that come one after the other, or at once.
+pub(crate) fn state() -> Arc<tempfile::TempDir> {
+    Arc::new(tempfile::Builder::new().prefix("controller-test-").tempdir().unwrap())
 }
 
 impl Service {
@@ -78,7 +84,25 @@ impl Service {
     }
 
     pub(crate) async fn with(backend: Arc<dyn Backend>, change: impl FnOnce(&mut Config)) -> Self {
-        let state = tempfile::Builder::new().prefix("controller-test-").tempdir().unwrap();
+        Self::at(state(), backend, change).await
+    }
+
+    /// The controller with this name in `state`: its sandboxes outlive it.
+    pub(crate) async fn named(state: &Arc<tempfile::TempDir>, name: &str) -> Self {
+        let dir = state.path().join("controllers").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let leave = CancellationToken::new();
+        let keeping = Keeping { dir, mark: format!("controller {name}"), leave: leave.clone() };
+        let change = |config: &mut Config| config.keeping = Some(keeping);
+        let service = Self::at(Arc::clone(state), testkit::fake::backend(), change).await;
+        Self { leave: Some(leave), ..service }
+    }
+
+    async fn at(
+        state: Arc<tempfile::TempDir>,
+        backend: Arc<dyn Backend>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let token = state.path().join("token");
         fs::write(&token, format!("{TOKEN}\n")).unwrap();
         let mut config = config(Access::Token(Token::read(&token).unwrap()));
@@ -88,7 +112,7 @@ impl Service {
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = CancellationToken::new();
         let served = controller::serve(config, engine, images(), listener, shutdown.clone());
-        Self { address, shutdown, served: tokio::spawn(served), state }
+        Self { address, shutdown, served: tokio::spawn(served), state, leave: None }
     }
 
     /// Sends a request with the token, and a body of JSON where there is one.
@@ -145,6 +169,12 @@ impl Service {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Ends it as one that is restarted.
+    pub(crate) async fn leave(self) {
+        self.leave.unwrap().cancel();
+        self.served.await.unwrap().unwrap();
     }
 
     /// Ends it as a signal does; nothing may be left then.

@@ -5,6 +5,7 @@
 mod ends;
 mod forms;
 mod harness;
+mod keeps;
 mod runs;
 
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
     if let Some(code) = testkit::fake::dispatch() {
         return code;
     }
-    let trials = [forms::trials(), runs::trials(), ends::trials()].into_iter().flatten().collect();
+    let trials =
+        [forms::trials(), runs::trials(), ends::trials(), keeps::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
