@@ -165,6 +165,11 @@ impl Holding {
         }
     }
 
+    /// All that there are.
+    fn ids(&self) -> Vec<SlotId> {
+        self.vms().keys().copied().collect()
+    }
+
     /// Those that were left.
     fn left(&self) -> Vec<Kept> {
         let left = |(id, vm): (&SlotId, &Vm)| match &vm.holder {
@@ -238,9 +243,11 @@ impl Engine {
     /// The directory cannot be read.
     pub async fn kept(&self) -> Result<Vec<Kept>> {
         let inner = Arc::clone(self.inner());
-        let found = spawn_blocking(move || inner.journal.kept()).await.unwrap_or(Err(Error::Lost))?;
+        let ours = inner.holding.ids();
+        let found = spawn_blocking(move || inner.journal.kept(&ours)).await.unwrap_or(Err(Error::Lost))?;
         let mut kept = self.inner().holding.left();
-        let ours: Vec<SlotId> = kept.iter().map(|kept| kept.id).collect();
+        // one may have been taken over meanwhile
+        let ours = self.inner().holding.ids();
         let others = found.into_iter().filter(|(id, _)| !ours.contains(id));
         kept.extend(others.map(|(id, record)| record.shown(id, Holder::Nobody)));
         kept.sort_by_key(|kept| kept.id);

@@ -41,8 +41,8 @@ const LOCK: &str = "slot.lock";
 const RECORD: &str = "slot.json";
 const NEW: &str = ".new-";
 const DEAD: &str = ".dead-";
-/// A `.new-` directory without a lock file is younger than this or its maker is dead.
-const CREATION_WINDOW: Duration = Duration::from_secs(60);
+/// A `.new-` directory without a lock file is younger than this, or its maker is dead, or will begin again.
+const CREATION_WINDOW: Duration = Duration::from_secs(2);
 /// How often a slot is begun before its loss is an error.
 const CREATIONS: u32 = 5;
 /// A record is a few hundred bytes.
@@ -133,20 +133,31 @@ impl Journal {
         })
     }
 
-    /// The slots whose VM runs and waits for an owner. Blocks.
-    pub(crate) fn kept(&self) -> Result<Vec<(SlotId, kept::Record)>> {
-        let mut found = Vec::new();
+    /// The slots whose VM runs and waits for an owner, but for `ours`. Blocks, for a moment where others are owned: a
+    /// process that a dead owner was just starting may hold its locks for a moment longer than it lived.
+    pub(crate) fn kept(&self, ours: &[SlotId]) -> Result<Vec<(SlotId, kept::Record)>> {
+        let mut ids = Vec::new();
         for entry in fs::read_dir(&self.slots).map_err(Error::state("read", &self.slots))? {
             let entry = entry.map_err(Error::state("read", &self.slots))?;
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<SlotId>().ok()) else {
-                continue;
-            };
-            let dir = entry.path();
-            if let Some(record) = waits_for_an_owner(&dir)?
-                && !is_locked(&dir.join(LOCK))?
-            {
-                found.push((id, record));
+            ids.extend(entry.file_name().to_str().and_then(|name| name.parse::<SlotId>().ok()));
+        }
+        ids.retain(|id| !ours.contains(id));
+        let mut found = Vec::new();
+        for look in 0..LOOKS {
+            let mut owned = Vec::new();
+            for id in ids {
+                let dir = self.slots.join(id.to_string());
+                match waits_for_an_owner(&dir)? {
+                    Some(_) if is_locked(&dir.join(LOCK))? => owned.push(id),
+                    Some(record) => found.push((id, record)),
+                    None => {}
+                }
             }
+            if owned.is_empty() || look + 1 == LOOKS {
+                break;
+            }
+            ids = owned;
+            thread::sleep(LOOK);
         }
         found.sort_by_key(|(id, _)| *id);
         Ok(found)
@@ -457,14 +468,14 @@ mod tests {
         until_free(&ended.join(LOCK));
         let swept = journal.sweep().unwrap();
         assert_eq!(swept.removed, [ended.file_name().unwrap().to_str().unwrap()]);
-        let kept = journal.kept().unwrap();
+        let kept = journal.kept(&[]).unwrap();
         assert_eq!(kept.iter().map(|(id, _)| waits.ends_with(id.to_string())).collect::<Vec<_>>(), [true]);
         // owned by one at a time
         let (held, record) = journal.take_over(kept[0].0, "fake").unwrap().unwrap();
         assert_eq!((held.slot().dir.as_path(), &record), (waits.as_path(), &kept[0].1));
         assert_eq!(held.slot().ids.is_some(), held.identity.is_some());
         assert!(matches!(journal.take_over(kept[0].0, "fake"), Err(Error::Owned { .. })));
-        assert!(journal.kept().unwrap().is_empty());
+        assert!(journal.kept(&[]).unwrap().is_empty());
         drop(held);
         let foreign = journal.take_over(kept[0].0, "another").unwrap_err();
         assert!(matches!(&foreign, Error::Foreign { backend, .. } if backend == "fake"), "{foreign}");
@@ -493,7 +504,7 @@ mod tests {
             let slot = journal.create("fake").unwrap().slot().clone();
             fs::write(slot.dir.join("kept.json"), &record).unwrap();
             until_free(&slot.dir.join(LOCK));
-            assert!(journal.kept().unwrap().is_empty(), "{record}");
+            assert!(journal.kept(&[]).unwrap().is_empty(), "{record}");
             assert_eq!(journal.sweep().unwrap().removed, [slot.id.to_string()], "{record}");
         }
     }

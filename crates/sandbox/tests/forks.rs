@@ -236,12 +236,13 @@ async fn stands_by() {
         leases.push(lease);
     }
     ready(&engine, 2).await;
+    // also where it is to be kept when its owner dies
     let kept = LeaseSpec {
         on_owner_loss: OwnerLoss::Keep { until: std::time::SystemTime::now() + Duration::from_secs(60) },
         ..spec("three")
     };
     let lease = engine.lease(kept, &cancel()).await.unwrap();
-    assert_eq!(lease.sandbox().info().origin, Origin::Forked, "one that stands by dies with its engine");
+    assert_eq!(lease.sandbox().info().origin, Origin::Pooled);
     leases.push(lease);
     for lease in leases {
         lease.destroy().await.unwrap();
