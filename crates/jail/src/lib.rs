@@ -41,6 +41,5 @@ pub use filter::{Call, Check, Filter, Rules};
 pub use launch::{
     Ids, Inherit, Launch, Level, Log, Orders, OwnerLoss, Part, Program, Shim, TAP_DEVICE, View, attach,
     launch, short_path,
-    short_path,
 };
 pub use record::{Ending, ExitRecord, exit_record, log_tail};

@@ -17,10 +17,11 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
     let action = crate::on(on, "the_fork_action_runs_a_script_in_three_sandboxes", action);
     let mut trials = vec![
         crate::on(on, "the_python_client_of_forkd_works_unchanged", client),
+        crate::on(on, "a_sandbox_outlives_its_controller", survives),
         action.with_ignored_flag(!has_node()),
     ];
     if on == On::Fake {
-        trials.push(crate::on(on, "a_controller_that_ends_leaves_nothing", ends));
+        trials.push(crate::on(on, "a_controller_that_ends_for_good_leaves_nothing", ends));
         trials.push(crate::on(on, "what_cannot_be_served_is_said_at_once", unservable));
     }
     trials
@@ -38,7 +39,7 @@ fn client(on: On) {
     let place = Place::new(on);
     let controller = Controller::start(&place);
     assert_eq!(python(&controller, CLIENT), "all is well\n");
-    let (code, errors) = controller.end(Signal::TERM);
+    let (code, errors) = controller.end(Signal::INT);
     assert_eq!(code, Some(0), "{errors}");
     place.assert_clean();
 }
@@ -122,22 +123,54 @@ fn action(on: On) {
     place.assert_clean();
 }
 
+/// A person at a terminal leaves nothing behind; what a restart or a crash left ends with the next one that is ended
+/// so.
 fn ends(on: On) {
-    for signal in [Signal::TERM, Signal::KILL] {
+    for signal in [Signal::INT, Signal::HUP, Signal::TERM, Signal::KILL] {
         let place = Place::new(on);
         let controller = Controller::start(&place);
         let spawn = "from forkd import Controller\nprint(len(Controller().spawn_sandboxes('standard', n=3)))";
         assert_eq!(python(&controller, spawn), "3\n");
         assert!(!host::running(place.path()).is_empty());
         controller.end(signal);
-        let left = host::settled(|| host::running(place.path()));
-        assert!(left.is_empty(), "{left:#?}");
-        if signal == Signal::KILL {
-            // the next one removes what a killed one left
-            Controller::start(&place).end(Signal::TERM);
+        if matches!(signal, Signal::TERM | Signal::KILL) {
+            assert!(!host::running(place.path()).is_empty(), "they are kept");
+            let next = Controller::start(&place);
+            let count = "from forkd import Controller\nprint(len(Controller().list_sandboxes()))";
+            assert_eq!(python(&next, count), "3\n");
+            next.end(Signal::INT);
         }
+        let left = host::settled(|| host::running(place.path()));
+        assert!(left.is_empty(), "{signal:?}: {left:#?}");
         place.assert_clean();
     }
+}
+
+/// Its files and its processes are there, under the same name.
+fn survives(on: On) {
+    let place = Place::new(on);
+    let begin = "from forkd import Controller\nc = Controller()\nid = c.spawn_sandboxes('standard', n=1)[0]['id']\n\
+                 c.exec_command(id, ['sh', '-c', 'echo mine > file; (while :; do echo x >> ticks; sleep 0.1; done) \
+                 >/dev/null 2>&1 &'])\nprint(id)";
+    let mut controller = Controller::start(&place);
+    let id = python(&controller, begin).trim().to_owned();
+    for signal in [Signal::TERM, Signal::KILL] {
+        controller.end(signal);
+        let began = std::time::Instant::now();
+        controller = Controller::start(&place);
+        let look = format!(
+            "from forkd import Controller\nc = Controller()\nassert [s['id'] for s in c.list_sandboxes()] == ['{id}']\n\
+             r = c.exec_command('{id}', ['sh', '-c', 'cat file; a=$(wc -l < ticks); sleep 1; \
+             test $(wc -l < ticks) -gt $a && echo goes on'])\nprint(r['stdout'], end='')"
+        );
+        assert_eq!(python(&controller, &look), "mine\ngoes on\n", "{signal:?}");
+        vm_tests::say(&format!("{signal:?}: there again after {:?}, python included", began.elapsed()));
+    }
+    python(&controller, &format!("from forkd import Controller\nController().kill_sandbox('{id}')"));
+    controller.end(Signal::TERM);
+    let left = host::settled(|| host::running(place.path()));
+    assert!(left.is_empty(), "{left:#?}");
+    place.assert_clean();
 }
 
 fn unservable(on: On) {
