@@ -10,8 +10,8 @@ use std::{
 
 use libtest_mimic::Trial;
 use sandbox::{
-    Account, Bind, Branch, Engine, Error, ExecRequest, ForkSpec, Inherited, Lease, Origin, OutputMode,
-    PoolLimits, Running, Sandbox, Stdin,
+    Account, Bind, Branch, Engine, Error, ExecRequest, ForkSpec, Inherited, Lease, LeaseSpec, Origin,
+    OutputMode, PoolLimits, Running, Sandbox, Stdin,
 };
 use tokio::{io::AsyncWriteExt, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -29,9 +29,46 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("fifty_forks_of_one_branch_are_all_different", different),
         trial("a_branch_under_load_goes_on_in_both", || load(3)),
         trial("branches_at_once_wait_for_each_other_and_outlive_their_vm", at_once),
+        trial("an_adopted_vm_is_whole_and_is_branched", adopted),
         trial("a_hundred_branches_under_load_go_on_in_both", || load(100)).with_ignored_flag(true),
         trial("how_long_a_branch_takes", figures).with_ignored_flag(true),
     ]
+}
+
+/// Left by one engine, taken over by the next: its files and processes go on in it and in a branch of it.
+async fn adopted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = engine(dir.path(), PoolLimits::NONE).await;
+    let until = SystemTime::now() + Duration::from_secs(600);
+    let kept = LeaseSpec { on_owner_loss: OwnerLoss::Keep { until }, ..spec("kept") };
+    let lease = first.lease(kept, &CancellationToken::new()).await.expect("a lease");
+    let (id, info) = (lease.sandbox().id(), lease.sandbox().info().clone());
+    assert_eq!(info.origin, Origin::Forked);
+    let busy =
+        "echo mine > /root/file; (while :; do echo x >> /root/ticks; sleep 0.05; done) >/dev/null 2>&1 &";
+    said(&lease.sandbox(), busy).await;
+    lease.leave().await.expect("it is kept");
+    first.close().await;
+
+    let next = engine(dir.path(), PoolLimits::NONE).await;
+    let began = Instant::now();
+    let lease = next.adopt(id).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    vm_tests::say(&format!("adopted in {:?}", began.elapsed()));
+    assert_eq!(*lease.sandbox().info(), info);
+    let look =
+        "cat /root/file; a=$(wc -l < /root/ticks); sleep 1; test $(wc -l < /root/ticks) -gt $a && echo on";
+    assert_eq!(said(&lease.sandbox(), look).await, "mine\non\n");
+    let copy = branch(&lease.sandbox()).await;
+    let forked = fork(&next, &copy, "copy", Inherited::GoOn).await;
+    for sandbox in [lease.sandbox(), forked.sandbox()] {
+        assert_eq!(said(&sandbox, look).await, "mine\non\n");
+    }
+    for lease in [lease, forked] {
+        lease.destroy().await.expect("nothing is left");
+    }
+    drop(copy);
+    next.close().await;
+    assert!(vm_tests::host::remnants(dir.path()).is_empty());
 }
 
 fn fork_spec(name: &str, inherited: Inherited) -> ForkSpec {

@@ -69,8 +69,12 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
                 inherited: Inherited::GoOn,
             };
             let fork = engine.lease_branch(&branch, fork, &CancellationToken::new()).await.expect("a fork");
+            let until = std::time::SystemTime::now() + Duration::from_secs(600);
+            let kept = LeaseSpec { on_owner_loss: OwnerLoss::Keep { until }, ..spec("kept") };
+            let kept = engine.lease(kept, &CancellationToken::new()).await.expect("a lease");
             lease.destroy().await.expect("nothing is left");
             fork.destroy().await.expect("nothing is left");
+            kept.destroy().await.expect("nothing is left");
         }
     });
     Some(ExitCode::FAILURE)
@@ -116,6 +120,7 @@ const CLEANED: Duration = Duration::from_secs(5);
 async fn kills() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut random = Random::seeded("engine kills");
+    let mut adopted = 0;
     for round in 0..20 {
         let mut victim = std::process::Command::new("/proc/self/exe")
             .args([VICTIM.as_ref(), dir.path().as_os_str()])
@@ -129,10 +134,20 @@ async fn kills() {
         victim.wait().expect("it ended");
         let began = Instant::now();
         let next = engine(dir.path(), PoolLimits::NONE).await;
+        for kept in next.kept().await.expect("a list") {
+            match next.adopt(kept.id).await {
+                Ok(lease) => {
+                    said(&lease.sandbox(), "test \"$(cat /proc/sys/kernel/hostname)\" = kept").await;
+                    adopted += 1;
+                    lease.destroy().await.expect("nothing is left");
+                }
+                // it was about to end
+                Err(sandbox::Error::NotKept { .. }) => {}
+                Err(error) => panic!("round {round}, killed after {after:?}: {error}"),
+            }
+        }
         loop {
-            let mut left = host::remnants(dir.path());
-            // killed between two steps of making a slot: too young to be told from one that is being made
-            left.retain(|what| !what.contains("/.new-"));
+            let left = host::remnants(dir.path());
             if left.is_empty() {
                 break;
             }
@@ -141,6 +156,7 @@ async fn kills() {
         }
         next.close().await;
     }
+    vm_tests::say(&format!("{adopted} VMs were adopted"));
 }
 
 /// What of this host a VM could leave behind.
