@@ -57,11 +57,11 @@ async fn adopted() {
     assert_eq!(*lease.sandbox().info(), info);
     let look =
         "cat /root/file; a=$(wc -l < /root/ticks); sleep 1; test $(wc -l < /root/ticks) -gt $a && echo on";
-    assert_eq!(said(&lease.sandbox(), look).await, "mine\non\n");
+    assert_eq!(said(&lease.sandbox(), look).await, "mine\non");
     let copy = branch(&lease.sandbox()).await;
     let forked = fork(&next, &copy, "copy", Inherited::GoOn).await;
     for sandbox in [lease.sandbox(), forked.sandbox()] {
-        assert_eq!(said(&sandbox, look).await, "mine\non\n");
+        assert_eq!(said(&sandbox, look).await, "mine\non");
     }
     for lease in [lease, forked] {
         lease.destroy().await.expect("nothing is left");
