@@ -18,6 +18,7 @@
 //! - No task but the connection's touches the link, none but the owner's touches the machine.
 
 mod admission;
+mod adopt;
 mod boot;
 mod branch;
 mod clock;

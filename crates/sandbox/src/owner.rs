@@ -31,7 +31,8 @@ use wire::message::{Answer as Reply, Body};
 use crate::{
     Branch, Error, Gone, LeaseSpec, Origin, Patience, Result, Sandbox, Start,
     admission::Admission,
-    boot::{self, Boot, Booted, Disks, From, Identity, Parent},
+    adopt::{adopted, keep},
+    boot::{self, Boot, Booted, From, Identity, Parent},
     branch::{Errand, Lending, Source},
     clock::Clock,
     command::{Answer, Command},
@@ -175,77 +176,15 @@ async fn leased(
     }
 }
 
-/// Writes down that a VM is kept, and tells it: in this order, so that one whose shim waits for an owner is found.
-async fn keep(
-    engine: &Arc<Inner>,
-    slot: &Slot,
-    machine: &mut dyn Machine,
-    record: kept::Record,
-) -> Result<()> {
-    let (journal, slot, until) = (Arc::clone(engine), slot.clone(), record.until);
-    let written = spawn_blocking(move || journal.journal.keep(&slot, &record));
-    written.await.unwrap_or(Err(Error::Lost))?;
-    Ok(machine.keep(until).await?)
-}
-
-/// Takes over a VM that nobody owns. After an error it is as it was, unless it was found to be of no use.
-async fn adopted(
-    engine: &Arc<Inner>,
-    id: SlotId,
-    destroy: &CancellationToken,
-) -> Result<(Up, LeaseSpec, Option<kept::Record>)> {
-    let began = Instant::now();
-    let journal = Arc::clone(engine);
-    let taken = spawn_blocking(move || journal.journal.take_over(id, journal.backend.name()));
-    let Some((held, record)) = taken.await.unwrap_or(Err(Error::Lost))? else {
-        return Err(Error::NotKept { id });
-    };
-    let admission = engine.gate.admit_running(record.memory());
-    let clock = Arc::new(Clock::starting_now());
-    let spec = record.spec();
-    let boot = Boot {
-        backend: Arc::clone(&engine.backend),
-        patience: engine.patience,
-        spec: spec.clone(),
-        slot: held.slot().clone(),
-        disks: Disks { root: None, scratch: None },
-        clock: Arc::clone(&clock),
-        from: From::Running(record.info.clone()),
-        tries: record.info.tries,
-    };
-    match carried_out(boot, destroy).await {
-        Ok(booted) => {
-            tracing::info!(slot = %id, took = ?began.elapsed(), "a VM was adopted");
-            Ok((Up { held, booted, clock, admission, binding: None }, spec, Some(record)))
-        }
-        Err(error) if is_of_no_use(&error) => {
-            tracing::warn!(slot = %id, %error, "a VM that was kept is of no use any more; it is ended");
-            // What failed first is what the caller needs; what is left is swept later.
-            let _ = tear_down(engine, held).await;
-            Err(error)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether the VM that was to be adopted is to blame.
-fn is_of_no_use(error: &Error) -> bool {
-    match error {
-        Error::NoHello { .. } | Error::Boot { .. } | Error::Prepare { .. } | Error::Version { .. } => true,
-        Error::Backend(error) => matches!(error, vm::Error::Gone(_) | vm::Error::Ended { .. }),
-        _ => false,
-    }
-}
-
 /// A VM that is ready.
-struct Up {
-    held: Held,
-    booted: Booted,
-    clock: Arc<Clock>,
-    admission: Admission,
+pub(crate) struct Up {
+    pub(crate) held: Held,
+    pub(crate) booted: Booted,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) admission: Admission,
     /// The answer to the Bind of one that stood by: commands may follow before it has come, for the agent takes
     /// one request after the other.
-    binding: Option<oneshot::Receiver<Result<Reply>>>,
+    pub(crate) binding: Option<oneshot::Receiver<Result<Reply>>>,
 }
 
 /// Ends the VM where its guest has no identity.
@@ -423,7 +362,7 @@ pub(crate) async fn attempt(
 }
 
 /// A boot in a task of its own, so that a panic in a backend does not skip the teardown.
-async fn carried_out(boot: Boot, destroy: &CancellationToken) -> Result<Booted> {
+pub(crate) async fn carried_out(boot: Boot, destroy: &CancellationToken) -> Result<Booted> {
     let mut boots = JoinSet::new();
     boots.spawn(boot.run());
     let up = tokio::select! {
