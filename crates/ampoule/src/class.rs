@@ -6,6 +6,8 @@
 
 use std::process::ExitCode;
 
+use sandbox::Whose;
+
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -96,9 +98,12 @@ impl Classed for vm::Error {
 impl Classed for sandbox::Gone {
     fn class(&self) -> Class {
         match self {
-            Self::Exited(_) | Self::Protocol(_) | Self::Silent(_) | Self::LinkLost(_) | Self::Nameless(_) => {
-                Class::Infrastructure
-            }
+            Self::Exited(_)
+            | Self::Protocol(_)
+            | Self::Silent(_)
+            | Self::LinkLost(_)
+            | Self::Nameless(_)
+            | Self::EngineLost => Class::Infrastructure,
             Self::Expired => Class::Limit,
             Self::Destroyed | Self::Left => Class::Cancelled,
         }
@@ -111,6 +116,7 @@ impl Classed for sandbox::Error {
             Self::Backend(error) | Self::Save(error) => error.class(),
             Self::Gone(gone) => gone.class(),
             Self::Template(error) => error.class(),
+            Self::Engine(error) => error.class(),
             Self::State { .. }
             | Self::DiskFull { .. }
             | Self::Tool { .. }
@@ -133,6 +139,21 @@ impl Classed for sandbox::Error {
             Self::TooMuchOutput { .. } => Class::Limit,
             Self::Cancelled => Class::Cancelled,
             Self::Closed | Self::Lost | Self::NotToKeep => Class::Bug,
+        }
+    }
+}
+
+impl Classed for sandbox::EngineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Absent { .. } | Self::Socket { .. } | Self::Ending | Self::Lost => Class::Infrastructure,
+            Self::Running { .. } | Self::Stranger { .. } | Self::Build { .. } => Class::User,
+            Self::Protocol(_) => Class::Bug,
+            Self::Said { whose, .. } => match whose {
+                Whose::User => Class::User,
+                Whose::Host => Class::Infrastructure,
+                Whose::Ours => Class::Bug,
+            },
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::{
         units::{MAX_MEMORY, MIN_MEMORY},
     },
     exec::{
-        machine::{self, CPUS, MEMORY, MachineError, SCRATCH},
+        machine::{self, CPUS, MEMORY, MachineError, SCRATCH, Use},
         warn,
     },
     image_cmd, limits,
@@ -221,8 +221,8 @@ fn config(access: Access, keeping: Keeping) -> Config {
 }
 
 fn announce(listener: &TcpListener, engine: &Engine, look: Look) -> io::Result<()> {
-    let (backend, address) = (engine.backend(), listener.local_addr()?);
-    let capabilities = backend.capabilities();
+    let address = listener.local_addr()?;
+    let capabilities = engine.capabilities();
     if !capabilities.lacking.is_empty() {
         warn(
             look,
@@ -234,7 +234,7 @@ fn announce(listener: &TcpListener, engine: &Engine, look: Look) -> io::Result<(
         io::stderr(),
         "{} http://{address}, backend {} {}, boundary {}",
         look.bold("controller:"),
-        backend.name(),
+        engine.backend_name(),
         capabilities.version,
         capabilities.boundary.label()
     );
@@ -274,7 +274,8 @@ async fn begin(
         }
     };
     let pool = PoolLimits::of_this_host(STANDBYS);
-    let (engine, _) = machine::engine(&args.machine, registry, state_dir, boots, pool, look).await?;
+    let from = Use::of(args.engine);
+    let (engine, _) = machine::engine(&args.machine, registry, state_dir, boots, pool, from, look).await?;
     Ok(Begun { engine, images, _hold: hold })
 }
 

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use sandbox::{FailureKind, Gone};
+use sandbox::{EngineError, FailureKind, Gone, Whose};
 use serde_json::json;
 
 use crate::{ImagesError, InvalidTag, Tag, sandboxes::SandboxId};
@@ -144,6 +144,7 @@ fn class(error: &sandbox::Error) -> Class {
         Error::Backend(error) | Error::Save(error) => of_vm(error),
         Error::Gone(gone) => of_gone(gone),
         Error::Template(error) => class(error),
+        Error::Engine(error) => of_engine(error),
         Error::Guest { kind, .. } => of_guest(*kind),
         Error::Tree(error) => of_tree(error),
         Error::State { .. }
@@ -171,6 +172,26 @@ fn class(error: &sandbox::Error) -> Class {
     }
 }
 
+/// An engine in another process.
+fn of_engine(error: &EngineError) -> Class {
+    match error {
+        EngineError::Absent { .. }
+        | EngineError::Socket { .. }
+        | EngineError::Ending
+        | EngineError::Lost
+        // nothing that a client asks for changes it
+        | EngineError::Running { .. }
+        | EngineError::Stranger { .. }
+        | EngineError::Build { .. } => Class::Infrastructure,
+        EngineError::Protocol(_) => Class::Bug,
+        EngineError::Said { whose, .. } => match whose {
+            Whose::User => Class::User,
+            Whose::Host => Class::Infrastructure,
+            Whose::Ours => Class::Bug,
+        },
+    }
+}
+
 fn of_vm(error: &vm::Error) -> Class {
     match error {
         vm::Error::Io { .. }
@@ -187,9 +208,12 @@ fn of_vm(error: &vm::Error) -> Class {
 
 fn of_gone(gone: &Gone) -> Class {
     match gone {
-        Gone::Exited(_) | Gone::Protocol(_) | Gone::Silent(_) | Gone::LinkLost(_) | Gone::Nameless(_) => {
-            Class::Infrastructure
-        }
+        Gone::Exited(_)
+        | Gone::Protocol(_)
+        | Gone::Silent(_)
+        | Gone::LinkLost(_)
+        | Gone::Nameless(_)
+        | Gone::EngineLost => Class::Infrastructure,
         Gone::Expired => Class::Limit,
         Gone::Destroyed | Gone::Left => Class::Cancelled,
     }

@@ -23,12 +23,13 @@
 //!   VMM is killed then.
 //!
 //! This crate and `agent` are the only ones with `unsafe`: forks of a single-threaded process, a few system
-//! calls that no safe wrapper has, and a reading of the time stamp counter.
+//! calls that no safe wrapper has, a reading of the time stamp counter, and a descriptor by its number.
 
 mod clock;
 mod end;
 mod error;
 mod filter;
+mod inherited;
 mod launch;
 pub mod lock;
 mod record;
@@ -38,6 +39,7 @@ pub use clock::tsc_khz;
 pub use end::{end, is_running, program_pid};
 pub use error::{Error, Result};
 pub use filter::{Call, Check, Filter, Rules};
+pub use inherited::inherited;
 pub use launch::{
     Ids, Inherit, Launch, Level, Log, Orders, OwnerLoss, Part, Program, Shim, TAP_DEVICE, View, attach,
     launch, short_path,

@@ -217,11 +217,10 @@ async fn session(
 
 /// The rows of every job's beginning: what runs it, and what stands between it and the host.
 async fn introduce(steps: &mut Steps<'_>, machine: &Machinery<'_>) {
-    let backend = machine.engine.backend();
-    let can = backend.capabilities();
+    let (backend, can) = (machine.engine.backend_name(), machine.engine.capabilities());
     let mut rows = vec![
         format!("image: {}", machine.image.description),
-        format!("backend: {} {} ({})", backend.name(), can.version, can.accelerator),
+        format!("backend: {} {} ({})", backend, can.version, can.accelerator),
         format!("boundary: {}", can.boundary.label()),
         format!("size: {} CPUs, {} of memory", machine.size.cpus, machine.size.memory),
     ];

@@ -15,11 +15,12 @@ use vm::{Backend, BootSpec, Drive, DriveId, DriveMode, Exit, Machine, Memory, Ra
 use wire::message::{self, Answer, Body, Entropy, Hooks, Prepare, RootFs, Warm};
 
 use crate::{
-    Bind, Branch, Error, Gone, GuestInfo, Inherited, LeaseSpec, Origin, Patience, Result, Root,
+    Bind, Error, Gone, GuestInfo, Inherited, LeaseSpec, Origin, Patience, Result, Root,
+    branch::Copy,
     clock::Clock,
     connection::{self, Cut, Opened},
-    engine::Inner,
     journal::Held,
+    local::Inner,
     scratch,
     snapshots::Template,
     text::printable,
@@ -72,13 +73,13 @@ pub(crate) enum From {
 /// What a fork of a branch begins with.
 #[derive(Clone)]
 pub(crate) struct Parent {
-    pub(crate) branch: Branch,
+    pub(crate) branch: Arc<Copy>,
     pub(crate) inherited: Inherited,
 }
 
 impl From {
     /// The branch that it is a fork of.
-    pub(crate) fn branch(&self) -> Option<&Branch> {
+    pub(crate) fn branch(&self) -> Option<&Arc<Copy>> {
         match self {
             Self::Branch(parent) => Some(&parent.branch),
             Self::Kernel | Self::Memory(_) | Self::Template(..) | Self::Running(_) => None,
@@ -159,7 +160,7 @@ impl Boot {
             match &self.from {
                 From::Kernel | From::Memory(_) => self.backend.boot(&spec, &self.slot).await,
                 From::Template(template, _) => self.fork(&template.snapshot, &spec).await,
-                From::Branch(parent) => self.fork(&parent.branch.copy.snapshot, &spec).await,
+                From::Branch(parent) => self.fork(&parent.branch.snapshot, &spec).await,
                 From::Running(_) => self.adopt().await,
             }
         };
@@ -282,7 +283,7 @@ impl Boot {
         let bind = message::Bind { inherited: parent.inherited.clone(), ..identity(&self.spec.bind)? };
         self.ask(exited.clone(), opened, Body::Bind(bind)).await?;
         self.ask(exited, opened, Body::Thaw).await?;
-        let GuestInfo { root_prefix, kernel, .. } = parent.branch.copy.info.clone();
+        let GuestInfo { root_prefix, kernel, .. } = parent.branch.info.clone();
         Ok(message::Prepared { root_prefix, kernel, boot_ms: 0 })
     }
 
@@ -370,7 +371,7 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
 pub(crate) async fn place(
     engine: &Arc<Inner>,
     spec: &LeaseSpec,
-    of: Option<&Branch>,
+    of: Option<&Arc<Copy>>,
 ) -> Result<(Held, Result<Disks>)> {
     let (engine, spec, branch) = (Arc::clone(engine), spec.clone(), of.cloned());
     let made = spawn_blocking(move || {
@@ -382,12 +383,12 @@ pub(crate) async fn place(
 }
 
 /// What disks the lease asks for, with the scratch disk made. Blocks.
-fn disks(state_dir: &Path, slot: &Slot, spec: &LeaseSpec, branch: Option<&Branch>) -> Result<Disks> {
+fn disks(state_dir: &Path, slot: &Slot, spec: &LeaseSpec, branch: Option<&Arc<Copy>>) -> Result<Disks> {
     match &spec.root {
         Root::Hosted => Ok(Disks { root: None, scratch: None }),
         Root::Image(image) => {
             let fs = crate::rootfs::probe(image)?;
-            let copied = branch.map(|branch| branch.copy.disk()).transpose()?.flatten();
+            let copied = branch.map(|branch| branch.disk()).transpose()?.flatten();
             let scratch = match copied {
                 Some(disk) => scratch::make_copy(&disk, slot)?,
                 None => scratch::make(state_dir, slot, spec.scratch_bytes)?,

@@ -28,6 +28,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout},
@@ -38,7 +39,7 @@ use wire::message::Answer as Reply;
 
 use crate::{
     Bind, Error, GuestInfo, LeaseSpec, Result, Root, Sandbox, command::Answer, connection::Connection,
-    engine::Inner, journal::Held, owner::tear_down, scratch, snapshots,
+    journal::Held, local::Inner, owner::tear_down, remote::FarBranch, scratch, snapshots,
 };
 
 /// How long the guest may take to stand still, and to go on; less where it is taken for dead sooner.
@@ -51,7 +52,15 @@ const MOST_WAITING: usize = 64;
 /// A copy of a running VM, of which others can be forked. Cheap to clone.
 #[derive(Clone)]
 pub struct Branch {
-    pub(crate) copy: Arc<Copy>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    /// The engine is in this process.
+    Here(Arc<Copy>),
+    /// It is in another one.
+    There(Arc<FarBranch>),
 }
 
 /// What a branch is made of.
@@ -68,7 +77,7 @@ pub(crate) struct Copy {
 }
 
 /// How long it took to make a branch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BranchTimes {
     /// The whole VM stood still.
     pub pause: Duration,
@@ -90,22 +99,48 @@ pub struct ForkSpec {
 }
 
 impl Branch {
+    pub(crate) fn there(branch: FarBranch) -> Self {
+        Self { kind: Kind::There(Arc::new(branch)) }
+    }
+
+    /// What it is made of, where that is in this process.
+    pub(crate) fn here(&self) -> Option<&Arc<Copy>> {
+        match &self.kind {
+            Kind::Here(copy) => Some(copy),
+            Kind::There(_) => None,
+        }
+    }
+
+    /// Its number, where the engine is in another process.
+    pub(crate) fn far(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Here(_) => None,
+            Kind::There(branch) => Some(branch.branch),
+        }
+    }
+
     /// The VM that it is a copy of.
     #[must_use]
     pub fn source(&self) -> SlotId {
-        self.copy.source
+        match &self.kind {
+            Kind::Here(copy) => copy.source,
+            Kind::There(branch) => branch.source,
+        }
     }
 
     /// How long it took.
     #[must_use]
     pub fn times(&self) -> BranchTimes {
-        self.copy.times
+        match &self.kind {
+            Kind::Here(copy) => copy.times,
+            Kind::There(branch) => branch.times,
+        }
     }
 }
 
 impl fmt::Debug for Branch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Branch(of {})", self.copy.source)
+        write!(f, "Branch(of {})", self.source())
     }
 }
 
@@ -298,7 +333,7 @@ impl Source {
         };
         let copy = Arc::new(copy);
         self.engine.branches.add(&copy);
-        Ok(Branch { copy })
+        Ok(Branch { kind: Kind::Here(copy) })
     }
 }
 

@@ -1,61 +1,34 @@
-//! The engine: makes VMs and knows which of them this process owns.
+//! The engine: makes VMs, in this process or in another.
 //!
-//! Owner: one per process and state directory, by whoever opened it. Each VM is a task of its own (see
-//! `owner`); the engine starts those and, on its close, waits for them: they are its reaper too, since a
-//! dropped lease only tells its task to end.
-//! Invariant: after [`Engine::close`] nothing of this engine runs and no slot of it is in the journal, except
-//! for what could not be removed, and for the VMs that were left to the next engine.
+//! Owner: whoever opened it or connected to it. What can be done with it is the same for both; where a VM is, is known
+//! only to [`crate::local`] and [`crate::remote`].
+//! Invariant: after [`Engine::close`] nothing that was leased by it is left, except for what could not be removed, and
+//! for the VMs that were left.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
-use tokio::{
-    sync::{oneshot, watch},
-    task::spawn_blocking,
-    time::sleep,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use vm::Backend;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use vm::{Capabilities, SlotId};
 
 use crate::{
-    Branch, EngineConfig, Error, ForkSpec, Lease, LeaseSpec, Patience, Result, SnapshotGc, SnapshotInfo,
+    Branch, EngineConfig, Error, ForkSpec, Kept, Lease, LeaseSpec, Result, Sandbox, SnapshotGc, SnapshotInfo,
     SnapshotsRemoved, Swept,
-    admission::Gate,
-    boot::Parent,
-    branch::Branches,
-    holding::Holding,
-    journal::Journal,
-    owner::{Begin, Owner},
-    pool::{self, Pool},
-    snapshots::{self, Snapshots},
+    local::Local,
+    remote::{Ask, Remote},
 };
 
-/// Makes VMs in one state directory. One per process and directory; processes may share a directory.
+/// Makes VMs in one state directory: itself ([`Engine::open`]), or by an engine in another process
+/// ([`Engine::connect`]). One per process and directory; processes may share a directory.
+#[derive(Debug)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    kind: Kind,
 }
 
-pub(crate) struct Inner {
-    pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) patience: Patience,
-    pub(crate) journal: Journal,
-    pub(crate) snapshots: Snapshots,
-    pub(crate) gate: Gate,
-    pub(crate) pool: Pool,
-    pub(crate) branches: Branches,
-    /// Those that are ready.
-    pub(crate) holding: Holding,
-    /// Parent of every lease's token.
-    pub(crate) closing: CancellationToken,
-    /// Every task, so that [`Engine::close`] can wait for the end of what dropped leases left.
-    pub(crate) tasks: TaskTracker,
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { backend, journal, tasks, .. } = &*self.inner;
-        let state_dir = journal.state_dir().display();
-        write!(f, "Engine({} in {state_dir}, {} tasks)", backend.name(), tasks.len())
-    }
+#[derive(Debug)]
+enum Kind {
+    Local(Local),
+    Remote(Arc<Remote>),
 }
 
 impl Engine {
@@ -65,32 +38,26 @@ impl Engine {
     /// # Errors
     /// The directory cannot be made or read. A leftover that cannot be removed is no error, see [`Swept`].
     pub async fn open(config: EngineConfig) -> Result<(Self, Swept)> {
-        let EngineConfig { state_dir, backend, patience, pool, reserve } = config;
-        let opened = spawn_blocking(move || {
-            let journal = Journal::open(&state_dir, patience.teardown)?;
-            let swept = journal.sweep()?;
-            let snapshots = Snapshots::open(journal.state_dir())?;
-            Ok((journal, snapshots, swept))
-        });
-        let (journal, snapshots, swept) = opened.await.unwrap_or(Err(Error::Lost))?;
-        let inner = Inner {
-            backend,
-            patience,
-            gate: Gate::new(journal.state_dir(), reserve),
-            pool: Pool::new(pool),
-            branches: Branches::default(),
-            holding: Holding::default(),
-            journal,
-            snapshots,
-            closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
-        let inner = Arc::new(inner);
-        inner.tasks.spawn(sweep_again(Arc::clone(&inner)));
-        if pool.most > 0 {
-            inner.tasks.spawn(pool::tend(Arc::clone(&inner)));
+        let (local, swept) = Local::open(config).await?;
+        Ok((Self { kind: Kind::Local(local) }, swept))
+    }
+
+    /// Uses the engine of another process that is served at the socket `path` ([`crate::serve`]).
+    ///
+    /// # Errors
+    /// [`crate::EngineError::Absent`] where there is none, [`crate::EngineError::Build`] where it is of another build
+    /// of this program, [`crate::EngineError::Stranger`] where it is another user's.
+    pub async fn connect(path: &Path) -> Result<Self> {
+        Ok(Self { kind: Kind::Remote(Remote::connect(path).await?) })
+    }
+
+    /// The socket of the engine, where that is in another process.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Local(_) => None,
+            Kind::Remote(remote) => Some(remote.path()),
         }
-        Ok((Self { inner }, swept))
     }
 
     /// Boots a VM and prepares its guest. When the future is dropped or `cancel` fires before it is ready,
@@ -100,7 +67,10 @@ impl Engine {
     /// # Errors
     /// Whatever made it impossible; [`Error::Cancelled`] where `cancel` fired.
     pub async fn lease(&self, spec: LeaseSpec, cancel: &CancellationToken) -> Result<Lease> {
-        self.lease_of(spec, None, cancel).await
+        match &self.kind {
+            Kind::Local(local) => local.lease(spec, cancel).await,
+            Kind::Remote(remote) => remote.lease(Ask::Lease(Box::new(spec)), cancel).await,
+        }
     }
 
     /// Forks a VM of a branch: what ran when it was made goes on in it, unless `fork` says otherwise, after it has
@@ -114,50 +84,13 @@ impl Engine {
         fork: ForkSpec,
         cancel: &CancellationToken,
     ) -> Result<Lease> {
-        let ForkSpec { bind, on_owner_loss, inherited } = fork;
-        let spec = LeaseSpec { bind, on_owner_loss, ..branch.copy.spec.clone() };
-        self.lease_of(spec, Some(Parent { branch: branch.clone(), inherited }), cancel).await
-    }
-
-    async fn lease_of(
-        &self,
-        spec: LeaseSpec,
-        parent: Option<Parent>,
-        cancel: &CancellationToken,
-    ) -> Result<Lease> {
-        if self.inner.closing.is_cancelled() {
-            return Err(Error::Closed);
-        }
-        let destroy = self.inner.closing.child_token();
-        let (ready_to, mut ready) = oneshot::channel();
-        let (ended_to, ended) = oneshot::channel();
-        let guard = destroy.clone().drop_guard();
-        let owner = Owner {
-            engine: Arc::clone(&self.inner),
-            begin: Begin::Lease { spec: Box::new(spec), parent },
-            destroy: destroy.clone(),
-            ready: ready_to,
-            ended: ended_to,
-        };
-        self.inner.tasks.spawn(owner.run());
-        let first = tokio::select! {
-            biased;
-            () = cancel.cancelled() => None,
-            ready = &mut ready => Some(ready),
-        };
-        match first {
-            Some(ready) => {
-                let sandbox = ready.unwrap_or(Err(Error::Lost))?;
-                Ok(Lease::new(Arc::clone(&self.inner), sandbox, guard.disarm(), ended))
+        match (&self.kind, branch.here(), branch.far()) {
+            (Kind::Local(local), Some(copy), _) => local.lease_branch(copy, fork, cancel).await,
+            (Kind::Remote(remote), _, Some(branch)) => {
+                let ForkSpec { bind, on_owner_loss, inherited } = fork;
+                remote.lease(Ask::LeaseBranch { branch, bind, on_owner_loss, inherited }, cancel).await
             }
-            None => {
-                destroy.cancel();
-                // Until nothing is left; it may also have become ready in this moment.
-                if let Ok(Ok(_)) = ready.await {
-                    let _ = ended.await;
-                }
-                Err(Error::Cancelled)
-            }
+            _ => Err(Error::Request("the branch is another engine's")),
         }
     }
 
@@ -167,7 +100,10 @@ impl Engine {
     /// # Errors
     /// Whatever made it impossible.
     pub async fn template(&self, spec: &LeaseSpec) -> Result<Option<String>> {
-        Ok(snapshots::template(&self.inner, spec).await?.map(|(key, _)| key))
+        match &self.kind {
+            Kind::Local(local) => local.template(spec).await,
+            Kind::Remote(remote) => remote.template(spec).await,
+        }
     }
 
     /// Keeps `count` VMs of `spec` ready for their lease, within the limits of the pool, whatever is asked for;
@@ -176,23 +112,29 @@ impl Engine {
     /// # Errors
     /// The template cannot be made.
     pub async fn keep_ready(&self, spec: &LeaseSpec, count: usize) -> Result<()> {
-        self.inner.gate.check_size(spec.memory)?;
-        if let Some((key, _)) = snapshots::template(&self.inner, spec).await? {
-            self.inner.pool.keep(&key, spec, count);
+        match &self.kind {
+            Kind::Local(local) => local.keep_ready(spec, count).await,
+            Kind::Remote(remote) => remote.done(Ask::KeepReady { spec: Box::new(spec.clone()), count }).await,
         }
-        Ok(())
     }
 
-    /// How many VMs are ready for their lease.
+    /// How many VMs are ready for their lease; of an engine in another process, as it said last.
     #[must_use]
     pub fn ready(&self) -> usize {
-        self.inner.pool.count()
+        match &self.kind {
+            Kind::Local(local) => local.ready(),
+            Kind::Remote(remote) => remote.ready(),
+        }
     }
 
-    /// Why the first of the leases that wait for room on this host does; `None` while none does.
+    /// Why the first of the leases that wait for room on this host does; `None` while none does. Of an engine in
+    /// another process only those count that were asked for here.
     #[must_use]
     pub fn waiting(&self) -> watch::Receiver<Option<String>> {
-        self.inner.gate.waiting()
+        match &self.kind {
+            Kind::Local(local) => local.waiting(),
+            Kind::Remote(remote) => remote.waiting(),
+        }
     }
 
     /// The snapshots of the state directory, the oldest first.
@@ -200,7 +142,10 @@ impl Engine {
     /// # Errors
     /// The directory cannot be read.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        self.blocking(|inner| inner.snapshots.disk().list()).await
+        match &self.kind {
+            Kind::Local(local) => local.snapshots().await,
+            Kind::Remote(remote) => remote.snapshots().await,
+        }
     }
 
     /// Removes a snapshot; VMs that were forked of it go on. Fine when it is not there.
@@ -208,7 +153,10 @@ impl Engine {
     /// # Errors
     /// It cannot be removed.
     pub async fn remove_snapshot(&self, key: String) -> Result<()> {
-        self.blocking(move |inner| inner.snapshots.disk().remove(&key)).await
+        match &self.kind {
+            Kind::Local(local) => local.remove_snapshot(key).await,
+            Kind::Remote(remote) => remote.done(Ask::RemoveSnapshot { key }).await,
+        }
     }
 
     /// Removes the snapshots that `policy` does not keep, and those that nobody can use.
@@ -216,66 +164,123 @@ impl Engine {
     /// # Errors
     /// One cannot be removed.
     pub async fn collect_snapshots(&self, policy: SnapshotGc) -> Result<SnapshotsRemoved> {
-        self.blocking(move |inner| inner.snapshots.disk().collect(&policy)).await
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let inner = Arc::clone(&self.inner);
-        spawn_blocking(move || work(&inner)).await.unwrap_or(Err(Error::Lost))
-    }
-
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
-    }
-
-    /// What runs the VMs.
-    #[must_use]
-    pub fn backend(&self) -> &dyn Backend {
-        &*self.inner.backend
-    }
-
-    /// Ends every VM of this engine, also those whose leases are still held, and returns when nothing of
-    /// them is left; those that were left ([`Lease::leave`]) run on for the next engine. Later leases fail.
-    pub async fn close(&self) {
-        self.inner.closing.cancel();
-        self.inner.branches.close();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
-    }
-}
-
-/// When what the first sweep spared is looked at again.
-const AGAIN: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
-/// And then.
-const NOW_AND_THEN: Duration = Duration::from_secs(60);
-
-/// Removes what a dead owner left and the first sweep had to spare: a process that it was just starting may have
-/// held its locks for a moment longer than it lived; and, for as long as the engine is there, what is kept and finds
-/// no owner in its time.
-async fn sweep_again(engine: Arc<Inner>) {
-    for after in AGAIN.into_iter().chain(std::iter::repeat(NOW_AND_THEN)) {
-        tokio::select! {
-            biased;
-            () = engine.closing.cancelled() => return,
-            () = sleep(after) => {}
+        match &self.kind {
+            Kind::Local(local) => local.collect_snapshots(policy).await,
+            Kind::Remote(remote) => remote.collect_snapshots(policy).await,
         }
-        let swept = {
-            let engine = Arc::clone(&engine);
-            spawn_blocking(move || engine.journal.sweep()).await.unwrap_or(Err(Error::Lost))
-        };
-        match swept {
-            Ok(Swept { removed, failed }) => {
-                if !removed.is_empty() {
-                    tracing::info!(slots = ?removed, "removed what dead processes left");
-                }
-                for (slot, error) in failed {
-                    tracing::warn!(%error, slot, "what a dead process left cannot be removed");
-                }
-            }
-            Err(error) => tracing::warn!(%error, "what dead processes left cannot be looked for"),
+    }
+
+    /// The VMs of this state directory that run, are kept, and have no lease: those of no process, and those which
+    /// the engine holds since [`Lease::leave`]. The oldest first.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub async fn kept(&self) -> Result<Vec<Kept>> {
+        match &self.kind {
+            Kind::Local(local) => local.kept().await,
+            Kind::Remote(remote) => remote.kept().await,
+        }
+    }
+
+    /// Takes over a VM that is kept and has no lease. What its former owner started goes on in it, without anybody
+    /// who reads what it prints or writes what it reads; a terminal hangs up.
+    ///
+    /// When the future is dropped, the VM is as it was, or the engine holds it as after [`Lease::leave`].
+    ///
+    /// # Errors
+    /// [`Error::NotKept`] where there is none, [`Error::Owned`] where it has an owner. An error that says that the VM
+    /// does not work any more comes after it was removed.
+    pub async fn adopt(&self, id: SlotId) -> Result<Lease> {
+        match &self.kind {
+            Kind::Local(local) => local.adopt(id).await,
+            Kind::Remote(remote) => remote.lease(Ask::Adopt { id }, &CancellationToken::new()).await,
+        }
+    }
+
+    /// A handle of a VM that the engine has, adopting it first where it is kept and nobody owns it: then the engine
+    /// holds it, as after [`Lease::leave`].
+    ///
+    /// # Errors
+    /// As [`Engine::adopt`].
+    pub async fn attach(&self, id: SlotId) -> Result<Sandbox> {
+        match &self.kind {
+            Kind::Local(local) => local.attach(id).await,
+            Kind::Remote(remote) => remote.attach(id).await,
+        }
+    }
+
+    /// Ends a VM that the engine has, or that is kept and nobody owns, and returns when nothing of it is left. Fine
+    /// when it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Owned`] where another process owns it; what could not be removed.
+    pub async fn end(&self, id: SlotId) -> Result<()> {
+        match &self.kind {
+            Kind::Local(local) => local.end(id).await,
+            Kind::Remote(remote) => remote.done(Ask::End { id }).await,
+        }
+    }
+
+    /// Keeps a VM that the engine has until another time, as [`Lease::keep_until`] does.
+    ///
+    /// # Errors
+    /// [`Error::NotKept`] where it is not here; as [`Lease::keep_until`].
+    pub async fn keep_until(&self, id: SlotId, until: SystemTime) -> Result<()> {
+        match &self.kind {
+            Kind::Local(local) => local.keep_until(id, until).await,
+            Kind::Remote(remote) => remote.done(Ask::Keep { id, until }).await,
+        }
+    }
+
+    /// The name of what runs the VMs.
+    #[must_use]
+    pub fn backend_name(&self) -> &str {
+        match &self.kind {
+            Kind::Local(local) => local.backend().name(),
+            Kind::Remote(remote) => remote.backend(),
+        }
+    }
+
+    /// What that can do on this host.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        match &self.kind {
+            Kind::Local(local) => local.backend().capabilities(),
+            Kind::Remote(remote) => remote.capabilities(),
+        }
+    }
+
+    /// Ends every VM that was leased by this, also those whose leases are still held, and returns when nothing of
+    /// them is left; those that were left ([`Lease::leave`]) run on, for the next engine or for the other process.
+    /// Later leases fail.
+    pub async fn close(&self) {
+        match &self.kind {
+            Kind::Local(local) => local.close().await,
+            Kind::Remote(remote) => remote.close().await,
+        }
+    }
+
+    /// Waits until it is closed.
+    pub(crate) async fn closing(&self) {
+        match &self.kind {
+            Kind::Local(local) => local.inner().closing.cancelled().await,
+            Kind::Remote(remote) => remote.closing.cancelled().await,
+        }
+    }
+
+    /// A handle of a VM that is ready.
+    pub(crate) fn handle(&self, id: SlotId) -> Result<Sandbox> {
+        match &self.kind {
+            Kind::Local(local) => local.inner().holding.sandbox(id).ok_or(Error::NotKept { id }),
+            Kind::Remote(_) => Err(Error::Request("an engine serves what is its own")),
+        }
+    }
+
+    /// Whether it holds a VM that was left.
+    pub(crate) fn holds_kept(&self) -> bool {
+        match &self.kind {
+            Kind::Local(local) => !local.inner().holding.left().is_empty(),
+            Kind::Remote(_) => false,
         }
     }
 }
@@ -284,6 +289,9 @@ impl Drop for Engine {
     /// Without [`Engine::close`] the VMs are still told to end; whether they get the time depends on the
     /// runtime, and what is left is swept by the next engine.
     fn drop(&mut self) {
-        self.inner.closing.cancel();
+        match &self.kind {
+            Kind::Local(local) => local.inner().closing.cancel(),
+            Kind::Remote(remote) => remote.closing.cancel(),
+        }
     }
 }

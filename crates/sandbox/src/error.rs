@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use wire::message::FailureKind;
+
+use crate::EngineError;
 
 /// Result of the engine and of a sandbox.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -174,6 +177,9 @@ pub enum Error {
     /// Bug: a lease whose VM goes with its owner cannot be left.
     #[error("the VM was not leased to be kept")]
     NotToKeep,
+    /// By variant: an engine in another process could not be asked, or has words of its own.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// Cancelled: by the token of the lease.
     #[error("cancelled")]
     Cancelled,
@@ -186,7 +192,8 @@ pub enum Error {
 }
 
 /// Why a VM is no longer there.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum Gone {
     /// The VMM ended by itself: the guest powered off or crashed, or something killed the VMM.
     #[error("the VM ended: {}", exit_text(_0))]
@@ -209,6 +216,9 @@ pub enum Gone {
     /// It runs on; this engine was closed and left it to the next one.
     #[error("the VM was left to another engine")]
     Left,
+    /// The engine process that owned it is gone, and the VM with it.
+    #[error("the engine process that owned the VM is gone")]
+    EngineLost,
     /// Its owner destroyed it.
     #[error("the VM was destroyed")]
     Destroyed,

@@ -11,14 +11,17 @@ use tokio::{
     io::AsyncRead,
     sync::{mpsc, oneshot, watch},
 };
-use wire::message::{Account, Copied};
+use wire::{
+    ExecId,
+    message::{Account, Copied},
+};
 
 use crate::{
     Branch, Error, ExecRequest, Gone, Result,
     clock::Clock,
     command::{Answer, Command},
     copy::{self, CopyOut, FetchLimits},
-    running::Running,
+    running::{Control, Running},
 };
 
 /// What is known of a guest since it was prepared.
@@ -163,6 +166,11 @@ impl Sandbox {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.shared.clock.host_row()
+    }
+
+    /// Signals for a command that somebody else started.
+    pub(crate) fn control(&self, exec: ExecId) -> Control {
+        Control { sandbox: self.clone(), exec }
     }
 
     /// Why a command got no answer.

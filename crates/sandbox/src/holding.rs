@@ -1,6 +1,6 @@
 //! The VMs of an engine that are ready, and what becomes of those that are kept.
 //!
-//! Purpose: [`Engine::kept`], [`Engine::adopt`], [`Engine::attach`], [`Engine::end`]; who decides over a VM is told in
+//! Purpose: [`crate::Engine::kept`], [`crate::Engine::adopt`], [`crate::Engine::attach`], [`crate::Engine::end`]; who decides over a VM is told in
 //! one table, under one lock. Owner: the engine; each VM's owner task puts it in and takes it out.
 //!
 //! ```text
@@ -31,10 +31,11 @@ use tokio_util::sync::CancellationToken;
 use vm::SlotId;
 
 use crate::{
-    Engine, Error, Gone, Holder, Kept, Lease, Result, Sandbox,
+    Error, Gone, Holder, Kept, Lease, Result, Sandbox,
     command::Command,
-    engine::Inner,
     kept,
+    lease::Keeper,
+    local::{Inner, Local},
     owner::{Begin, Owner},
 };
 
@@ -129,7 +130,12 @@ impl Holding {
         match std::mem::replace(&mut vm.holder, Lessee::Leased) {
             Lessee::Left(ended) => {
                 vm.ends.send_replace(None);
-                Ok(Some(Lease::new(Arc::clone(engine), vm.sandbox.clone(), vm.destroy.clone(), ended)))
+                Ok(Some(Lease::new(
+                    Keeper::Here(Arc::clone(engine)),
+                    vm.sandbox.clone(),
+                    vm.destroy.clone(),
+                    ended,
+                )))
             }
             Lessee::Leased => Err(Error::Owned { id }),
             Lessee::Ending => {
@@ -146,7 +152,7 @@ impl Holding {
         Arc::clone(coming.entry(id).or_default())
     }
 
-    fn sandbox(&self, id: SlotId) -> Option<Sandbox> {
+    pub(crate) fn sandbox(&self, id: SlotId) -> Option<Sandbox> {
         self.vms().get(&id).map(|vm| vm.sandbox.clone())
     }
 
@@ -171,7 +177,7 @@ impl Holding {
     }
 
     /// Those that were left.
-    fn left(&self) -> Vec<Kept> {
+    pub(crate) fn left(&self) -> Vec<Kept> {
         let left = |(id, vm): (&SlotId, &Vm)| match &vm.holder {
             Lessee::Left(_) => vm.record.as_ref().map(|record| record.shown(*id, Holder::ThisEngine)),
             Lessee::Leased | Lessee::Ending => None,
@@ -235,13 +241,13 @@ impl Drop for Place {
     }
 }
 
-impl Engine {
+impl Local {
     /// The VMs of this state directory that run, are kept, and have no lease: those of no process, and those which
     /// this engine holds since [`Lease::leave`]. The oldest first.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub async fn kept(&self) -> Result<Vec<Kept>> {
+    pub(crate) async fn kept(&self) -> Result<Vec<Kept>> {
         let inner = Arc::clone(self.inner());
         let ours = inner.holding.ids();
         let found = spawn_blocking(move || inner.journal.kept(&ours)).await.unwrap_or(Err(Error::Lost))?;
@@ -262,7 +268,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotKept`] where there is none, [`Error::Owned`] where it has an owner. An error that says that the VM
     /// does not work any more comes after it was removed.
-    pub async fn adopt(&self, id: SlotId) -> Result<Lease> {
+    pub(crate) async fn adopt(&self, id: SlotId) -> Result<Lease> {
         self.hold(id).await?;
         self.inner().holding.take(self.inner(), id)?.ok_or(Error::NotKept { id })
     }
@@ -271,8 +277,8 @@ impl Engine {
     /// holds it, as after [`Lease::leave`].
     ///
     /// # Errors
-    /// As [`Engine::adopt`].
-    pub async fn attach(&self, id: SlotId) -> Result<Sandbox> {
+    /// As [`crate::Engine::adopt`].
+    pub(crate) async fn attach(&self, id: SlotId) -> Result<Sandbox> {
         self.hold(id).await?;
         self.inner().holding.sandbox(id).ok_or(Error::NotKept { id })
     }
@@ -282,7 +288,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Owned`] where another process owns it; what could not be removed.
-    pub async fn end(&self, id: SlotId) -> Result<()> {
+    pub(crate) async fn end(&self, id: SlotId) -> Result<()> {
         if let Some((over, ended)) = self.inner().holding.end(id) {
             over.cancelled().await;
             return match ended {
@@ -299,7 +305,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::NotKept`] where it is not here; as [`Lease::keep_until`].
-    pub async fn keep_until(&self, id: SlotId, until: SystemTime) -> Result<()> {
+    pub(crate) async fn keep_until(&self, id: SlotId, until: SystemTime) -> Result<()> {
         let sandbox = self.inner().holding.sandbox(id).ok_or(Error::NotKept { id })?;
         keep_until(&sandbox, until).await
     }

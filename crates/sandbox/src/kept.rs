@@ -30,7 +30,7 @@ const MAX: u64 = 1 << 20;
 const VERSION: u32 = 1;
 
 /// A VM that is kept: nobody owns it, or the engine holds it since [`crate::Lease::leave`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// Name of its slot.
     pub id: SlotId,
@@ -57,7 +57,7 @@ pub struct Kept {
 }
 
 /// Who has a VM that is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holder {
     /// Nobody: the first who asks gets it.
     Nobody,

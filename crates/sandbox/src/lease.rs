@@ -5,12 +5,12 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Result, Sandbox, engine::Inner, holding};
+use crate::{Error, Result, Sandbox, holding, local::Inner, remote::Leave};
 
 /// The lease of a VM. [`Lease::destroy`] is its normal end, [`Lease::leave`] that of one which the VM outlives.
 /// Dropping it has the effect of the first, but the caller does not learn when: the engine's close waits for it.
 pub struct Lease {
-    engine: Arc<Inner>,
+    keeper: Keeper,
     sandbox: Sandbox,
     /// Tells the owner task to end; cancelled by our drop too.
     destroy: CancellationToken,
@@ -18,14 +18,22 @@ pub struct Lease {
     ended: Option<oneshot::Receiver<Result<()>>>,
 }
 
+/// The engine that has the VM.
+pub(crate) enum Keeper {
+    /// It is in this process.
+    Here(Arc<Inner>),
+    /// It is in another one.
+    There(Leave),
+}
+
 impl Lease {
     pub(crate) fn new(
-        engine: Arc<Inner>,
+        keeper: Keeper,
         sandbox: Sandbox,
         destroy: CancellationToken,
         ended: oneshot::Receiver<Result<()>>,
     ) -> Self {
-        Self { engine, sandbox, destroy, ended: Some(ended) }
+        Self { keeper, sandbox, destroy, ended: Some(ended) }
     }
 
     /// A handle of the VM.
@@ -56,14 +64,19 @@ impl Lease {
     /// gone.
     pub async fn leave(mut self) -> Result<()> {
         let Some(ended) = self.ended.take() else { return Err(Error::Lost) };
-        match self.engine.holding.leave(self.sandbox.id(), ended) {
-            Ok(()) => {
-                // our drop is none of its business any more
-                self.destroy = CancellationToken::new();
-                Ok(())
+        match &self.keeper {
+            Keeper::Here(engine) => engine.holding.leave(self.sandbox.id(), ended)?,
+            Keeper::There(leave) => {
+                let (answer, answered) = oneshot::channel();
+                if leave.send(answer).await.is_err() {
+                    return Err(self.sandbox.why());
+                }
+                answered.await.unwrap_or_else(|_| Err(self.sandbox.why()))?;
             }
-            Err(error) => Err(error),
         }
+        // our drop is none of its business any more
+        self.destroy = CancellationToken::new();
+        Ok(())
     }
 
     /// Keeps a VM that is kept ([`vm::OwnerLoss::Keep`]) until another time: for its shim, for the next owner, and for

@@ -37,8 +37,8 @@ use crate::{
     boot::{Booted, From, Identity},
     clock::Clock,
     connection::Connection,
-    engine::Inner,
     journal::Held,
+    local::Inner,
     owner::{attempt, tear_down},
     snapshots::{self, Template},
 };

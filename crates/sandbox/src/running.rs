@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -18,8 +18,9 @@ use tokio_util::sync::DropGuard;
 use wire::{ExecId, StreamId};
 
 use crate::{
-    Chunk, Collected, Error, Exited, Gone, Result, Sandbox, Stream, TerminalSize, command::Command,
-    delivery::Consumer,
+    Chunk, Collected, Error, Exited, Gone, Result, Sandbox, Stream, TerminalSize,
+    command::Command,
+    delivery::{Consumer, Part},
 };
 
 /// A command that runs in a guest.
@@ -170,11 +171,21 @@ impl Output {
         match poll_fn(|context| self.consumer.poll_take(context)).await {
             None => Ok(None),
             Some(Err(gone)) => Err(gone),
-            Some(Ok(part)) => {
-                let stream = if Some(part.stream) == self.stderr { Stream::Stderr } else { Stream::Stdout };
-                Ok(Some(Chunk { stream, time: part.time, bytes: part.bytes }))
-            }
+            Some(Ok(part)) => Ok(Some(self.chunk(part))),
         }
+    }
+
+    /// The next chunk, if it is there already.
+    pub(crate) fn at_hand(&mut self) -> Option<Chunk> {
+        match self.consumer.poll_take(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(part))) => Some(self.chunk(part)),
+            Poll::Ready(Some(Err(_)) | None) | Poll::Pending => None,
+        }
+    }
+
+    fn chunk(&self, part: Part) -> Chunk {
+        let stream = if Some(part.stream) == self.stderr { Stream::Stderr } else { Stream::Stdout };
+        Chunk { stream, time: part.time, bytes: part.bytes }
     }
 }
 

@@ -66,7 +66,7 @@ impl Default for Patience {
 }
 
 /// What a VM is made of and for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeaseSpec {
     /// Linux kernel.
     pub kernel: PathBuf,
@@ -93,7 +93,7 @@ pub struct LeaseSpec {
 }
 
 /// What becomes of a lease while this host has no room for its VM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WhenFull {
     /// It waits until another VM of the engine ends.
     #[default]
@@ -103,7 +103,7 @@ pub enum WhenFull {
 }
 
 /// How a VM begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// As a fork of a template, where the backend can fork; booted elsewhere.
     #[default]

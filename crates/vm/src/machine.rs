@@ -47,7 +47,7 @@ impl Boundary {
 }
 
 /// What a backend can do on this host: data for config checks, `doctor` and the job's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Version of the VMM, as it says it.
     pub version: String,

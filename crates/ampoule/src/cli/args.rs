@@ -3,7 +3,7 @@
 //! Owner: [`super::main`] parses once; the commands take their arguments as these types.
 //! Invariant: the form of `exec` is the one that scripts and checks rely on; an option is added, never renamed.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
@@ -13,6 +13,7 @@ use super::{
     pair::{EnvArg, MatrixFilter, Pair, SecretArg},
     sandbox_args::SandboxArgs,
     snapshot_args::SnapshotArgs,
+    units,
 };
 
 /// Run Forgejo Actions workflows, every job in its own microVM.
@@ -38,6 +39,8 @@ pub enum Command {
     Exec(Box<ExecArgs>),
     /// Serve sandboxes to clients of forkd, each a microVM
     Controller(ControllerArgs),
+    /// Keep microVMs ready for the other commands of this user, which then share them
+    Engine(EngineArgs),
     /// Run commands in sandboxes, each a fork of a warm microVM
     Sandbox(SandboxArgs),
     /// Register this machine as a runner of a Forgejo instance
@@ -123,6 +126,9 @@ pub struct DaemonArgs {
     /// Configuration [default: config.toml, if it is there]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Whose engine makes the VMs.
+    #[command(flatten)]
+    pub engine: OwnEngineArgs,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,
@@ -140,6 +146,9 @@ pub struct OneJobArgs {
     /// Wait until there is a job; without it the exit code is 2 when there is none
     #[arg(long)]
     pub wait: bool,
+    /// Whose engine makes the VMs.
+    #[command(flatten)]
+    pub engine: OwnEngineArgs,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,
@@ -253,6 +262,12 @@ pub struct ExecArgs {
     /// When a step fails, open a shell in its VM, and go on with the job when that is left
     #[arg(long, conflicts_with_all = ["json", "list", "dryrun"])]
     pub shell_on_failure: bool,
+    /// Use the engine that runs, and start one in the background where none does: the next run is faster
+    #[arg(long, conflicts_with_all = ["own_engine", "list", "dryrun"])]
+    pub warm: bool,
+    /// Whose engine makes the VMs.
+    #[command(flatten)]
+    pub engine: OwnEngineArgs,
     /// The root image that all labels run on; `ampoule image ls` lists them [default: standard]
     #[arg(short, long, value_name = "NAME")]
     pub image: Option<String>,
@@ -283,9 +298,43 @@ pub struct ControllerArgs {
     /// How VMs run.
     #[command(flatten)]
     pub machine: MachineArgs,
+    /// Whose engine makes the VMs.
+    #[command(flatten)]
+    pub engine: OwnEngineArgs,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,
+}
+
+/// Arguments of `ampoule engine`.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// Where it listens [default: engine.sock in the state directory, or the socket of the service manager]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// End when nobody needed it for this time, such as 10m; 0s: never
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = units::time)]
+    pub idle: Duration,
+    /// Keep this many VMs for jobs ready, whatever is asked for
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub ready: usize,
+    /// Leave the session of whoever started it
+    #[arg(long, hide = true)]
+    pub background: bool,
+    /// How VMs run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Whose engine makes the VMs.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct OwnEngineArgs {
+    /// Make the VMs in this process, also where an engine runs (`ampoule engine`)
+    #[arg(long)]
+    pub own_engine: bool,
 }
 
 /// Arguments of `ampoule setup`.

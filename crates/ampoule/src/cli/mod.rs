@@ -35,7 +35,7 @@ use crate::{
         args::{Cli, Command},
         sandbox_args::SandboxCommand,
     },
-    controller_cmd, doctor, exec, image_cmd, prune,
+    controller_cmd, doctor, engine_cmd, exec, image_cmd, prune,
     registry::Registry,
     runner_cmd, sandbox_cmd,
     sanitise::{self, Colours},
@@ -64,8 +64,8 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
             return end.into();
         }
     };
-    // those two say what they do by themselves, as their configuration wants it
-    if !matches!(cli.command, Command::Daemon(_) | Command::OneJob(_)) {
+    // those say what they do by themselves
+    if !matches!(cli.command, Command::Daemon(_) | Command::OneJob(_) | Command::Engine(_)) {
         trace();
     }
     let look = Look::of(&io::stderr());
@@ -76,6 +76,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),
         Command::Config { command } => told(look, runner_cmd::config(&command)),
         Command::Controller(args) => told(look, controller_cmd::run(&args, registry)),
+        Command::Engine(args) => told(look, engine_cmd::run(&args, registry)),
         Command::Sandbox(args) => match args.command {
             SandboxCommand::Run(args) => told(look, sandbox_cmd::run(&args, registry)),
         },

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use vm::Mebibytes;
 
 use super::{
-    args::{MachineArgs, StateArgs},
+    args::{MachineArgs, OwnEngineArgs, StateArgs},
     units,
 };
 use crate::{exec::machine, image_cmd};
@@ -55,6 +55,9 @@ pub struct RunArgs {
     /// How VMs run.
     #[command(flatten)]
     pub machine: MachineArgs,
+    /// Whose engine makes the VMs.
+    #[command(flatten)]
+    pub engine: OwnEngineArgs,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,

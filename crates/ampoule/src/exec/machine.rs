@@ -14,7 +14,8 @@ use super::warn;
 use crate::{
     agent_binary,
     class::{Class, Classed},
-    cli::args::{ExecArgs, MachineArgs},
+    cli::args::{ExecArgs, MachineArgs, OwnEngineArgs},
+    engine_cmd::{self, EngineCmdError},
     image_cmd,
     registry::{BackendRequest, Boots, Made, Needs, Registry, RegistryError},
     sink::Look,
@@ -39,7 +40,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// What a job is run with.
-    pub(super) fn machinery(&self) -> Machinery<'_> {
+    pub(crate) fn machinery(&self) -> Machinery<'_> {
         let size = Size { cpus: CPUS, memory: MEMORY, scratch_bytes: SCRATCH };
         Machinery { engine: &self.engine, image: &self.image, size, missing: &self.missing }
     }
@@ -72,6 +73,9 @@ pub enum MachineError {
     /// The store cannot be used.
     #[error("the store of images cannot be used")]
     Store(#[from] store::Error),
+    /// No engine process can be used, and one is asked for.
+    #[error(transparent)]
+    Warm(Box<EngineCmdError>),
     /// The engine could not be opened.
     #[error("the state directory cannot be used")]
     Engine(#[source] sandbox::Error),
@@ -85,6 +89,7 @@ impl Classed for MachineError {
             Self::UnknownImage { .. } => Class::User,
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
+            Self::Warm(error) => error.class(),
             Self::Engine(error) => error.class(),
         }
     }
@@ -103,7 +108,8 @@ pub(super) async fn open(
     look: Look,
 ) -> Result<Machine, MachineError> {
     let name = image_name(args, look);
-    open_image(&args.machine, name, registry, state_dir, PoolLimits::NONE, look).await
+    let from = if args.warm { Use::Warm } else { Use::of(args.engine) };
+    open_image(&args.machine, name, registry, state_dir, PoolLimits::NONE, from, look).await
 }
 
 /// Opens everything, and removes what dead processes left.
@@ -113,6 +119,7 @@ pub(crate) async fn open_image(
     registry: &Registry,
     state_dir: &Path,
     pool: PoolLimits,
+    from: Use,
     look: Look,
 ) -> Result<Machine, MachineError> {
     let (image, boots, hold) = match registry.needs(&args.backend)? {
@@ -125,20 +132,50 @@ pub(crate) async fn open_image(
             (image, Some(boots), Some(hold))
         }
     };
-    let (engine, missing) = engine(args, registry, state_dir, boots, pool, look).await?;
+    let (engine, missing) = engine(args, registry, state_dir, boots, pool, from, look).await?;
     Ok(Machine { engine, image, missing, hold })
 }
 
-/// An engine on the backend that is asked for, and the parts of the jail that this host cannot give. It has
-/// removed what dead processes left.
+/// Whose engine makes the VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// This process's.
+    Own,
+    /// The one that runs in the state directory, where it is fit; else this process's.
+    Running,
+    /// The one that runs; where none does, one that is started.
+    Warm,
+}
+
+impl Use {
+    pub(crate) fn of(args: OwnEngineArgs) -> Self {
+        if args.own_engine { Self::Own } else { Self::Running }
+    }
+}
+
+/// An engine on the backend that is asked for, and the parts of the jail that this host cannot give. One of this
+/// process has removed what dead processes left.
 pub(crate) async fn engine(
     args: &MachineArgs,
     registry: &Registry,
     state_dir: &Path,
     boots: Option<Boots>,
     pool: PoolLimits,
+    from: Use,
     look: Look,
 ) -> Result<(Engine, Vec<String>), MachineError> {
+    let running = match from {
+        Use::Own => None,
+        Use::Running => engine_cmd::running(args, state_dir).await,
+        Use::Warm => {
+            let started = engine_cmd::connect_or_start(args, state_dir).await;
+            Some(started.map_err(|error| MachineError::Warm(Box::new(error)))?)
+        }
+    };
+    if let Some(engine) = running {
+        let missing = engine.capabilities().lacking.clone();
+        return Ok((engine, missing));
+    }
     let request = BackendRequest { accel: args.accel, shim: shim(), boots };
     let made = registry.make(&args.backend, request).await?;
     if let Some(note) = &made.note {
@@ -243,7 +280,7 @@ fn bootable(store: &Store, agent: &Path, name: &str, look: Look) -> Result<(JobI
 }
 
 /// For backends that boot nothing.
-fn nothing() -> JobImage {
+pub(crate) fn nothing() -> JobImage {
     JobImage {
         description: "none".to_owned(),
         os: "host".to_owned(),

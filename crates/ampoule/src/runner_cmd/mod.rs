@@ -30,7 +30,11 @@ pub use self::{
 use crate::{
     class::{Class, End},
     cli::args::{AccelArg, DaemonArgs, MachineArgs, OneJobArgs},
-    exec::{dotenv, machine, show, warn},
+    exec::{
+        dotenv,
+        machine::{self, Use},
+        show, warn,
+    },
     registry::Registry,
     signals::{Signals, Wish},
     sink::Look,
@@ -41,7 +45,8 @@ use crate::{
 pub fn daemon(args: &DaemonArgs, registry: &Registry) -> Result<End, RunnerCmdError> {
     let Some(config) = configured(args.config.as_deref())? else { return Ok(Class::User.into()) };
     trace(&config);
-    with_runner(config, args.state.state_dir.as_deref(), registry, async |runner, stop| {
+    let from = Use::of(args.engine);
+    with_runner(config, args.state.state_dir.as_deref(), from, registry, async |runner, stop| {
         runner::daemon(runner, stop).await?;
         Ok(End::Success)
     })
@@ -55,6 +60,7 @@ pub fn one_job(args: &OneJobArgs, registry: &Registry) -> Result<End, RunnerCmdE
     with_runner(
         config,
         args.state.state_dir.as_deref(),
+        Use::of(args.engine),
         registry,
         async |runner, stop| match runner::one_job(runner, args.handle.as_deref(), wait, stop).await? {
             OneJob::Ran => Ok(End::Success),
@@ -95,6 +101,7 @@ fn trace(config: &Config) {
 fn with_runner(
     config: Config,
     state_dir: Option<&Path>,
+    from: Use,
     registry: &Registry,
     body: impl AsyncFnOnce(Arc<Runner>, watch::Receiver<Stop>) -> Result<End, RunnerCmdError>,
 ) -> Result<End, RunnerCmdError> {
@@ -112,7 +119,7 @@ fn with_runner(
         // before anything is made that would have to be removed
         let signals = Signals::listen().map_err(RunnerCmdError::Runtime)?;
         let mut wish = signals.wish();
-        let opened = machines(&config, registry, &state_dir, look);
+        let opened = machines(&config, registry, &state_dir, from, look);
         let (machines, _hold) = tokio::select! {
             opened = opened => opened?,
             _ = wish.wait_for(|wish| *wish != Wish::Run) => return Ok(End::Cancelled),
@@ -158,6 +165,7 @@ async fn machines(
     config: &Config,
     registry: &Registry,
     state_dir: &Path,
+    from: Use,
     look: Look,
 ) -> Result<(Machines, Option<store::Hold>), machine::MachineError> {
     let accel = match config.vm.accel {
@@ -167,7 +175,7 @@ async fn machines(
     };
     let args = MachineArgs { backend: config.vm.backend.clone(), accel };
     let pool = PoolLimits::of_this_host(usize::from(config.runner.capacity));
-    let opened = machine::open_image(&args, &config.vm.image, registry, state_dir, pool, look).await?;
+    let opened = machine::open_image(&args, &config.vm.image, registry, state_dir, pool, from, look).await?;
     let size = Size {
         cpus: config.vm.cpus,
         memory: Mebibytes(config.vm.memory_mib),

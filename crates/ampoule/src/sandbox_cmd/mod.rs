@@ -35,7 +35,7 @@ use self::{
 use crate::{
     cli::sandbox_args::{RunArgs, SizeArgs},
     exec::{
-        machine::{self, Machine, MachineError},
+        machine::{self, Machine, MachineError, Use},
         warn,
     },
     limits,
@@ -68,7 +68,8 @@ pub fn run(args: &RunArgs, registry: &Registry) -> Result<Worst, SandboxCmdError
         let signals = Signals::listen().map_err(SandboxCmdError::Runtime)?;
         let mut wish = signals.wish();
         let (image, pool) = (&args.size.image, PoolLimits::NONE);
-        let opened = machine::open_image(&args.machine, image, registry, &state_dir, pool, look);
+        let from = Use::of(args.engine);
+        let opened = machine::open_image(&args.machine, image, registry, &state_dir, pool, from, look);
         let machine = tokio::select! {
             machine = opened => machine?,
             Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => return Err(SandboxCmdError::Cancelled),

@@ -14,7 +14,7 @@ use crate::{
     Error, Gone, LeaseSpec, Result,
     boot::{self, Boot, From},
     clock::Clock,
-    engine::Inner,
+    local::Inner,
     owner::tear_down,
 };
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use jail::lock::Lock;
+use serde::{Deserialize, Serialize};
 use store::Digest;
 use vm::{Mebibytes, Saved, SlotId, Snapshot};
 
@@ -51,7 +52,7 @@ pub(crate) struct Disk {
 }
 
 /// A snapshot as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotInfo {
     /// 64 hexadecimal digits.
     pub key: String,
@@ -74,7 +75,7 @@ pub struct SnapshotInfo {
 }
 
 /// Whether anybody can use a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// By a VM of its kind, on a host and a VMM as those that it was made on.
     Usable,
@@ -94,7 +95,7 @@ pub struct SnapshotGc {
 }
 
 /// What a collection removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotsRemoved {
     /// Keys of what was removed.
     pub removed: Vec<String>,

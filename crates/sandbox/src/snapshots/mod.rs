@@ -42,7 +42,7 @@ pub(crate) use self::{
     key::Kind,
     memory::{ram_file, seal},
 };
-use crate::{Error, LeaseSpec, Result, engine::Inner};
+use crate::{Error, LeaseSpec, Result, local::Inner};
 
 /// A template is made anew when it is older: all forks of one share the places of everything in memory.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);

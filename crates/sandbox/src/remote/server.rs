@@ -1,0 +1,287 @@
+//! The engine process's side: it accepts, and each connection is one task.
+//!
+//! ```text
+//!   listening ── accepted ──▶ greeted ──▶ asked ──▶ (lease, command, copy, …) ──▶ closed
+//!       │ idle for long, told to stop
+//!       ▼
+//!   ending: what is asked is refused, every lease ends, what is kept is left to the next ──▶ over
+//! ```
+//! Invariant: only the engine's own user, and root, are served; what is not the protocol ends its connection and
+//! nothing else.
+
+mod lease;
+mod operation;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    net::UnixStream,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use vm::SlotId;
+
+use self::{lease::Leasing, operation::Serve};
+use super::{
+    error::EngineError,
+    fault::Fault,
+    link::{self, Reader, Writer, nonsense},
+    message::{Ask, Hello, PROTOCOL, Say, build},
+    socket::{Listening, is_trusted},
+};
+use crate::{Branch, Engine, Error, ForkSpec, Result, Sandbox, SnapshotGc};
+
+/// Connections at a time: a lease of some hundred VMs, each with a dozen operations.
+const MOST: usize = 16 << 10;
+/// How long a client may take to say what it wants.
+const GREETING: Duration = Duration::from_secs(10);
+/// Between two looks whether anybody needs the engine, and how many VMs stand by.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long clients are given to hear of the end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why an engine ended that was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Nobody needed it.
+    Idle,
+    /// It was told to stop.
+    Stopped,
+}
+
+/// What all connections share.
+struct Service {
+    engine: Engine,
+    branches: Mutex<HashMap<u64, Branch>>,
+    next: AtomicU64,
+    ending: CancellationToken,
+}
+
+/// Serves `engine` until `stop`, or until nobody needed it for `idle`: no connection, and no VM that is kept. Then it is
+/// closed: every VM that is leased ends, and those that were left run on for the next engine.
+///
+/// # Errors
+/// The socket cannot be used any more.
+pub async fn serve(
+    engine: Engine,
+    listening: &Listening,
+    idle: Option<Duration>,
+    stop: CancellationToken,
+) -> Result<Served> {
+    let failed =
+        |source| EngineError::Socket { what: "accept at", path: listening.path().to_owned(), source };
+    let listener = listening.listener().map_err(failed)?;
+    let shared = Service {
+        engine,
+        branches: Mutex::default(),
+        next: AtomicU64::new(1),
+        ending: CancellationToken::new(),
+    };
+    let shared = Arc::new(shared);
+    let mut connections = JoinSet::new();
+    let mut used = Instant::now();
+    let end = loop {
+        if !connections.is_empty() || shared.engine.holds_kept() {
+            used = Instant::now();
+        }
+        let look = sleep(LOOK);
+        let late = idle.map(|idle| used + idle);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break Ok(Served::Stopped),
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection panicked");
+                }
+            }
+            accepted = listener.accept(), if connections.len() < MOST => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(Arc::clone(&shared), stream));
+                }
+                Err(error) if is_passing(&error) => sleep(LOOK).await,
+                Err(error) => break Err(failed(error)),
+            },
+            () = look => {}
+            () = until(late) => break Ok(Served::Idle),
+        }
+    };
+    shared.ending.cancel();
+    shared.branches.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    shared.engine.close().await;
+    let farewell = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(FAREWELL, farewell).await;
+    connections.shutdown().await;
+    Ok(end?)
+}
+
+async fn until(late: Option<Instant>) {
+    match late {
+        Some(late) => sleep_until(late).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a listener is none the worse for an error.
+fn is_passing(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(
+            rustix::io::Errno::CONNABORTED
+                | rustix::io::Errno::MFILE
+                | rustix::io::Errno::NFILE
+                | rustix::io::Errno::NOBUFS
+                | rustix::io::Errno::NOMEM
+                | rustix::io::Errno::INTR
+        )
+    )
+}
+
+async fn connection(shared: Arc<Service>, stream: UnixStream) {
+    match is_trusted(&stream) {
+        Ok(true) => {}
+        Ok(false) => return tracing::warn!("a user who may not use this engine was turned away"),
+        Err(error) => return tracing::warn!(%error, "it cannot be told who connected"),
+    }
+    let (mut reader, mut writer) = link::split(stream);
+    let ours = Hello { protocol: PROTOCOL, build: build() };
+    let greeted = async {
+        writer.message(&ours).await?;
+        let theirs: Option<Hello> = reader.message().await?;
+        if theirs.is_none_or(|theirs| theirs != ours) {
+            // it hears of it by our own word, and knows more of what to do
+            return Ok(None);
+        }
+        reader.message::<Ask>().await
+    };
+    let asked = match timeout(GREETING, greeted).await {
+        Ok(Ok(Some(ask))) => Ok(ask),
+        Ok(Ok(None)) | Err(_) => return,
+        Ok(Err(error)) => Err(error),
+    };
+    let served = match asked {
+        Ok(_) if shared.ending.is_cancelled() => Err(EngineError::Ending.into()),
+        Ok(ask) => answer(&shared, ask, &mut reader, &mut writer).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        if let Error::Engine(EngineError::Protocol(text)) = &error {
+            tracing::warn!(text, "a client said what is not the protocol");
+        }
+        let error = match error {
+            // not by its own wish
+            Error::Cancelled if shared.ending.is_cancelled() => Fault::Ending,
+            Error::Engine(EngineError::Ending) => Fault::Ending,
+            error => error.into(),
+        };
+        let _ = writer.message(&Say::Failed(error)).await;
+    }
+}
+
+impl Service {
+    fn sandbox(&self, id: SlotId) -> Result<Sandbox> {
+        self.engine.handle(id)
+    }
+
+    fn branch(&self, branch: u64) -> Result<Branch> {
+        let branches = self.branches.lock().unwrap_or_else(PoisonError::into_inner);
+        branches.get(&branch).cloned().ok_or_else(|| nonsense("there is no such branch"))
+    }
+}
+
+/// Does what is asked, to its end.
+async fn answer(shared: &Arc<Service>, ask: Ask, reader: &mut Reader, writer: &mut Writer) -> Result<()> {
+    let engine = &shared.engine;
+    let leasing = Leasing { shared };
+    let mut serve = Serve { reader, writer };
+    let said = match ask {
+        Ask::Session => return session(engine, serve).await,
+        Ask::Lease(spec) => {
+            let cancel = CancellationToken::new();
+            return leasing.lease(engine.lease(*spec, &cancel), &cancel, serve).await;
+        }
+        Ask::LeaseBranch { branch, bind, on_owner_loss, inherited } => {
+            let cancel = CancellationToken::new();
+            let branch = shared.branch(branch)?;
+            let fork = ForkSpec { bind, on_owner_loss, inherited };
+            return leasing.lease(engine.lease_branch(&branch, fork, &cancel), &cancel, serve).await;
+        }
+        Ask::Adopt { id } => return leasing.adopt(id, serve).await,
+        Ask::Attach { id } => return leasing.attach(id, serve).await,
+        Ask::Exec { id, exec } => return operation::exec(shared.sandbox(id)?, *exec, serve).await,
+        Ask::CopyIn { id, dest, owner } => {
+            return operation::copy_in(shared.sandbox(id)?, dest, owner, serve).await;
+        }
+        Ask::CopyOut { id, path } => return operation::copy_out(shared.sandbox(id)?, path, serve).await,
+        Ask::Branch { id } => return branch(shared, id, serve).await,
+        Ask::Signal { id, exec, signal } => {
+            serve.done(shared.sandbox(id)?.control(exec).signal(signal)).await?
+        }
+        Ask::Kill { id, exec } => serve.done(shared.sandbox(id)?.control(exec).kill()).await?,
+        Ask::Resize { id, exec, size } => {
+            let size = crate::TerminalSize::new(size.rows, size.columns);
+            let size = size.ok_or_else(|| nonsense("a terminal without rows or columns"))?;
+            serve.done(shared.sandbox(id)?.control(exec).resize(size)).await?
+        }
+        Ask::Keep { id, until } => serve.done(engine.keep_until(id, until)).await?,
+        Ask::Ping { id } => serve.done(async { shared.sandbox(id)?.ping().await.map(drop) }).await?,
+        Ask::Kept => Say::Kept(serve.wanted(engine.kept()).await?),
+        Ask::End { id } => serve.done(engine.end(id)).await?,
+        Ask::Template(spec) => Say::Template(serve.wanted(engine.template(&spec)).await?),
+        Ask::KeepReady { spec, count } => serve.done(engine.keep_ready(&spec, count)).await?,
+        Ask::Snapshots => Say::Snapshots(serve.wanted(engine.snapshots()).await?),
+        Ask::RemoveSnapshot { key } => serve.done(engine.remove_snapshot(key)).await?,
+        Ask::CollectSnapshots { unused, quota } => {
+            Say::Collected(serve.wanted(engine.collect_snapshots(SnapshotGc { unused, quota })).await?)
+        }
+    };
+    serve.writer.message(&said).await
+}
+
+/// Says what the engine is, and how many VMs stand by, until the client goes.
+async fn session(engine: &Engine, serve: Serve<'_>) -> Result<()> {
+    let Serve { reader, writer } = serve;
+    let capabilities = engine.capabilities().clone();
+    writer.message(&Say::Session { backend: engine.backend_name().to_owned(), capabilities }).await?;
+    let mut told = 0;
+    let tell = async {
+        loop {
+            let ready = engine.ready();
+            if ready != told {
+                told = ready;
+                writer.message(&Say::Standbys(ready)).await?;
+            }
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = reader.closed() => Ok(()),
+        () = engine.closing() => Err(EngineError::Ending.into()),
+        told = tell => told,
+    }
+}
+
+/// Makes a branch and keeps it until the client goes.
+async fn branch(shared: &Arc<Service>, id: SlotId, serve: Serve<'_>) -> Result<()> {
+    let sandbox = shared.sandbox(id)?;
+    let mut serve = serve;
+    let made = serve.wanted(sandbox.branch()).await?;
+    let number = shared.next.fetch_add(1, Ordering::Relaxed);
+    let (source, times) = (made.source(), made.times());
+    shared.branches.lock().unwrap_or_else(PoisonError::into_inner).insert(number, made);
+    let said = serve.writer.message(&Say::Branched { branch: number, source, times }).await;
+    tokio::select! {
+        () = serve.reader.closed() => {}
+        () = shared.ending.cancelled() => {}
+    }
+    shared.branches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    said
+}

@@ -1,0 +1,135 @@
+//! A client's lease, and its handle of a VM that it has no lease of.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use vm::SlotId;
+
+use super::{Service, operation::Serve};
+use crate::{
+    Error, Lease, Result, Sandbox,
+    remote::message::{Order, Say},
+};
+
+pub(super) struct Leasing<'a> {
+    pub(super) shared: &'a Arc<Service>,
+}
+
+impl Leasing<'_> {
+    /// Waits for a lease, which `cancel` gives up, and serves it.
+    pub(super) async fn lease(
+        &self,
+        lease: impl Future<Output = Result<Lease>>,
+        cancel: &CancellationToken,
+        serve: Serve<'_>,
+    ) -> Result<()> {
+        let Serve { reader, writer } = serve;
+        let mut waiting = self.shared.engine.waiting();
+        waiting.mark_changed();
+        tokio::pin!(lease);
+        let mut here = true;
+        let mut told = None;
+        let lease = loop {
+            tokio::select! {
+                biased;
+                lease = &mut lease => break lease?,
+                order = reader.message::<Order>(), if here => {
+                    // an order to destroy, a client that went, or nonsense: it does not want it
+                    here = matches!(order, Ok(Some(_)));
+                    cancel.cancel();
+                }
+                Ok(()) = waiting.changed(), if here => {
+                    let why = waiting.borrow_and_update().clone();
+                    if why != told {
+                        told.clone_from(&why);
+                        writer.message(&Say::Waiting(why)).await?;
+                    }
+                }
+            }
+        };
+        if cancel.is_cancelled() {
+            lease.destroy().await?;
+            return writer.message(&Say::Ended).await;
+        }
+        self.leased(lease, Serve { reader, writer }).await
+    }
+
+    /// Takes a VM over that is kept.
+    pub(super) async fn adopt(&self, id: SlotId, mut serve: Serve<'_>) -> Result<()> {
+        let lease = serve.wanted(self.shared.engine.adopt(id)).await?;
+        self.leased(lease, serve).await
+    }
+
+    /// Serves a lease until its end; when the client goes, it ends.
+    async fn leased(&self, lease: Lease, serve: Serve<'_>) -> Result<()> {
+        let Serve { reader, writer } = serve;
+        let sandbox = lease.sandbox();
+        writer.message(&Say::Ready { id: sandbox.id(), info: sandbox.info().clone() }).await?;
+        let mut gone = sandbox.gone();
+        gone.mark_changed();
+        let order = loop {
+            tokio::select! {
+                biased;
+                order = reader.message::<Order>() => break order?,
+                Ok(()) = gone.changed() => {
+                    let why = gone.borrow_and_update().clone();
+                    if let Some(why) = why {
+                        writer.message(&Say::Gone(why)).await?;
+                    }
+                }
+                () = self.shared.engine.closing() => break Some(Order::Destroy),
+            }
+        };
+        match order {
+            Some(Order::Leave) => {
+                lease.leave().await?;
+                writer.message(&Say::Left).await?;
+                self.attached(&sandbox, Serve { reader, writer }).await
+            }
+            Some(Order::Destroy) => {
+                let destroyed = lease.destroy().await;
+                let why = gone.borrow_and_update().clone();
+                if let Some(why) = why {
+                    writer.message(&Say::Gone(why)).await?;
+                }
+                destroyed?;
+                writer.message(&Say::Ended).await
+            }
+            None => {
+                tracing::info!(slot = %sandbox.id(), "a client went; its VM ends");
+                lease.destroy().await
+            }
+        }
+    }
+
+    /// A handle.
+    pub(super) async fn attach(&self, id: SlotId, mut serve: Serve<'_>) -> Result<()> {
+        let sandbox = serve.wanted(self.shared.engine.attach(id)).await?;
+        let Serve { reader, writer } = serve;
+        writer.message(&Say::Ready { id: sandbox.id(), info: sandbox.info().clone() }).await?;
+        self.attached(&sandbox, Serve { reader, writer }).await
+    }
+
+    async fn attached(&self, sandbox: &Sandbox, serve: Serve<'_>) -> Result<()> {
+        let Serve { reader, writer } = serve;
+        let mut gone = sandbox.gone();
+        gone.mark_changed();
+        loop {
+            tokio::select! {
+                biased;
+                order = reader.message::<Order>() => match order? {
+                    // it was left, or never leased: what was said before that was heard has no meaning
+                    Some(_) => {}
+                    None => return Ok(()),
+                },
+                Ok(()) = gone.changed() => {
+                    let why = gone.borrow_and_update().clone();
+                    if let Some(why) = why {
+                        writer.message(&Say::Gone(why.clone())).await?;
+                        return Err(Error::Gone(why));
+                    }
+                }
+            }
+        }
+    }
+}
