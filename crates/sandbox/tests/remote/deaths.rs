@@ -1,0 +1,93 @@
+//! Clients and engines that die.
+
+use std::{io::Cursor, time::Duration};
+
+use sandbox::{Account, EngineError, Error, Gone, Stdin};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Process, collected, connect, kept_for, lease, nothing_left, sh, soon, spec, state};
+
+pub(crate) async fn client() {
+    let state = state();
+    let _process = Process::engine(state.path(), None);
+    let engine = connect(state.path()).await;
+    let ours = lease(&engine).await;
+    for _ in 0..5 {
+        let mut victim = Process::victim(state.path());
+        assert_eq!(victim.line().len(), 32);
+        victim.kill();
+    }
+    collected(&ours.sandbox(), "true").await;
+    ours.destroy().await.unwrap();
+    nothing_left(state.path()).await;
+}
+
+pub(crate) async fn engine() {
+    let state = state();
+    let mut process = Process::engine(state.path(), None);
+    let engine = connect(state.path()).await;
+    let lease = lease(&engine).await;
+    let sandbox = lease.sandbox();
+    let mut running = sandbox.exec(sh("echo first; sleep 1000")).await.unwrap();
+    assert_eq!(running.output.next().await.unwrap().unwrap().bytes, b"first\n");
+    let mut typing = sh("cat >/dev/null");
+    typing.stdin = Stdin::Pipe;
+    let typing = sandbox.exec(typing).await.unwrap();
+    let copier = sandbox.clone();
+    let copy = tokio::spawn(async move {
+        // a header that is none, and then more than is ever read
+        copier.copy_in("/work/x", Account::ROOT, tokio::io::repeat(b'x')).await
+    });
+    process.kill();
+    assert_eq!(soon(running.output.next()).await, Err(Gone::EngineLost));
+    assert!(matches!(soon(running.exit()).await, Err(Error::Gone(Gone::EngineLost))));
+    assert!(matches!(soon(typing.collect(10)).await, Err(Error::Gone(Gone::EngineLost))));
+    let copied = soon(copy).await.unwrap();
+    assert!(matches!(copied, Err(Error::Gone(Gone::EngineLost) | Error::Guest { .. })), "{copied:?}");
+    let why = soon(sandbox.gone().wait_for(Option::is_some)).await.unwrap().clone();
+    assert_eq!(why, Some(Gone::EngineLost));
+    assert!(matches!(soon(sandbox.exec(sh("true"))).await, Err(Error::Gone(Gone::EngineLost))));
+    let again = soon(sandbox.copy_in("/work/x", Account::ROOT, Cursor::new(vec![]))).await;
+    assert!(matches!(again, Err(Error::Gone(Gone::EngineLost))), "{again:?}");
+    assert!(matches!(soon(lease.destroy()).await, Err(Error::Engine(EngineError::Lost))));
+    let refused = soon(engine.lease(spec(), &CancellationToken::new())).await;
+    assert!(matches!(refused, Err(Error::Engine(EngineError::Absent { .. }))), "{refused:?}");
+
+    // the next one takes the dead one's place, and this client goes on with it
+    let _next = Process::engine(state.path(), None);
+    nothing_left(state.path()).await;
+    let lease = crate::harness::lease(&engine).await;
+    collected(&lease.sandbox(), "true").await;
+    lease.destroy().await.unwrap();
+    soon(engine.close()).await;
+}
+
+pub(crate) async fn stopped() {
+    let state = state();
+    let mut process = Process::engine(state.path(), None);
+    let engine = connect(state.path()).await;
+    let lease = lease(&engine).await;
+    let sandbox = lease.sandbox();
+    let running = sandbox.exec(sh("sleep 1000")).await.unwrap();
+    let keep = engine.lease(kept_for(Duration::from_secs(3600)), &CancellationToken::new()).await.unwrap();
+    let kept = keep.sandbox();
+    collected(&kept, "echo kept >/work/kept").await;
+    keep.leave().await.unwrap();
+    process.terminate();
+    assert_eq!(process.line(), "stopped");
+    let ended = soon(running.collect(10)).await;
+    assert!(matches!(ended, Err(Error::Gone(Gone::Destroyed))), "{ended:?}");
+    let why = soon(kept.gone().wait_for(Option::is_some)).await.unwrap().clone();
+    assert_eq!(why, Some(Gone::Left));
+    soon(lease.destroy()).await.unwrap();
+
+    let mut next = Process::engine(state.path(), None);
+    let engine = connect(state.path()).await;
+    let ids: Vec<_> = engine.kept().await.unwrap().iter().map(|kept| kept.id).collect();
+    assert_eq!(ids, [kept.id()]);
+    let again = engine.attach(kept.id()).await.unwrap();
+    assert_eq!(collected(&again, "cat /work/kept").await.stdout, b"kept\n");
+    engine.end(kept.id()).await.unwrap();
+    nothing_left(state.path()).await;
+    next.terminate();
+}
