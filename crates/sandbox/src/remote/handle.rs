@@ -45,12 +45,8 @@ type Ready = oneshot::Sender<Result<Sandbox>>;
 
 /// The life of a lease.
 pub(super) async fn leased(remote: Arc<Remote>, ask: Ask, lease: Leased, ready: Ready) {
-    let opened = tokio::select! {
-        biased;
-        () = lease.destroy.cancelled() => Err(Error::Cancelled),
-        opened = remote.open(&ask) => opened,
-    };
-    let (mut reader, mut writer) = match opened {
+    // to its end, also where it is not wanted any more: the engine may have heard of it
+    let (mut reader, mut writer) = match remote.open(&ask).await {
         Ok(opened) => opened,
         Err(error) => return drop(ready.send(Err(error))),
     };

@@ -71,7 +71,7 @@ pub(crate) async fn stopped() {
     let running = sandbox.exec(sh("sleep 1000")).await.unwrap();
     let keep = engine.lease(kept_for(Duration::from_secs(3600)), &CancellationToken::new()).await.unwrap();
     let kept = keep.sandbox();
-    collected(&kept, "echo kept >/work/kept").await;
+    collected(&kept, "echo kept >kept").await;
     keep.leave().await.unwrap();
     process.terminate();
     assert_eq!(process.line(), "stopped");
@@ -86,7 +86,7 @@ pub(crate) async fn stopped() {
     let ids: Vec<_> = engine.kept().await.unwrap().iter().map(|kept| kept.id).collect();
     assert_eq!(ids, [kept.id()]);
     let again = engine.attach(kept.id()).await.unwrap();
-    assert_eq!(collected(&again, "cat /work/kept").await.stdout, b"kept\n");
+    assert_eq!(collected(&again, "cat kept").await.stdout, b"kept\n");
     engine.end(kept.id()).await.unwrap();
     nothing_left(state.path()).await;
     next.terminate();

@@ -118,7 +118,7 @@ pub(crate) async fn kept() {
     let lease = first.lease(kept_for(HOUR), &CancellationToken::new()).await.unwrap();
     let id = lease.sandbox().id();
     let running =
-        lease.sandbox().exec(sh("echo begun; sleep 1; echo 1 >/work/done; sleep 1000")).await.unwrap();
+        lease.sandbox().exec(sh("echo begun; sleep 1; echo 1 >done; sleep 1000")).await.unwrap();
     let lease_sandbox = lease.sandbox();
     lease.leave().await.unwrap();
     // what is under way goes on, for whoever holds it
@@ -130,9 +130,9 @@ pub(crate) async fn kept() {
     let kept = second.kept().await.unwrap();
     assert_eq!(kept.iter().map(|one| (one.id, one.holder)).collect::<Vec<_>>(), [(id, Holder::ThisEngine)]);
     let (one, two) = (second.attach(id).await.unwrap(), second.attach(id).await.unwrap());
-    collected(&one, "echo 2 >/work/two").await;
+    collected(&one, "echo 2 >two").await;
     drop(one);
-    assert_eq!(collected(&two, "cat /work/two").await.stdout, b"2\n");
+    assert_eq!(collected(&two, "cat two").await.stdout, b"2\n");
     let later = SystemTime::now() + 2 * HOUR;
     second.keep_until(id, later).await.unwrap();
     assert!(second.kept().await.unwrap()[0].until > SystemTime::now() + HOUR);
@@ -179,8 +179,9 @@ pub(crate) async fn idle() {
     engine.end(id).await.unwrap();
     engine.close().await;
     drop(engine);
-    let line = tokio::task::spawn_blocking(move || process.line());
-    assert_eq!(soon(line).await.unwrap(), "idle");
+    let end = tokio::task::spawn_blocking(move || (process.line(), process.child.wait().unwrap()));
+    let (line, status) = soon(end).await.unwrap();
+    assert!(line == "idle" && status.success(), "{line} {status}");
     nothing_left(state.path()).await;
     assert!(!crate::harness::socket(state.path()).exists());
 }
