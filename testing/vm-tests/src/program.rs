@@ -88,6 +88,12 @@ impl Place {
         self.dir.path()
     }
 
+    /// Its backend.
+    #[must_use]
+    pub fn on(&self) -> On {
+        self.on
+    }
+
     /// A call of the program with this state directory.
     pub fn plain(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
@@ -98,7 +104,7 @@ impl Place {
     /// A call of the program with this state directory; what runs VMs gets backend and accelerator too.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.plain(words);
-        let runs = [&["exec"][..], &["controller"], &["sandbox", "run"], &["snapshot", "build"]];
+        let runs = [&["exec"][..], &["controller"], &["engine"], &["sandbox", "run"], &["snapshot", "build"]];
         if runs.iter().any(|start| words.starts_with(start)) {
             match self.on {
                 On::Qemu => command.args(["--backend", "qemu", "--accel", "tcg"]),

@@ -135,6 +135,13 @@ async fn supervised(
                 break;
             }
         }
+        if shared.args.warm && *wish.borrow() == Wish::Run {
+            // so that the next run need not wait; nothing of this one does
+            if let Err(error) = machine.engine.keep_ready(&machine.machinery().any_job(), 1).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "no VM is kept ready for the next run");
+            }
+        }
         machine.engine.close().await;
         worst
     };

@@ -5,6 +5,7 @@ mod branch;
 mod cancel;
 mod contract;
 mod controller;
+mod engine;
 mod gitea;
 mod language;
 mod left;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         trials.extend(shell::trials(on));
         trials.extend(controller::trials(on));
         trials.extend(sandbox::trials(on));
+        trials.extend(engine::trials(on));
         trials.extend(long::trials(on));
     }
     trials.extend(snapshot::trials());
