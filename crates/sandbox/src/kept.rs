@@ -58,6 +58,7 @@ pub struct Kept {
 
 /// Who has a VM that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Holder {
     /// Nobody: the first who asks gets it.
     Nobody,

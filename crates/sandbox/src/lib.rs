@@ -29,6 +29,7 @@ mod delivery;
 mod engine;
 mod error;
 mod exec;
+pub mod fuzz_targets;
 mod handle;
 mod holding;
 mod identity;

@@ -94,6 +94,7 @@ pub struct LeaseSpec {
 
 /// What becomes of a lease while this host has no room for its VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// It waits until another VM of the engine ends.
     #[default]
@@ -104,6 +105,7 @@ pub enum WhenFull {
 
 /// How a VM begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Start {
     /// As a fork of a template, where the backend can fork; booted elsewhere.
     #[default]

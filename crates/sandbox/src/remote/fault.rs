@@ -186,3 +186,6 @@ impl From<Fault> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,3 +159,63 @@ impl std::fmt::Debug for Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_in_bytes() {
+        let mut out = Vec::new();
+        put_message(&mut out, b"{}");
+        put_output(&mut out, Stream::Stdout, 1, b"o");
+        put_output(&mut out, Stream::Stderr, -1, b"e");
+        put_bytes(&mut out, b"tar");
+        put_end(&mut out);
+        let golden: &[&[u8]] = &[
+            &[1, 2, 0, 0, 0, b'{', b'}'],
+            &[2, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, b'o'],
+            &[3, 9, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, b'e'],
+            &[4, 3, 0, 0, 0, b't', b'a', b'r'],
+            &[5, 0, 0, 0, 0],
+        ];
+        assert_eq!(out, golden.concat());
+    }
+
+    #[test]
+    fn what_is_long_is_cut_and_what_is_too_long_is_refused_by_its_header() {
+        let mut out = Vec::new();
+        let long = vec![b'x'; MAX_BYTES + 1];
+        put_output(&mut out, Stream::Stdout, 7, &long);
+        put_bytes(&mut out, &long);
+        put_bytes(&mut out, b"");
+        let mut decoder = Decoder::default();
+        decoder.buffer().extend_from_slice(&out);
+        let mut lengths = Vec::new();
+        while let Some(frame) = decoder.next().unwrap() {
+            lengths.push(match frame {
+                Frame::Output { bytes, .. } | Frame::Bytes(bytes) => bytes.len(),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(lengths, [MAX_BYTES, 1, MAX_BYTES, 1]);
+        for (kind, most) in
+            [(1, MAX_MESSAGE), (2, TIME + MAX_BYTES), (3, TIME + MAX_BYTES), (4, MAX_BYTES), (5, 0)]
+        {
+            for (length, fits) in [(most, true), (most + 1, false)] {
+                let mut decoder = Decoder::default();
+                decoder.buffer().push(kind);
+                decoder.buffer().extend_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+                let end = decoder.next();
+                assert_eq!(end.is_ok(), fits, "kind {kind} with {length}");
+            }
+        }
+        let least = [(2, TIME), (4, 0)];
+        for (kind, length) in least {
+            let mut decoder = Decoder::default();
+            decoder.buffer().push(kind);
+            decoder.buffer().extend_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+            assert!(decoder.next().is_err(), "kind {kind} with {length}");
+        }
+    }
+}

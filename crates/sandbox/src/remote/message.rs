@@ -141,3 +141,6 @@ pub(crate) fn build() -> String {
     };
     format!("{} {file}", env!("CARGO_PKG_VERSION"))
 }
+
+#[cfg(test)]
+mod tests;

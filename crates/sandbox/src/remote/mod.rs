@@ -21,6 +21,7 @@ mod client;
 mod error;
 mod fault;
 mod frame;
+pub(crate) mod fuzz;
 mod handle;
 mod link;
 mod message;

@@ -76,6 +76,7 @@ pub struct SnapshotInfo {
 
 /// Whether anybody can use a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// By a VM of its kind, on a host and a VMM as those that it was made on.
     Usable,

@@ -117,8 +117,7 @@ pub(crate) async fn kept() {
     let first = connect(state.path()).await;
     let lease = first.lease(kept_for(HOUR), &CancellationToken::new()).await.unwrap();
     let id = lease.sandbox().id();
-    let running =
-        lease.sandbox().exec(sh("echo begun; sleep 1; echo 1 >done; sleep 1000")).await.unwrap();
+    let running = lease.sandbox().exec(sh("echo begun; sleep 1; echo 1 >done; sleep 1000")).await.unwrap();
     let lease_sandbox = lease.sandbox();
     lease.leave().await.unwrap();
     // what is under way goes on, for whoever holds it

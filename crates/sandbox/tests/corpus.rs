@@ -1,0 +1,23 @@
+//! Replays the corpus of the fuzz targets.
+
+use std::{fs, path::Path};
+
+fn replay(name: &str, target: fn(&[u8])) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
+    let mut count = 0;
+    for entry in fs::read_dir(&dir).expect("a directory of inputs") {
+        target(&fs::read(entry.expect("an entry").path()).expect("an input"));
+        count += 1;
+    }
+    assert!(count > 0, "no input in {}", dir.display());
+}
+
+#[test]
+fn frames() {
+    replay("frames", sandbox::fuzz_targets::frames);
+}
+
+#[test]
+fn messages() {
+    replay("messages", sandbox::fuzz_targets::messages);
+}
