@@ -17,8 +17,8 @@ use crate::{
     Error, LeaseSpec, Result,
     boot::{Boot, Disks, From},
     clock::Clock,
-    engine::Inner,
     kept,
+    local::Inner,
     owner::{Up, carried_out, tear_down},
 };
 

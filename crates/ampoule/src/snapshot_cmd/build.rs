@@ -18,7 +18,7 @@ use crate::{
         snapshot_args::BuildArgs,
     },
     exec::{
-        machine::{self, Machine, MachineError},
+        machine::{self, Machine, MachineError, Use},
         warn,
     },
     registry::Registry,
@@ -64,7 +64,8 @@ fn make(
         // before anything is made that would have to be removed
         let signals = Signals::listen().map_err(SnapshotCmdError::Runtime)?;
         let mut wish = signals.wish();
-        let opened = machine::open_image(args, &size.image, registry, state_dir, PoolLimits::NONE, look);
+        let (pool, from) = (PoolLimits::NONE, Use::Own);
+        let opened = machine::open_image(args, &size.image, registry, state_dir, pool, from, look);
         let machine = tokio::select! {
             machine = opened => machine?,
             Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => return Err(SnapshotCmdError::Cancelled),

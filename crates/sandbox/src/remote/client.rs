@@ -4,15 +4,19 @@
 //! by; each lease and each operation has its own.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::{Capabilities, SlotId};
 
@@ -27,6 +31,9 @@ use crate::{
     BranchTimes, Error, Lease, LeaseSpec, Result, Sandbox, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
     lease::Keeper,
 };
+
+/// How long an engine may take to say who it is: one that a service manager starts now looks for a backend first.
+const GREETING: Duration = Duration::from_secs(30);
 
 /// An engine in another process.
 pub(crate) struct Remote {
@@ -227,7 +234,18 @@ async fn open(path: &Path, ask: &Ask) -> Result<(Reader, Writer)> {
     let ours = Hello { protocol: PROTOCOL, build: build() };
     writer.put(&ours)?;
     writer.message(ask).await?;
-    let theirs: Hello = reader.message().await?.ok_or(EngineError::Lost)?;
+    let theirs: Hello = match timeout(GREETING, reader.message()).await {
+        Ok(theirs) => theirs?.ok_or(EngineError::Lost)?,
+        Err(_) => {
+            let source = io::Error::new(io::ErrorKind::TimedOut, "it does not answer");
+            return Err(EngineError::Socket {
+                what: "speak with the engine at",
+                path: path.to_owned(),
+                source,
+            }
+            .into());
+        }
+    };
     if theirs == ours {
         Ok((reader, writer))
     } else {

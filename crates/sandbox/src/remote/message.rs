@@ -8,8 +8,8 @@
 //!   client: Hello, Ask, then Order, Bytes, End          engine: Hello, then Say, Output, Bytes, End
 //!
 //!   Session                        ▶ Session, Ready as it changes …               the client's end ends nothing
-//!   Lease, LeaseBranch, Adopt      ▶ Waiting …, Ready, Gone                        the client's end destroys the VM
-//!     Order::Destroy, Leave        ▶ Ended, Left
+//!   Lease, LeaseBranch, Adopt      ▶ Waiting …, Ready, Gone                        the client's end destroys the VM,
+//!     Order::Destroy, Leave        ▶ Ended, Left                                   or leaves it, as its lease said
 //!   Attach                         ▶ Ready, Gone                                   … ends nothing
 //!   Exec, Bytes …, End             ▶ Started, Output …, End, Exited                … kills the command
 //!   CopyIn, Bytes …, End           ▶ Copied                                        … gives it up

@@ -48,15 +48,10 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Listening {
     listener: UnixListener,
     path: PathBuf,
-    /// None: somebody else made the socket, and keeps it.
-    own: Option<Own>,
-}
-
-#[derive(Debug)]
-struct Own {
-    _lock: Lock,
-    device: u64,
-    inode: u64,
+    /// None: it has no path.
+    _lock: Option<Lock>,
+    /// Device and inode of the socket; none where somebody else made it, and keeps it.
+    made: Option<(u64, u64)>,
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EngineError {
@@ -78,16 +73,25 @@ fn reach(path: &Path) -> Result<(OwnedFd, PathBuf), EngineError> {
     Ok((dir, short))
 }
 
+/// The right to listen at `path`.
+fn alone(path: &Path) -> Result<Lock> {
+    let beside = path.with_extension("lock");
+    let lock = Lock::try_take(&beside).map_err(|error| lock_failed(error, &beside))?;
+    lock.ok_or_else(|| EngineError::Running { path: path.to_owned() }.into())
+}
+
 impl Listening {
     /// Listens at `path`, for this user alone. Blocks for a moment.
     ///
     /// # Errors
     /// [`EngineError::Running`] where an engine listens there; the socket cannot be made.
     pub fn at(path: &Path) -> Result<Self> {
-        let beside = path.with_extension("lock");
-        let lock = Lock::try_take(&beside).map_err(|error| lock_failed(error, &beside))?;
-        let Some(lock) = lock else { return Err(EngineError::Running { path: path.to_owned() }.into()) };
+        let lock = alone(path)?;
         let (_dir, short) = reach(path)?;
+        // a service manager's, for an engine that it starts when somebody comes
+        if std::os::unix::net::UnixStream::connect(&short).is_ok() {
+            return Err(EngineError::Running { path: path.to_owned() }.into());
+        }
         match fs::remove_file(&short) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("remove the socket of a dead engine,", path)(error).into());
@@ -105,8 +109,8 @@ impl Listening {
         };
         let listener = listen().map_err(failed("listen at", path))?;
         let made = fs::symlink_metadata(&short).map_err(failed("look at", path))?;
-        let own = Some(Own { _lock: lock, device: made.dev(), inode: made.ino() });
-        Ok(Self { listener, path: path.to_owned(), own })
+        let made = Some((made.dev(), made.ino()));
+        Ok(Self { listener, path: path.to_owned(), _lock: Some(lock), made })
     }
 
     /// Serves on a socket that listens already: a service manager's.
@@ -125,7 +129,8 @@ impl Listening {
         let listener = UnixListener::from(socket);
         listener.set_nonblocking(true).map_err(failed("use the socket", &path))?;
         let named = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
-        Ok(Self { listener, path: named.unwrap_or(path), own: None })
+        let lock = named.as_deref().map(alone).transpose()?;
+        Ok(Self { listener, path: named.unwrap_or(path), _lock: lock, made: None })
     }
 
     /// Where it listens.
@@ -141,10 +146,10 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let Some(own) = &self.own else { return };
+        let Some(made) = self.made else { return };
         let Ok((_dir, short)) = reach(&self.path) else { return };
         // another one's is not ours to remove; the lock still keeps others from making one
-        if fs::symlink_metadata(&short).is_ok_and(|now| (now.dev(), now.ino()) == (own.device, own.inode)) {
+        if fs::symlink_metadata(&short).is_ok_and(|now| (now.dev(), now.ino()) == made) {
             let _ = fs::remove_file(&short);
         }
     }

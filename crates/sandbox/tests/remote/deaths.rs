@@ -13,10 +13,27 @@ pub(crate) async fn client() {
     let engine = connect(state.path()).await;
     let ours = lease(&engine).await;
     for _ in 0..5 {
-        let mut victim = Process::victim(state.path());
+        let mut victim = Process::victim(state.path(), false);
         assert_eq!(victim.line().len(), 32);
         victim.kill();
     }
+    // what was leased to be kept waits for the next who asks
+    let mut victim = Process::victim(state.path(), true);
+    let id: vm::SlotId = victim.line().parse().unwrap();
+    victim.kill();
+    let kept = soon(async {
+        loop {
+            let kept = engine.kept().await.unwrap();
+            if !kept.is_empty() {
+                return kept;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert_eq!(kept.await.iter().map(|kept| kept.id).collect::<Vec<_>>(), [id]);
+    let adopted = engine.adopt(id).await.unwrap();
+    collected(&adopted.sandbox(), "true").await;
+    adopted.destroy().await.unwrap();
     collected(&ours.sandbox(), "true").await;
     ours.destroy().await.unwrap();
     nothing_left(state.path()).await;

@@ -20,6 +20,8 @@ use vm::{Mebibytes, OwnerLoss};
 const ENGINE: &str = "engine";
 /// First argument of a client that leases, says so, and waits to be killed.
 const VICTIM: &str = "victim";
+/// Its second: what it leases is to be kept.
+const KEEP: &str = "keep";
 /// How long anything may take that does not hang.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -40,7 +42,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
             let idle = args[3].parse().ok().map(Duration::from_millis);
             block_on(serve(Path::new(&args[2]), idle, args[4].parse().unwrap()));
         }
-        Some(VICTIM) => block_on(victim(Path::new(&args[2]))),
+        Some(VICTIM) => block_on(victim(Path::new(&args[2]), args[3] == KEEP)),
         _ => return None,
     }
     Some(ExitCode::SUCCESS)
@@ -76,9 +78,10 @@ async fn serve(state: &Path, idle: Option<Duration>, standbys: usize) {
     }
 }
 
-async fn victim(state: &Path) {
+async fn victim(state: &Path, keep: bool) {
     let engine = connect(state).await;
-    let lease = lease(&engine).await;
+    let spec = if keep { kept_for(LIMIT) } else { spec() };
+    let lease = engine.lease(spec, &CancellationToken::new()).await.unwrap();
     let _running = lease.sandbox().exec(sh("sleep 1000")).await.unwrap();
     println!("{}", lease.sandbox().id());
     std::future::pending::<()>().await;
@@ -125,8 +128,8 @@ impl Process {
         Self::start(&[ENGINE, state.to_str().unwrap(), &idle, &standbys.to_string()])
     }
 
-    pub(crate) fn victim(state: &Path) -> Self {
-        Self::start(&[VICTIM, state.to_str().unwrap()])
+    pub(crate) fn victim(state: &Path, keep: bool) -> Self {
+        Self::start(&[VICTIM, state.to_str().unwrap(), if keep { KEEP } else { "end" }])
     }
 
     pub(crate) fn line(&mut self) -> String {

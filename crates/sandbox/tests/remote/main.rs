@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         trial("of_two_engines_the_second_ends", strangers::two()),
         trial("nonsense_ends_its_connection_and_nothing_else", strangers::nonsense()),
         trial("another_build_is_refused", strangers::build()),
+        trial("what_does_not_listen_is_not_served", strangers::inherited()),
+        trial("an_engine_that_does_not_answer_is_given_up", strangers::silent()),
         trial("a_path_may_be_longer_than_an_address", strangers::long_path()),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

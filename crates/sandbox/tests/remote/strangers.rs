@@ -136,3 +136,37 @@ pub(crate) async fn long_path() {
     let engine = connect(&dir).await;
     lease(&engine).await.destroy().await.unwrap();
 }
+
+pub(crate) async fn inherited() {
+    let (one, _other) = UnixStream::pair().unwrap();
+    assert!(Listening::inherited(one.into()).is_err(), "it does not listen");
+    let file = std::fs::File::open("/dev/null").unwrap();
+    assert!(Listening::inherited(file.into()).is_err());
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(Listening::inherited(tcp.into()).is_err());
+    let state = state();
+    let path = socket(state.path());
+    let listener = UnixListener::bind(&path).unwrap();
+    let others = Listening::at(&path);
+    assert!(matches!(others, Err(Error::Engine(EngineError::Running { .. }))), "{others:?}");
+    let listening = Listening::inherited(listener.into()).unwrap();
+    assert_eq!(listening.path(), path);
+    drop(listening);
+    assert!(path.exists(), "whoever made it removes it");
+    // nobody listens there any more
+    drop(Listening::at(&path).unwrap());
+    assert!(!path.exists());
+}
+
+pub(crate) async fn silent() {
+    let state = state();
+    let mut process = Process::engine(state.path(), None);
+    let pid = rustix::process::Pid::from_child(&process.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let began = std::time::Instant::now();
+    let refused = tokio::time::timeout(Duration::from_secs(60), Engine::connect(&socket(state.path()))).await;
+    let Ok(Err(Error::Engine(EngineError::Socket { source, .. }))) = refused else { panic!("{refused:?}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::TimedOut);
+    assert!(began.elapsed() >= Duration::from_secs(20));
+    process.kill();
+}

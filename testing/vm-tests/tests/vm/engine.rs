@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::unix::net::UnixStream,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -30,6 +34,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "an_engine_that_nobody_needs_ends_by_itself", idle));
         trials.push(crate::on(on, "a_second_engine_says_that_there_is_one", second));
         trials.push(crate::on(on, "an_engine_of_another_kind_is_not_used", unfit));
+        trials.push(crate::on(on, "the_socket_of_a_service_manager_is_served", inherited));
         trials.push(crate::on(on, "all_who_make_vms_use_an_engine", others));
     }
     trials
@@ -198,6 +203,30 @@ fn unfit(on: On) {
     assert!(matches!(ended.code, Some(2 | 3)), "{:?} {}", ended.code, ended.stderr);
     engine.signal(Signal::TERM);
     engine.end().expect(0);
+    place.assert_clean();
+}
+
+fn inherited(on: On) {
+    let place = Place::new(on);
+    let path = place.path().join("engine.sock");
+    let socket = UnixListener::bind(&path).expect("a socket");
+    // whoever is there first: the service manager's socket is nobody else's to take
+    let ended = Run::spawn(place.command(&["engine"])).end();
+    assert!(ended.expect(2).stderr.contains("an engine runs at"), "{}", ended.stderr);
+    let call = place.command(&["engine"]);
+    let mut start = Command::new("sh");
+    start.args(["-c", "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" --idle 1s"]);
+    start.arg(call.get_program()).args(call.get_args()).env("AMPOULE_STATE_DIR", place.path());
+    let kept = socket.try_clone().expect("a descriptor");
+    start.stdin(OwnedFd::from(socket));
+    let engine = Run::spawn(start);
+    let slow = project(&script("sleep 2\necho slow"));
+    // a run waits until the engine is there
+    assert_eq!(place.exec::<&str>(slow.path(), &[]).expect(0).rows(), ["slow"]);
+    let ended = engine.end();
+    assert!(ended.expect(0).stderr.contains("nobody needs the engine"), "{}", ended.stderr);
+    assert!(path.exists(), "it is not the engine's to remove");
+    drop(kept);
     place.assert_clean();
 }
 

@@ -61,10 +61,11 @@ fn answers() {
         boundary: Boundary::Emulated,
         lacking: vec!["x".into()],
         adopt: true,
+        no_card: None,
     };
     golden(
         &Say::Session { backend: "qemu".into(), capabilities },
-        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"adopt":true}}}"#,
+        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"adopt":true,"no_card":null}}}"#,
     );
     let info = GuestInfo {
         root_prefix: String::new(),

@@ -60,7 +60,7 @@ impl Leasing<'_> {
         self.leased(lease, serve).await
     }
 
-    /// Serves a lease until its end; when the client goes, it ends.
+    /// Serves a lease until its end; when the client goes, it ends, or is left where its VM is to be kept.
     async fn leased(&self, lease: Lease, serve: Serve<'_>) -> Result<()> {
         let Serve { reader, writer } = serve;
         let sandbox = lease.sandbox();
@@ -96,8 +96,14 @@ impl Leasing<'_> {
                 writer.message(&Say::Ended).await
             }
             None => {
-                tracing::info!(slot = %sandbox.id(), "a client went; its VM ends");
-                lease.destroy().await
+                // as where an owner dies: one that is to be kept waits for the next
+                let slot = sandbox.id();
+                match lease.leave().await {
+                    Ok(()) => tracing::info!(%slot, "a client went; its VM is kept"),
+                    Err(Error::NotToKeep) => tracing::info!(%slot, "a client went; its VM ends"),
+                    Err(error) => tracing::debug!(%slot, %error, "a client went, and its VM before it"),
+                }
+                Ok(())
             }
         }
     }
