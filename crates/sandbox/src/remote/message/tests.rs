@@ -65,7 +65,7 @@ fn answers() {
     };
     golden(
         &Say::Session { backend: "qemu".into(), capabilities },
-        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"adopt":true,"no_card":null}}}"#,
+        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"no_card":null,"adopt":true}}}"#,
     );
     let info = GuestInfo {
         root_prefix: String::new(),
