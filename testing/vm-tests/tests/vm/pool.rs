@@ -84,7 +84,7 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
 async fn card() {
     let dir = tempfile::tempdir().expect("a directory");
     let engine = engine(dir.path(), PoolLimits::NONE).await;
-    let expected = match &engine.backend().capabilities().no_card {
+    let expected = match &engine.capabilities().no_card {
         None => "eth0:0x1002 lo:0x9",
         Some(why) => {
             vm_tests::say(&format!("no network card here: {why}"));
