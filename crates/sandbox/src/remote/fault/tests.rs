@@ -1,3 +1,5 @@
+//! Errors that were carried, beside those that were sent.
+
 use std::fmt::Write;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Messages in bytes, and what none of them shows.
+
 use std::num::NonZeroU8;
 
 use vm::{Boundary, Mebibytes};
