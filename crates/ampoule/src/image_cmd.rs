@@ -1,6 +1,8 @@
 //! `ampoule image`: make, list, remove and inspect root images; and what other commands ask about them.
 
 use std::{
+    collections::HashMap,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -64,6 +66,21 @@ pub fn store_dir(state_dir: &Path) -> PathBuf {
 /// The image that every label runs on, if it was made.
 pub(crate) fn standard(store: &Store) -> Result<Option<Image>, image::Error> {
     image::find(STANDARD, store)
+}
+
+/// The names of images by the files of their roots. A name is a help: without a store there are none.
+pub(crate) fn names(state_dir: &Path) -> HashMap<PathBuf, String> {
+    let dir = store_dir(state_dir);
+    // a directory that is not there is not made for a look
+    if !dir.is_dir() {
+        return HashMap::new();
+    }
+    let all = Store::open(dir).map_err(image::Error::from).and_then(|store| image::ls(&store));
+    let all = all.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the images cannot be listed");
+        Vec::new()
+    });
+    all.into_iter().filter_map(|image| Some((fs::canonicalize(image.root).ok()?, image.name))).collect()
 }
 
 /// An image in a few words: `standard (0123456789ab, built 2026-11-20)`.

@@ -11,6 +11,7 @@
 pub mod args;
 mod crash;
 pub mod inapplicable;
+pub mod kept_args;
 pub mod pair;
 pub mod sandbox_args;
 mod shell;
@@ -79,6 +80,13 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         Command::Engine(args) => told(look, engine_cmd::run(&args, registry)),
         Command::Sandbox(args) => match args.command {
             SandboxCommand::Run(args) => told(look, sandbox_cmd::run(&args, registry)),
+            SandboxCommand::Create(args) => told(look, sandbox_cmd::create(&args, registry)),
+            SandboxCommand::Exec(args) => told(look, sandbox_cmd::inside(&args, registry)),
+            SandboxCommand::Cp(args) => told(look, sandbox_cmd::cp(&args, registry)),
+            SandboxCommand::Branch(args) => told(look, sandbox_cmd::branch(&args, registry)),
+            SandboxCommand::Ls(args) => told(look, sandbox_cmd::ls(&args, registry)),
+            SandboxCommand::Inspect(args) => told(look, sandbox_cmd::inspect(&args, registry)),
+            SandboxCommand::Rm(args) => told(look, sandbox_cmd::rm(&args, registry)),
         },
         Command::Setup(args) => told(look, setup::run(&args, registry)),
         Command::Doctor(args) => told(look, doctor::run(&args, registry)),

@@ -7,6 +7,7 @@ use vm::Mebibytes;
 
 use super::{
     args::{MachineArgs, OwnEngineArgs, StateArgs},
+    kept_args::{BranchArgs, CP, CREATE, CpArgs, CreateArgs, EXEC, InsideArgs, InspectArgs, LsArgs, RmArgs},
     units,
 };
 use crate::{exec::machine, image_cmd};
@@ -26,6 +27,23 @@ pub enum SandboxCommand {
     /// Fork sandboxes, run one command in each, and end with the worst exit code
     #[command(after_help = RUN)]
     Run(Box<RunArgs>),
+    /// Fork sandboxes that stay, and print their ids
+    #[command(after_help = CREATE)]
+    Create(Box<CreateArgs>),
+    /// Run a command in a sandbox
+    #[command(after_help = EXEC)]
+    Exec(Box<InsideArgs>),
+    /// Copy files into a sandbox or out of it
+    #[command(after_help = CP)]
+    Cp(CpArgs),
+    /// Fork sandboxes of one that runs: what runs in it goes on in each of them
+    Branch(BranchArgs),
+    /// List the sandboxes
+    Ls(LsArgs),
+    /// Print what is known of a sandbox
+    Inspect(InspectArgs),
+    /// End sandboxes
+    Rm(RmArgs),
 }
 
 const RUN: &str = "\

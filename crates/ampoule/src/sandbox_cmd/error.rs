@@ -1,14 +1,16 @@
-//! Why `ampoule sandbox run` did not run to its end.
+//! Why `ampoule sandbox` did not do what it was asked for.
 
 use std::io;
 
+use super::kept::copy::CopyError;
 use crate::{
     class::{Class, Classed},
     exec::machine::MachineError,
+    prefix::NoMatch,
     state_dir::NoStateDir,
 };
 
-/// Why `ampoule sandbox run` did not run to its end.
+/// Why `ampoule sandbox` did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxCmdError {
     /// The program's name is empty.
@@ -40,6 +42,48 @@ pub enum SandboxCmdError {
         #[source]
         source: sandbox::Error,
     },
+    /// None is meant, or several.
+    #[error(transparent)]
+    NoMatch(#[from] NoMatch),
+    /// They cannot be looked for.
+    #[error("the sandboxes cannot be listed")]
+    List(#[source] sandbox::Error),
+    /// One cannot be reached.
+    #[error("{id} cannot be reached")]
+    Attach {
+        /// Which.
+        id: String,
+        /// Why.
+        #[source]
+        source: sandbox::Error,
+    },
+    /// One cannot be ended.
+    #[error("{id} cannot be ended")]
+    End {
+        /// Which.
+        id: String,
+        /// Why.
+        #[source]
+        source: sandbox::Error,
+    },
+    /// A command in one could not be run to its end.
+    #[error("the command did not run to its end")]
+    Inside(#[source] sandbox::Error),
+    /// There is no terminal for it, or not one that works.
+    #[error("`--tty` needs a terminal on standard input and output")]
+    Terminal(#[source] io::Error),
+    /// A branch of one could not be made.
+    #[error("the sandbox could not be branched")]
+    Branch(#[source] sandbox::Error),
+    /// Nothing, or both ends of a copy are in a sandbox.
+    #[error("one of SOURCE and TARGET is ID:PATH, and the other is a path of this host or `-`")]
+    CopyEnds,
+    /// A copy.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A time that no clock shows.
+    #[error("the time to live is too long")]
+    TooLong,
     /// A signal came, and everything was destroyed.
     #[error("cancelled")]
     Cancelled,
@@ -57,10 +101,21 @@ pub enum SandboxCmdError {
 impl Classed for SandboxCmdError {
     fn class(&self) -> Class {
         match self {
-            Self::NoProgram => Class::User,
+            Self::NoProgram | Self::NoMatch(_) | Self::CopyEnds | Self::TooLong | Self::Terminal(_) => {
+                Class::User
+            }
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
-            Self::Fork { source, .. } | Self::Lost { source, .. } => source.class(),
+            Self::Fork { source, .. }
+            | Self::Lost { source, .. }
+            | Self::List(source)
+            | Self::Attach { source, .. }
+            | Self::End { source, .. }
+            | Self::Branch(source) => source.class(),
+            // whoever ended it was not this command
+            Self::Inside(sandbox::Error::Gone(_)) => Class::Infrastructure,
+            Self::Inside(source) => source.class(),
+            Self::Copy(error) => error.class(),
             Self::Cancelled | Self::CancelledAtOnce => Class::Cancelled,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
             Self::Output(_) | Self::Runtime(_) => Class::Infrastructure,

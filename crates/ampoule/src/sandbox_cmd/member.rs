@@ -79,7 +79,7 @@ pub(super) enum How {
 }
 
 impl How {
-    fn of(exited: Exited) -> Self {
+    pub(super) fn of(exited: Exited) -> Self {
         match exited {
             Exited { timed_out: true, .. } => Self::TimedOut,
             Exited { signal: Some(signal), .. } => Self::Signalled(signal),
@@ -87,6 +87,15 @@ impl How {
             Exited { code, .. } => {
                 Self::Exited(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
             }
+        }
+    }
+
+    /// As what it counts where an exit code is made of it; none where there is nothing to compare.
+    pub(super) fn counts_as(&self) -> Option<u8> {
+        match self {
+            // as a job that does it
+            Self::SwitchedOff(_) => Some(End::Failed.code()),
+            how => how.code(),
         }
     }
 
@@ -102,7 +111,7 @@ impl How {
     }
 
     /// What is said of it; nothing of a success.
-    fn told(&self, timeout: Option<Duration>) -> Option<String> {
+    pub(super) fn told(&self, timeout: Option<Duration>) -> Option<String> {
         match self {
             Self::Exited(0) => None,
             Self::Exited(code) => Some(format!("exit code {code}")),
@@ -157,11 +166,7 @@ pub(super) struct Json<'a> {
 impl Member {
     /// As what it counts where the worst is looked for; none where there is nothing to compare.
     pub(super) fn counts_as(&self) -> Option<u8> {
-        match &self.how {
-            // as a job that does it
-            How::SwitchedOff(_) => Some(End::Failed.code()),
-            how => how.code(),
-        }
+        self.how.counts_as()
     }
 
     pub(super) fn json(&self) -> Json<'_> {
@@ -195,7 +200,7 @@ impl Task {
         };
         let duration = begun.elapsed();
         let kept = printed.finish(how.told(self.timeout)).await;
-        Member { index, id: format!("sb-{}", sandbox.id()), how, kept, duration }
+        Member { index, id: super::name(sandbox.id()), how, kept, duration }
     }
 
     async fn command(

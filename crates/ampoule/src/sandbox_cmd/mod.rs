@@ -10,6 +10,7 @@
 
 mod error;
 mod group;
+mod kept;
 mod member;
 mod rows;
 mod worst;
@@ -22,9 +23,17 @@ use std::{
 use sandbox::{LeaseSpec, PoolLimits, Start};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use vm::OwnerLoss;
+use vm::{OwnerLoss, SlotId};
 
 pub use error::SandboxCmdError;
+pub(crate) use kept::place::Copy;
+pub use kept::{
+    Code, branch,
+    copy::CopyError,
+    cp, create, inside, inspect, ls,
+    place::{Place, PlaceError},
+    rm,
+};
 pub use worst::Worst;
 
 use self::{
@@ -182,6 +191,11 @@ async fn supervised(
             },
         }
     }
+}
+
+/// The name of a sandbox.
+fn name(id: SlotId) -> String {
+    format!("sb-{id}")
 }
 
 fn say(look: Look, text: &str) {

@@ -2,17 +2,10 @@
 //!
 //! Invariant: the names of the objects' members are a promise of the documentation.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::path::Path;
 
-use jiff::Timestamp;
 use sandbox::{SnapshotInfo, Standing};
 use serde_json::{Value, json};
-use store::Store;
 
 use super::DIGITS;
 use crate::{
@@ -20,6 +13,7 @@ use crate::{
     image_cmd,
     sanitise::{self, Colours},
     sink::escaped,
+    table,
 };
 
 /// The digits of a key that people are shown.
@@ -36,12 +30,12 @@ pub(super) struct Named<'a> {
 impl<'a> Named<'a> {
     /// One of a state directory.
     pub(super) fn of(info: &'a SnapshotInfo, state_dir: &Path) -> Self {
-        Self { info, image: info.root.as_ref().and_then(|root| images(state_dir).remove(root)) }
+        Self { info, image: info.root.as_ref().and_then(|root| image_cmd::names(state_dir).remove(root)) }
     }
 
     /// Those of a state directory.
     pub(super) fn all(infos: &'a [SnapshotInfo], state_dir: &Path) -> Vec<Self> {
-        let images = images(state_dir);
+        let images = image_cmd::names(state_dir);
         let image = |info: &SnapshotInfo| images.get(info.root.as_ref()?).cloned();
         infos.iter().map(|info| Self { image: image(info), info }).collect()
     }
@@ -61,26 +55,11 @@ impl<'a> Named<'a> {
             "memory_mib": memory.0,
             "backend": self.backend(),
             "bytes": bytes,
-            "made": time(*made).map(|time| time.to_string()),
-            "used": time(*used).map(|time| time.to_string()),
+            "made": table::time(*made),
+            "used": table::time(*used),
             "standing": standing(self.info.standing),
         })
     }
-}
-
-/// The names of images by the files of their roots. A name is a help: without a store there are none.
-fn images(state_dir: &Path) -> HashMap<PathBuf, String> {
-    let dir = image_cmd::store_dir(state_dir);
-    // a directory that is not there is not made for a look
-    if !dir.is_dir() {
-        return HashMap::new();
-    }
-    let all = Store::open(dir).map_err(image::Error::from).and_then(|store| image::ls(&store));
-    let all = all.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the images cannot be listed");
-        Vec::new()
-    });
-    all.into_iter().filter_map(|image| Some((fs::canonicalize(image.root).ok()?, image.name))).collect()
 }
 
 fn standing(standing: Standing) -> &'static str {
@@ -102,14 +81,6 @@ fn meaning(standing: Standing) -> &'static str {
     }
 }
 
-fn time(time: SystemTime) -> Option<Timestamp> {
-    Timestamp::try_from(time).ok()
-}
-
-fn minute(at: SystemTime) -> String {
-    time(at).map_or_else(|| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M").to_string())
-}
-
 /// One line each.
 pub(super) fn table(all: &[Named<'_>]) -> String {
     if all.is_empty() {
@@ -127,14 +98,14 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
                 info.memory.to_string(),
                 sanitise::line(named.backend(), Colours::Drop),
                 units::shown(info.bytes),
-                minute(info.made),
-                minute(info.used),
+                table::minute(info.made),
+                table::minute(info.used),
                 standing(info.standing).to_owned(),
             ]
         })
         .collect();
     let head = ["KEY", "IMAGE", "CPUS", "MEMORY", "BACKEND", "SIZE", "MADE (UTC)", "USED (UTC)", "STANDING"];
-    crate::table::text(head, &rows)
+    table::text(head, &rows)
 }
 
 /// Everything of one, for a person.
@@ -148,20 +119,12 @@ pub(super) fn details(named: &Named<'_>) -> String {
         ("processors", info.cpus.to_string()),
         ("memory", info.memory.to_string()),
         ("size", units::shown(info.bytes)),
-        ("made", format!("{} UTC", minute(info.made))),
-        ("used", format!("{} UTC", minute(info.used))),
+        ("made", format!("{} UTC", table::minute(info.made))),
+        ("used", format!("{} UTC", table::minute(info.used))),
         ("standing", meaning(info.standing).to_owned()),
     ];
     lines.extend(info.backend.lines().map(|line| ("backend", line.to_owned())));
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let mut last = "";
-    let mut text = String::new();
-    for (name, value) in lines {
-        let shown = if name == last { "" } else { name };
-        text.push_str(&format!("{shown:<width$}  {}\n", sanitise::line(&value, Colours::Drop)));
-        last = name;
-    }
-    text
+    table::details(&lines)
 }
 
 /// An object each, in an array.
@@ -182,7 +145,7 @@ pub(super) fn object(named: &Named<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use vm::Mebibytes;
 

@@ -1,0 +1,151 @@
+//! Sandboxes as people and scripts read them.
+//!
+//! Invariant: the names of the objects' members are a promise of the documentation.
+
+use std::{fs, path::Path};
+
+use sandbox::{Kept, Origin, Root};
+use serde_json::{Value, json};
+
+use super::id;
+use crate::{
+    cli::units,
+    image_cmd,
+    sanitise::{self, Colours},
+    sink::escaped,
+    table,
+};
+
+/// A sandbox, and the image that it runs on, if that is there.
+pub(super) struct Named<'a> {
+    kept: &'a Kept,
+    image: Option<String>,
+}
+
+impl<'a> Named<'a> {
+    /// Those of a state directory.
+    pub(super) fn all(all: &'a [Kept], state_dir: &Path) -> Vec<Self> {
+        let images = image_cmd::names(state_dir);
+        let image = |kept: &Kept| match &kept.root {
+            Root::Image(root) => images.get(&fs::canonicalize(root).ok()?).cloned(),
+            Root::Hosted => None,
+        };
+        all.iter().map(|kept| Self { image: image(kept), kept }).collect()
+    }
+
+    fn json(&self) -> Value {
+        let Kept { made, until, cpus, memory, scratch_bytes, hostname, origin, .. } = self.kept;
+        json!({
+            "id": id(self.kept),
+            "image": self.image,
+            "cpus": cpus,
+            "memory_mib": memory.0,
+            "disk_bytes": scratch_bytes,
+            "hostname": hostname,
+            "origin": origin_name(*origin),
+            "made": table::time(*made),
+            "ends": table::time(*until),
+        })
+    }
+}
+
+fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Booted => "booted",
+        Origin::Forked => "forked",
+        Origin::Pooled => "pooled",
+        Origin::Branched => "branched",
+    }
+}
+
+/// One line each.
+pub(super) fn table(all: &[Named<'_>]) -> String {
+    if all.is_empty() {
+        return "there are no sandboxes; `ampoule sandbox create` makes one\n".to_owned();
+    }
+    let rows: Vec<[String; 7]> = all
+        .iter()
+        .map(|named| {
+            let kept = named.kept;
+            [
+                id(kept),
+                sanitise::line(named.image.as_deref().unwrap_or("-"), Colours::Drop),
+                kept.cpus.to_string(),
+                kept.memory.to_string(),
+                origin_name(kept.origin).to_owned(),
+                table::minute(kept.made),
+                table::minute(kept.until),
+            ]
+        })
+        .collect();
+    table::text(["ID", "IMAGE", "CPUS", "MEMORY", "ORIGIN", "MADE (UTC)", "ENDS (UTC)"], &rows)
+}
+
+/// Everything of one, for a person.
+pub(super) fn details(named: &Named<'_>) -> String {
+    let kept = named.kept;
+    table::details(&[
+        ("id", id(kept)),
+        ("image", named.image.clone().unwrap_or_else(|| "-".to_owned())),
+        ("processors", kept.cpus.to_string()),
+        ("memory", kept.memory.to_string()),
+        ("disk", units::shown(kept.scratch_bytes)),
+        ("host name", kept.hostname.clone()),
+        ("origin", origin_name(kept.origin).to_owned()),
+        ("made", format!("{} UTC", table::minute(kept.made))),
+        ("ends", format!("{} UTC", table::minute(kept.until))),
+    ])
+}
+
+/// An object each, in an array.
+pub(super) fn array(all: &[Named<'_>]) -> String {
+    let all: Vec<Value> = all.iter().map(Named::json).collect();
+    format!("{}\n", escaped(Value::from(all).to_string()))
+}
+
+/// One object.
+pub(super) fn object(named: &Named<'_>) -> String {
+    format!("{}\n", escaped(named.json().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        num::NonZeroU8,
+        time::{Duration, SystemTime},
+    };
+
+    use sandbox::Holder;
+    use vm::Mebibytes;
+
+    use super::*;
+
+    fn kept(number: u8) -> Kept {
+        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        Kept {
+            id: format!("{number:032x}").parse().unwrap(),
+            mark: Some("sandbox".to_owned()),
+            made,
+            until: made + Duration::from_secs(3600),
+            cpus: NonZeroU8::MIN,
+            memory: Mebibytes(256),
+            scratch_bytes: 1 << 30,
+            root: Root::Hosted,
+            hostname: "sandbox".to_owned(),
+            origin: if number == 1 { Origin::Forked } else { Origin::Branched },
+            holder: Holder::Nobody,
+        }
+    }
+
+    #[test]
+    fn sandboxes_are_shown() {
+        let all = [kept(1), kept(2)];
+        let images = [Some("standard".to_owned()), None];
+        let all: Vec<Named<'_>> = all.iter().zip(images).map(|(kept, image)| Named { kept, image }).collect();
+        insta::assert_snapshot!("table", table(&all));
+        insta::assert_snapshot!("none", table(&[]));
+        insta::assert_snapshot!("array", array(&all));
+        insta::assert_snapshot!("details", details(&all[0]));
+        insta::assert_snapshot!("object", object(&all[1]));
+    }
+}
