@@ -169,9 +169,6 @@ pub struct LsArgs {
     /// Print the ids alone
     #[arg(short, long)]
     pub quiet: bool,
-    /// How VMs run.
-    #[command(flatten)]
-    pub machine: MachineArgs,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,
@@ -186,9 +183,6 @@ pub struct InspectArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// How VMs run.
-    #[command(flatten)]
-    pub machine: MachineArgs,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,
@@ -203,9 +197,6 @@ pub struct RmArgs {
     /// End all of them
     #[arg(long)]
     pub all: bool,
-    /// How VMs run.
-    #[command(flatten)]
-    pub machine: MachineArgs,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,

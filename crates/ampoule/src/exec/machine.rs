@@ -199,16 +199,6 @@ pub(crate) async fn engine(
     Ok((engine, missing))
 }
 
-/// An engine for those who only work on what runs already.
-pub(crate) async fn running(
-    args: &MachineArgs,
-    registry: &Registry,
-    state_dir: &Path,
-    look: Look,
-) -> Result<Engine, MachineError> {
-    Ok(engine(args, registry, state_dir, None, PoolLimits::NONE, look).await?.0)
-}
-
 /// The backend alone, for those who only ask it what it can do. No image is no error then.
 pub(crate) async fn backend(
     args: &MachineArgs,

@@ -5,6 +5,7 @@ use std::io;
 use super::kept::copy::CopyError;
 use crate::{
     class::{Class, Classed},
+    engine_cmd::EngineCmdError,
     exec::machine::MachineError,
     prefix::NoMatch,
     state_dir::NoStateDir,
@@ -42,6 +43,12 @@ pub enum SandboxCmdError {
         #[source]
         source: sandbox::Error,
     },
+    /// The engine that runs cannot be used, or the state directory.
+    #[error("the engine cannot be used")]
+    Engine(#[source] sandbox::Error),
+    /// No engine runs, and none can be started.
+    #[error(transparent)]
+    Start(#[from] Box<EngineCmdError>),
     /// None is meant, or several.
     #[error(transparent)]
     NoMatch(#[from] NoMatch),
@@ -109,6 +116,7 @@ impl Classed for SandboxCmdError {
             Self::Fork { source, .. }
             | Self::Lost { source, .. }
             | Self::List(source)
+            | Self::Engine(source)
             | Self::Attach { source, .. }
             | Self::End { source, .. }
             | Self::Branch(source) => source.class(),
@@ -116,6 +124,7 @@ impl Classed for SandboxCmdError {
             Self::Inside(sandbox::Error::Gone(_)) => Class::Infrastructure,
             Self::Inside(source) => source.class(),
             Self::Copy(error) => error.class(),
+            Self::Start(error) => error.class(),
             Self::Cancelled | Self::CancelledAtOnce => Class::Cancelled,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
             Self::Output(_) | Self::Runtime(_) => Class::Infrastructure,

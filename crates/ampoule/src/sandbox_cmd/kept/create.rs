@@ -14,12 +14,12 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use vm::OwnerLoss;
 
-use super::{MARK, Stop, attach, millis, print, runtime, with_engine};
+use super::{MARK, Stop, millis, print, runtime, with_sandbox};
 use crate::{
     class::End,
     cli::kept_args::{BranchArgs, CreateArgs},
     exec::{
-        machine::{self, MachineError},
+        machine::{self, MachineError, Use},
         warn,
     },
     limits,
@@ -43,7 +43,8 @@ pub(super) fn run(args: &CreateArgs, registry: &Registry) -> Result<End, Sandbox
         // before anything is made that would have to be removed
         let stop = Stop::listen()?;
         let (image, pool) = (&args.size.image, PoolLimits::NONE);
-        let opened = machine::open_image(&args.machine, image, registry, &state_dir, pool, look);
+        let from = Use::Warm;
+        let opened = machine::open_image(&args.machine, image, registry, &state_dir, pool, from, look);
         let machine = tokio::select! {
             machine = opened => machine?,
             () = stop.cancel.cancelled() => return Err(SandboxCmdError::Cancelled),
@@ -72,9 +73,8 @@ pub(super) fn branch(args: &BranchArgs, registry: &Registry) -> Result<End, Sand
     let until = until(args.ttl)?;
     limits::raise_files();
     let (source, ids, times, forked) =
-        with_engine(&args.machine, &args.state, registry, async |engine, look| {
+        with_sandbox(&args.id, &args.machine, &args.state, registry, async |engine, sandbox, look| {
             let stop = Stop::listen()?;
-            let sandbox = attach(engine, &args.id).await?;
             let branch = tokio::select! {
                 branch = sandbox.branch() => branch.map_err(SandboxCmdError::Branch)?,
                 () = stop.cancel.cancelled() => return Err(SandboxCmdError::Cancelled),

@@ -16,25 +16,25 @@ mod show;
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
 
-use sandbox::{Engine, Kept, Sandbox};
+use sandbox::{Engine, EngineError, Kept, Sandbox};
 use tokio_util::sync::CancellationToken;
 
 use self::show::Named;
 use super::{SandboxCmdError, member::How};
 use crate::{
+    bare,
     class::End,
     cli::{
         args::{MachineArgs, StateArgs},
         kept_args::{BranchArgs, CpArgs, CreateArgs, InsideArgs, InspectArgs, LsArgs, RmArgs},
     },
-    exec::{
-        machine::{self, MachineError},
-        warn,
-    },
+    engine_cmd,
+    exec::{machine::MachineError, warn},
     prefix,
     registry::Registry,
     sanitise::{self, Colours},
@@ -81,10 +81,8 @@ pub fn inside(args: &InsideArgs, registry: &Registry) -> Result<Code, SandboxCmd
     if args.command.first().is_some_and(String::is_empty) {
         return Err(SandboxCmdError::NoProgram);
     }
-    let ended = with_engine(&args.machine, &args.state, registry, async |engine, _| {
-        let sandbox = attach(engine, &args.id).await?;
-        inside::run(&sandbox, args).await
-    })?;
+    let run = async |_: &Engine, sandbox: &Sandbox, _| inside::run(sandbox, args).await;
+    let ended = with_sandbox(&args.id, &args.machine, &args.state, registry, run)?;
     let how = match ended {
         Inside::Left => return Ok(Code(End::Cancelled.code())),
         Inside::Ended(how) => how,
@@ -104,14 +102,13 @@ pub fn inside(args: &InsideArgs, registry: &Registry) -> Result<Code, SandboxCmd
 /// Copies files into a sandbox or out of it.
 pub fn cp(args: &CpArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
     let copy = args.copy().ok_or(SandboxCmdError::CopyEnds)?;
-    with_engine(&args.machine, &args.state, registry, async |engine, _| {
+    with_sandbox(copy.id, &args.machine, &args.state, registry, async |_, sandbox, _| {
         let signals = Signals::listen().map_err(SandboxCmdError::Runtime)?;
         let mut wish = signals.wish();
         let copied = async {
-            let sandbox = attach(engine, copy.id).await?;
             match copy.way {
-                place::Way::In(from) => copy::into(&sandbox, from, copy.path).await?,
-                place::Way::Out(to) => copy::out(&sandbox, copy.path, to, args.limit).await?,
+                place::Way::In(from) => copy::into(sandbox, from, copy.path).await?,
+                place::Way::Out(to) => copy::out(sandbox, copy.path, to, args.limit).await?,
             }
             Ok(End::Success)
         };
@@ -123,8 +120,8 @@ pub fn cp(args: &CpArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
 }
 
 /// Lists the sandboxes.
-pub fn ls(args: &LsArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
-    let all = with_engine(&args.machine, &args.state, registry, async |engine, _| kept(engine).await)?;
+pub fn ls(args: &LsArgs) -> Result<End, SandboxCmdError> {
+    let all = with_engine(&args.state, async |engine| kept(engine).await)?;
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     let named = Named::all(&all, &state_dir);
     let text = match (args.quiet, args.json) {
@@ -136,9 +133,8 @@ pub fn ls(args: &LsArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
 }
 
 /// Prints what is known of a sandbox.
-pub fn inspect(args: &InspectArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
-    let one =
-        with_engine(&args.machine, &args.state, registry, async |engine, _| find(engine, &args.id).await)?;
+pub fn inspect(args: &InspectArgs) -> Result<End, SandboxCmdError> {
+    let one = with_engine(&args.state, async |engine| find(engine, &args.id).await)?;
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     let named = Named::all(std::slice::from_ref(&one), &state_dir);
     let text = named.first().map(|named| if args.json { show::object(named) } else { show::details(named) });
@@ -146,8 +142,8 @@ pub fn inspect(args: &InspectArgs, registry: &Registry) -> Result<End, SandboxCm
 }
 
 /// Ends sandboxes.
-pub fn rm(args: &RmArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
-    with_engine(&args.machine, &args.state, registry, async |engine, _| {
+pub fn rm(args: &RmArgs) -> Result<End, SandboxCmdError> {
+    with_engine(&args.state, async |engine| {
         let all = kept(engine).await?;
         let mut meant: Vec<&Kept> = if args.all {
             all.iter().collect()
@@ -165,12 +161,30 @@ pub fn rm(args: &RmArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
     })
 }
 
-/// Opens the engine, works, and leaves it.
+/// Works with the engine that runs, or, where none does, with one that runs nothing but knows what is kept.
 fn with_engine<T>(
+    state: &StateArgs,
+    work: impl AsyncFnOnce(&Engine) -> Result<T, SandboxCmdError>,
+) -> Result<T, SandboxCmdError> {
+    let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
+        let engine = any_engine(&state_dir).await?;
+        let done = work(&engine).await;
+        engine.close().await;
+        done
+    });
+    runtime.shutdown_background();
+    done
+}
+
+/// Works in the sandbox that is meant. Where no engine runs, one is started, which takes it over.
+fn with_sandbox<T>(
+    given: &str,
     args: &MachineArgs,
     state: &StateArgs,
     registry: &Registry,
-    work: impl AsyncFnOnce(&Engine, Look) -> Result<T, SandboxCmdError>,
+    work: impl AsyncFnOnce(&Engine, &Sandbox, Look) -> Result<T, SandboxCmdError>,
 ) -> Result<T, SandboxCmdError> {
     // wrong names are said before anything is looked for
     registry.needs(&args.backend).map_err(MachineError::from)?;
@@ -178,14 +192,32 @@ fn with_engine<T>(
     let look = Look::of(&io::stderr());
     let runtime = runtime()?;
     let done = runtime.block_on(async {
-        let engine = machine::running(args, registry, &state_dir, look).await?;
-        let done = work(&engine, look).await;
+        let mut engine = any_engine(&state_dir).await?;
+        let one = find(&engine, given).await?;
+        if engine.socket().is_none() {
+            engine.close().await;
+            engine = engine_cmd::connect_or_start(args, &state_dir).await.map_err(Box::new)?;
+        }
+        let attached = engine.attach(one.id).await;
+        let sandbox = attached.map_err(|source| SandboxCmdError::Attach { id: id(&one), source })?;
+        let done = work(&engine, &sandbox, look).await;
         engine.close().await;
         done
     });
     // a thread that reads what nobody types is left behind
     runtime.shutdown_background();
     done
+}
+
+/// The engine that runs in the state directory, whatever its VMs run on; else one that runs nothing.
+async fn any_engine(state_dir: &Path) -> Result<Engine, SandboxCmdError> {
+    match Engine::connect(&engine_cmd::socket(state_dir)).await {
+        Ok(engine) => Ok(engine),
+        Err(sandbox::Error::Engine(EngineError::Absent { .. } | EngineError::Ending | EngineError::Lost)) => {
+            Ok(bare::engine(state_dir).await.map_err(SandboxCmdError::Engine)?.0)
+        }
+        Err(error) => Err(SandboxCmdError::Engine(error)),
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, SandboxCmdError> {
@@ -221,13 +253,6 @@ fn one_of<'a>(all: &'a [Kept], given: &str) -> Result<&'a Kept, SandboxCmdError>
 
 async fn find(engine: &Engine, given: &str) -> Result<Kept, SandboxCmdError> {
     one_of(&kept(engine).await?, given).cloned()
-}
-
-/// A handle of the one that is meant.
-async fn attach(engine: &Engine, given: &str) -> Result<Sandbox, SandboxCmdError> {
-    let one = find(engine, given).await?;
-    let attached = engine.attach(one.id).await;
-    attached.map_err(|source| SandboxCmdError::Attach { id: id(&one), source })
 }
 
 fn print(text: &str) -> Result<End, SandboxCmdError> {
