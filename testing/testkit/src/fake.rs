@@ -108,7 +108,7 @@ impl Default for Fake {
 #[async_trait]
 impl Backend for Fake {
     fn name(&self) -> &'static str {
-        "fake"
+        if self.key.is_some() { "fake-forks" } else { "fake" }
     }
 
     fn capabilities(&self) -> &Capabilities {

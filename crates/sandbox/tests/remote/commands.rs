@@ -12,7 +12,7 @@ pub(crate) async fn run() {
     let state = state();
     let _process = Process::engine(state.path(), None);
     let engine = connect(state.path()).await;
-    assert_eq!((engine.backend_name(), engine.capabilities().accelerator.as_str()), ("fake", "none"));
+    assert_eq!((engine.backend_name(), engine.capabilities().accelerator.as_str()), ("fake-forks", "none"));
     let lease = lease(&engine).await;
     let sandbox = lease.sandbox();
     let out = collected(&sandbox, "echo $GREETING; echo oops >&2; pwd; exit 3").await;

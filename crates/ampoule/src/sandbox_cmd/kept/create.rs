@@ -166,7 +166,7 @@ async fn leases(
     let mut failed = None;
     while let Some((index, outcome)) = under_way.next().await {
         match outcome {
-            Ok(lease) => made.push(lease),
+            Ok(lease) => made.push((index, lease)),
             Err(sandbox::Error::Cancelled) => {
                 failed.get_or_insert(SandboxCmdError::Cancelled);
             }
@@ -181,7 +181,9 @@ async fn leases(
     if failed.is_none() && stop.is_cancelled() {
         failed = Some(SandboxCmdError::Cancelled);
     }
-    let Some(failed) = failed else { return Ok(made) };
+    made.sort_by_key(|(index, _)| *index);
+    let made = made.into_iter().map(|(_, lease)| lease);
+    let Some(failed) = failed else { return Ok(made.collect()) };
     for lease in made {
         destroy(lease, look).await;
     }
