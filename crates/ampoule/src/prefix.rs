@@ -40,7 +40,8 @@ impl fmt::Display for NoMatch {
             }
             Why::Unknown(names) => write!(f, "there is no {kind} `{given}`; there are: {}", list(names)),
             Why::Several(names) => {
-                write!(f, "`{given}` is the beginning of {} {kind}s: {}", names.len(), list(names))
+                let end = if kind.ends_with('x') { "es" } else { "s" };
+                write!(f, "`{given}` is the beginning of {} {kind}{end}: {}", names.len(), list(names))
             }
         }
     }

@@ -35,12 +35,23 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts `exec` in a project, with a terminal of 24 rows and 80 columns.
+    /// Starts `exec` in a project, as [`Session::of`].
     ///
     /// # Panics
     /// When it cannot be started.
     #[must_use]
     pub fn exec(place: &Place, project: &Path, words: &[&str]) -> Self {
+        let mut program = place.command(&["exec"]);
+        program.arg("-C").arg(project).args(words);
+        Self::of(&program)
+    }
+
+    /// Starts a call of the program, with a terminal of 24 rows and 80 columns.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn of(program: &Command) -> Self {
         let ours =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("its other side");
@@ -48,7 +59,6 @@ impl Session {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let theirs = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).expect("it");
         tcsetwinsize(&ours, size(24, 80)).expect("a size");
-        let program = place.command(&["exec"]);
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(program.get_program()).args(program.get_args());
         for (name, value) in program.get_envs() {
@@ -58,7 +68,7 @@ impl Session {
             };
         }
         let end = || theirs.try_clone().expect("another descriptor");
-        command.arg("-C").arg(project).args(words).env("TERM", "xterm-test").env("NO_COLOR", "1");
+        command.env("TERM", "xterm-test").env("NO_COLOR", "1");
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("it starts");
         let ours = File::from(ours);
         let shown = Arc::new((Mutex::new(String::new()), Condvar::new()));

@@ -39,7 +39,7 @@ struct Third {
 #[async_trait]
 impl Backend for Third {
     fn name(&self) -> &'static str {
-        self.fake.name()
+        "fake-third"
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -93,7 +93,7 @@ fn shared(on: On) {
 }
 
 /// The engines of a place that were started in the background.
-fn background(place: &Place) -> Vec<Pid> {
+pub(crate) fn background(place: &Place) -> Vec<Pid> {
     let name = place.path().to_str().expect("a path");
     let all = fs::read_dir("/proc").expect("/proc").flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())

@@ -7,6 +7,7 @@ mod contract;
 mod controller;
 mod engine;
 mod gitea;
+mod kept;
 mod language;
 mod left;
 mod long;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         trials.extend(shell::trials(on));
         trials.extend(controller::trials(on));
         trials.extend(sandbox::trials(on));
+        trials.extend(kept::trials(on));
         trials.extend(engine::trials(on));
         trials.extend(long::trials(on));
     }
