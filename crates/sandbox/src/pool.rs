@@ -20,6 +20,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,12 +30,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use vm::{Mebibytes, OwnerLoss};
-use wire::message::Account;
+use wire::message::{Account, Body, Directory};
 
 use crate::{
     Bind, Error, ExecRequest, LeaseSpec, OutputMode, Result, Start, Stdin,
     admission::{Admission, needed},
-    boot::{Booted, From, Identity},
+    boot::{self, Booted, From, Identity},
     clock::Clock,
     connection::Connection,
     journal::Held,
@@ -53,6 +54,10 @@ const MOST_REMEMBERED: usize = 4096;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a fork may take to run one command.
 const EXERCISE: Duration = Duration::from_secs(20);
+/// After a lease nothing is made ready for so long: whoever got a VM uses it now, and others may come for theirs.
+const REST: Duration = Duration::from_millis(500);
+/// Since the first lease that was not followed by a rest.
+const MOST_REST: Duration = Duration::from_secs(2);
 /// After a fill that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A host on which more than this part of the time somebody waits for a processor is not idle, in percent.
@@ -85,6 +90,8 @@ impl PoolLimits {
 struct Key {
     template: String,
     scratch_bytes: u64,
+    /// They have them already: to mount one is among the slowest of what a lease would wait for.
+    directories: Vec<Directory>,
 }
 
 /// How much a standby is wanted.
@@ -119,6 +126,8 @@ struct State {
     kinds: HashMap<Key, Kind>,
     /// Of no use any more, and still to be destroyed.
     lost: Vec<Standby>,
+    /// The first and the last lease since the last rest.
+    asked: Option<(Instant, Instant)>,
 }
 
 /// The pool of an engine.
@@ -156,8 +165,10 @@ impl Pool {
             return None;
         }
         let mut state = self.state();
+        let now = Instant::now();
+        state.asked = Some((state.asked.map_or(now, |(first, _)| first), now));
         let kind = state.kind(template, spec);
-        kind.asked.push_back(Instant::now());
+        kind.asked.push_back(now);
         if kind.asked.len() > MOST_REMEMBERED {
             kind.asked.pop_front();
         }
@@ -223,19 +234,35 @@ impl Pool {
         (wanted, surplus)
     }
 
+    /// How long nothing is to be made ready.
+    fn rest(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let (first, last) = state.asked?;
+        let left = (last + REST).min(first + MOST_REST).saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            state.asked = None;
+            return None;
+        }
+        Some(left)
+    }
+
     fn put(&self, template: &str, standby: Standby, spec: &LeaseSpec) {
         self.state().kind(template, spec).ready.push_back(standby);
     }
 
     fn drain(&self) -> Vec<Standby> {
-        let State { kinds, lost } = std::mem::take(&mut *self.state());
+        let State { kinds, lost, .. } = std::mem::take(&mut *self.state());
         kinds.into_values().flat_map(|kind| kind.ready).chain(lost).collect()
     }
 }
 
 impl State {
     fn kind(&mut self, template: &str, spec: &LeaseSpec) -> &mut Kind {
-        let key = Key { template: template.to_owned(), scratch_bytes: spec.scratch_bytes };
+        let key = Key {
+            template: template.to_owned(),
+            scratch_bytes: spec.scratch_bytes,
+            directories: common(&spec.bind.directories),
+        };
         self.kinds.entry(key).or_insert_with(|| Kind {
             spec: standby_spec(spec),
             ready: VecDeque::new(),
@@ -245,10 +272,23 @@ impl State {
     }
 }
 
+/// Those that lie in no other one: a lease's own ones lie in them.
+fn common(directories: &[Directory]) -> Vec<Directory> {
+    let (mut common, mut above): (Vec<Directory>, Vec<&Path>) = (Vec::new(), Vec::new());
+    for directory in directories {
+        let path = Path::new(&directory.path);
+        if !above.iter().any(|above| path.starts_with(above)) {
+            above.push(path);
+            common.push(directory.clone());
+        }
+    }
+    common
+}
+
 /// `spec` without anything of its lease.
 fn standby_spec(spec: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
-        bind: Bind { hostname: "standby".to_owned(), directories: Vec::new() },
+        bind: Bind { hostname: "standby".to_owned(), directories: common(&spec.bind.directories) },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,
@@ -305,6 +345,14 @@ pub(crate) async fn tend(engine: Arc<Inner>) {
                 standby.destroy(&engine).await;
             }
             let Some((need, spec)) = wanted else { break };
+            if let Some(rest) = engine.pool.rest() {
+                tokio::select! {
+                    biased;
+                    () = engine.closing.cancelled() => {}
+                    () = sleep(rest) => {}
+                }
+                continue;
+            }
             let time = need == Need::Promised || is_idle();
             if !time || engine.gate.is_busy() || !engine.gate.has_room(spec.memory) {
                 break;
@@ -330,7 +378,7 @@ async fn fill(engine: &Arc<Inner>, spec: LeaseSpec, admission: Admission) -> Res
     let (held, mut booted, clock) = attempt(engine, &spec, from, &engine.closing, 1).await?;
     let connection = booted.opened.connection.clone();
     let made = async {
-        exercise(&connection).await?;
+        exercise(&connection, &spec).await?;
         booted.machine.park().await.map_err(Error::from)
     };
     match timeout(EXERCISE, made).await.unwrap_or(Err(Error::Lost)) {
@@ -346,8 +394,11 @@ async fn fill(engine: &Arc<Inner>, spec: LeaseSpec, admission: Admission) -> Res
     }
 }
 
-/// Runs what most leases begin with. An image without one of the programs is none the worse.
-async fn exercise(connection: &Connection) -> Result<()> {
+/// Does what most leases begin with: an identity, and a shell. An image without one of the programs is none the
+/// worse.
+async fn exercise(connection: &Connection, spec: &LeaseSpec) -> Result<()> {
+    let identity = boot::identity(&spec.bind)?;
+    connection.request(Body::Bind(identity)).await?;
     for argv in [["/bin/sh", "-c", ":"], ["/bin/bash", "-c", ":"]] {
         let request = ExecRequest {
             argv: argv.map(str::to_owned).to_vec(),

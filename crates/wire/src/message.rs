@@ -207,7 +207,7 @@ impl WriteBack {
 }
 
 /// A user of the guest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Account {
     /// By name, looked up in the guest's `/etc/passwd`, with all its groups.

@@ -55,7 +55,10 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
     });
     fs::write(&file, format!("{figures:#}\n")).with_context(|| format!("writing {}", file.display()))?;
     println!("\n| what | value |\n|---|---|");
-    println!("| cold boot to first step, median of {boots} | {:.2} s |", median(&boot).as_secs_f64());
+    println!(
+        "| a run from its start to its first step, its VM forked, median of {boots} | {:.2} s |",
+        median(&boot).as_secs_f64()
+    );
     println!("| the same, slowest | {:.2} s |", boot.last().copied().unwrap_or_default().as_secs_f64());
     println!("| {lines} log lines | {:.1} s, {:.0} lines/s |", log.took.as_secs_f64(), log.rate(lines));
     println!("| host process meanwhile, at most | {} MiB |", log.max_rss_kib / 1024);

@@ -153,7 +153,7 @@ impl RootFs {
 
 /// A directory that lies on the scratch disk itself, not in the overlay, mounted over `path`. One below
 /// another such directory is simply made there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Directory {
     /// Absolute path in the guest.
     pub path: String,

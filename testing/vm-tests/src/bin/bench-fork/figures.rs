@@ -19,6 +19,11 @@ impl Figure {
         self.0.push(number);
     }
 
+    /// Whether nothing was measured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The one that so many of a hundred are not above: by the nearest rank, so it was measured.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -19,6 +19,8 @@ use vm::{
     SlotId, Snapshot,
 };
 
+use crate::process;
+
 /// The moments of one fork.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
@@ -26,8 +28,12 @@ pub(crate) struct Moments {
     pub(crate) asked: Option<Instant>,
     /// Its processors run.
     pub(crate) runs: Option<Instant>,
+    /// Processor time of all that had been used then.
+    pub(crate) runs_cpu: Duration,
     /// The first byte came.
     pub(crate) hello: Option<Instant>,
+    /// Likewise.
+    pub(crate) hello_cpu: Duration,
 }
 
 type All = Arc<Mutex<HashMap<SlotId, Moments>>>;
@@ -89,7 +95,8 @@ impl Forks for Watched {
         let Some(forks) = self.inner.forks() else { unreachable!("it was asked whether it can") };
         let asked = Some(Instant::now());
         let machine = forks.fork(from, spec, slot).await?;
-        let moments = Moments { asked, runs: Some(Instant::now()), hello: None };
+        let runs = Some(Instant::now());
+        let moments = Moments { asked, runs, runs_cpu: process::used(), ..Moments::default() };
         locked(&self.all).insert(slot.id, moments);
         Ok(Box::new(WatchedMachine { inner: machine, slot: slot.id, all: Arc::clone(&self.all) }))
     }
@@ -145,6 +152,7 @@ impl AsyncRead for WatchedLink {
             && let Some(moments) = locked(&all).get_mut(&self.slot)
         {
             moments.hello.get_or_insert_with(Instant::now);
+            moments.hello_cpu = process::used();
         }
         read
     }

@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, reason = "a program for the person who typed its name")]
 
 mod at_once;
+mod branches;
 mod figures;
 mod machine;
 mod one_by_one;
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 
 use self::{
     at_once::AtOnce,
+    branches::Branches,
     one_by_one::OneByOne,
     subject::{Failure, Subject, Variant},
 };
@@ -36,7 +38,9 @@ struct Args {
     runs: usize,
     at_once: Vec<usize>,
     accel: backends::qemu::Accel,
+    /// An agent that does not reseed.
     unseeded: Option<PathBuf>,
+    variants: Vec<Variant>,
     json: Option<PathBuf>,
 }
 
@@ -44,6 +48,8 @@ struct Args {
 struct Measured {
     variant: Variant,
     one_by_one: OneByOne,
+    pooled_one_by_one: Option<OneByOne>,
+    branches: Option<Branches>,
     at_once: Vec<AtOnce>,
     pooled: Vec<AtOnce>,
 }
@@ -77,8 +83,14 @@ fn main() -> ExitCode {
 
 fn args(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     use backends::qemu::Accel;
-    let mut args =
-        Args { runs: 20, at_once: vec![1, 10, 50, 100], accel: Accel::Auto, unseeded: None, json: None };
+    let mut args = Args {
+        runs: 20,
+        at_once: vec![1, 10, 50, 100],
+        accel: Accel::Auto,
+        unseeded: None,
+        variants: Variant::ALL.to_vec(),
+        json: None,
+    };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("something must follow {word:?}"))?;
         let number = |text: &str| match text.parse() {
@@ -96,6 +108,11 @@ fn args(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
                     _ => return Err(format!("{value:?} is neither auto, kvm nor tcg")),
                 }
             }
+            "--variants" => {
+                let of = |key| Variant::ALL.into_iter().find(|variant| variant.key() == key);
+                args.variants =
+                    value.split(',').map(of).collect::<Option<_>>().ok_or("a variant that is none")?;
+            }
             "--unseeded" => args.unseeded = Some(value.into()),
             "--json" => args.json = Some(value.into()),
             _ => {
@@ -112,6 +129,9 @@ async fn bench(args: &Args) -> Result<(), Failure> {
     let mut all = Vec::new();
     let mut backend = String::new();
     for variant in Variant::ALL {
+        if !args.variants.contains(&variant) {
+            continue;
+        }
         let agent = match (variant, &args.unseeded) {
             (Variant::Unseeded, None) => continue,
             (Variant::Unseeded, Some(agent)) => Some(agent.as_path()),
@@ -120,7 +140,14 @@ async fn bench(args: &Args) -> Result<(), Failure> {
         let subject = Subject::open(variant, agent, args.accel).await?;
         backend = subject.describe();
         println!("{}: {}", variant.name(), subject.describe());
-        let one_by_one = one_by_one::measure(&subject, args.runs).await?;
+        let one_by_one = one_by_one::cold(&subject, args.runs).await?;
+        let (mut pooled_one_by_one, mut branches) = (None, None);
+        if variant == Variant::Product {
+            println!("{}: of the pool", variant.name());
+            pooled_one_by_one = Some(one_by_one::pooled(&subject, args.runs).await?);
+            println!("{}: branches", variant.name());
+            branches = Some(branches::measure(&subject, args.runs).await?);
+        }
         let (mut at_once, mut pooled) = (Vec::new(), Vec::new());
         for &count in &args.at_once {
             println!("{}: {count} at once", variant.name());
@@ -132,7 +159,7 @@ async fn bench(args: &Args) -> Result<(), Failure> {
                 pooled.push(at_once::pooled(&subject, count).await?);
             }
         }
-        all.push(Measured { variant, one_by_one, at_once, pooled });
+        all.push(Measured { variant, one_by_one, pooled_one_by_one, branches, at_once, pooled });
     }
     println!("\n{backend}; {}", process::host());
     println!("{}", table::of(&all));
@@ -150,6 +177,8 @@ fn json_of(all: &[Measured], backend: &str) -> Value {
         .map(|measured| {
             let value = json!({
                 "one_by_one": measured.one_by_one.json(),
+                "pooled_one_by_one": measured.pooled_one_by_one.as_ref().map(OneByOne::json),
+                "branches": measured.branches.as_ref().map(Branches::json),
                 "at_once": measured.at_once.iter().map(AtOnce::json).collect::<Vec<_>>(),
                 "pooled": measured.pooled.iter().map(AtOnce::json).collect::<Vec<_>>(),
             });

@@ -5,8 +5,8 @@ use std::{error::Error, num::NonZeroU8, path::Path, sync::Arc, time::Duration};
 use ampoule::{agent_binary, image_cmd, state_dir};
 use backends::qemu::{Accel, Config, Kvm, PROGRAM, Qemu};
 use sandbox::{
-    Account, Engine, EngineConfig, ExecRequest, Lease, LeaseSpec, Origin, OutputMode, Patience, PoolLimits,
-    Reserve, Root, Sandbox, Start, Stdin,
+    Account, Bind, Branch, Engine, EngineConfig, ExecRequest, ForkSpec, Inherited, Lease, LeaseSpec, Origin,
+    OutputMode, Patience, PoolLimits, Reserve, Root, Sandbox, Start, Stdin,
 };
 use store::{Hold, Store};
 use tempfile::TempDir;
@@ -139,10 +139,9 @@ impl Subject {
         if ready > 0 {
             engine.keep_ready(&self.spec, ready).await?;
         }
-        while engine.ready() < ready {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(Host { subject: self, engine })
+        let host = Host { subject: self, engine };
+        host.filled(ready).await;
+        Ok(host)
     }
 
     /// What was seen of a fork.
@@ -167,6 +166,23 @@ impl Host<'_> {
         }
         lease.destroy().await?;
         Err(format!("a VM that should be {origin:?} was {found:?}").into())
+    }
+
+    /// Waits until so many are ready.
+    pub(crate) async fn filled(&self, ready: usize) {
+        while self.engine.ready() < ready {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Forks a branch of a VM that ran.
+    pub(crate) async fn lease_of(&self, branch: &Branch) -> Result<Lease, Failure> {
+        let spec = ForkSpec {
+            bind: Bind { hostname: "branched".to_owned(), directories: Vec::new() },
+            on_owner_loss: OwnerLoss::Kill,
+            inherited: Inherited::GoOn,
+        };
+        Ok(self.engine.lease_branch(branch, spec, &CancellationToken::new()).await?)
     }
 
     pub(crate) async fn close(self) {

@@ -1,38 +1,64 @@
 //! The figures for people, as tables of the book's form.
 
-use crate::{Measured, at_once::AtOnce, figures::Figure};
+use crate::{
+    Measured,
+    at_once::AtOnce,
+    branches::Branches,
+    figures::Figure,
+    one_by_one::{OneByOne, Part},
+};
 
 pub(crate) fn of(all: &[Measured]) -> String {
     let mut lines = Vec::new();
     for measured in all {
-        let one = &measured.one_by_one;
-        lines.push(format!("\nOne after the other, {}\n", measured.variant.name()));
-        lines.push(
-            "| since it was asked for | p50 | p95 | p99 | processor, p50 |\n|---|---|---|---|---|".to_owned(),
-        );
-        let rows = [
-            ("slot and disk are made", &one.placed, None),
-            ("QEMU runs it", &one.runs, None),
-            ("its agent says Hello", &one.hello, None),
-            ("ready, a ping answered", &one.ping, Some(&one.ping_cpu)),
-            ("first command ended", &one.exec, Some(&one.exec_cpu)),
-            ("(a second command alone)", &one.again, Some(&one.again_cpu)),
-            ("(its end alone)", &one.destroy, None),
-        ];
-        for (what, wall, cpu) in rows {
-            let cpu = cpu.map(|cpu| format!("{} ms", ms(cpu.percentile(50)))).unwrap_or_default();
-            lines.push(format!("| {what} | {} | {cpu} |", times(wall)));
+        let name = measured.variant.name();
+        one_by_one(&mut lines, "Forked", &measured.one_by_one, name);
+        if let Some(pooled) = &measured.pooled_one_by_one {
+            one_by_one(&mut lines, "Of the pool", pooled, name);
         }
-        let private = &one.private;
-        lines.push(format!(
-            "\nPrivate memory of its QEMU: {:.1} MiB at p50, {:.1} at p99.",
-            private.percentile(50),
-            private.percentile(99)
-        ));
-        at_once(&mut lines, "Forked", &measured.at_once, measured.variant.name());
-        at_once(&mut lines, "Of the pool", &measured.pooled, measured.variant.name());
+        if let Some(branches) = &measured.branches {
+            branched(&mut lines, branches, name);
+        }
+        at_once(&mut lines, "Forked", &measured.at_once, name);
+        at_once(&mut lines, "Of the pool", &measured.pooled, name);
     }
     lines.join("\n")
+}
+
+/// The head of a table of moments.
+const MOMENTS: &str =
+    "| since it was asked for | p50 | p95 | p99 | processor p50, p95, p99 |\n|---|---|---|---|---|";
+
+fn one_by_one(lines: &mut Vec<String>, how: &str, one: &OneByOne, variant: &str) {
+    lines.push(format!("\n{how}, one after the other, {variant}\n"));
+    lines.push(MOMENTS.to_owned());
+    lines.extend(one.parts().into_iter().filter_map(|(_, what, part)| moment(what, part)));
+    lines.push(format!("| (its end alone) | {} | |", times(&one.destroy)));
+    let private = &one.private;
+    lines.push(format!(
+        "\nPrivate memory of its QEMU: {:.1} MiB at p50, {:.1} at p99.",
+        private.percentile(50),
+        private.percentile(99)
+    ));
+}
+
+fn moment(what: &str, part: &Part) -> Option<String> {
+    let cpu = times(&part.cpu).replace(" | ", ", ");
+    (!part.wall.is_empty()).then(|| format!("| {what} | {} | {cpu} |", times(&part.wall)))
+}
+
+fn branched(lines: &mut Vec<String>, branches: &Branches, variant: &str) {
+    lines.push(format!("\nBranches of a running VM, {variant}\n"));
+    lines.push("| what | p50 | p95 | p99 | processor p50, p95, p99 |\n|---|---|---|---|---|".to_owned());
+    for (what, figure) in [
+        ("the VM stands still", &branches.pause),
+        ("what runs in it stands still", &branches.frozen),
+        ("the whole of a branch", &branches.total),
+    ] {
+        lines.push(format!("| {what} | {} | |", times(figure)));
+    }
+    lines.extend(moment("a fork of it answers a ping", &branches.ping));
+    lines.extend(moment("its first command ended", &branches.exec));
 }
 
 fn at_once(lines: &mut Vec<String>, how: &str, all: &[AtOnce], variant: &str) {
