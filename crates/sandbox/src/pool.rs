@@ -30,12 +30,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use vm::{Mebibytes, OwnerLoss};
-use wire::message::{Account, Body, Directory};
+use wire::message::{Account, Directory};
 
 use crate::{
     Bind, Error, ExecRequest, LeaseSpec, OutputMode, Result, Start, Stdin,
     admission::{Admission, needed},
-    boot::{self, Booted, From, Identity},
+    boot::{Booted, From, Identity},
     clock::Clock,
     connection::Connection,
     journal::Held,
@@ -378,7 +378,7 @@ async fn fill(engine: &Arc<Inner>, spec: LeaseSpec, admission: Admission) -> Res
     let (held, mut booted, clock) = attempt(engine, &spec, from, &engine.closing, 1).await?;
     let connection = booted.opened.connection.clone();
     let made = async {
-        exercise(&connection, &spec).await?;
+        exercise(&connection).await?;
         booted.machine.park().await.map_err(Error::from)
     };
     match timeout(EXERCISE, made).await.unwrap_or(Err(Error::Lost)) {
@@ -394,11 +394,9 @@ async fn fill(engine: &Arc<Inner>, spec: LeaseSpec, admission: Admission) -> Res
     }
 }
 
-/// Does what most leases begin with: an identity, and a shell. An image without one of the programs is none the
+/// Does what most leases begin with: a shell. An image without one of the programs is none the
 /// worse.
-async fn exercise(connection: &Connection, spec: &LeaseSpec) -> Result<()> {
-    let identity = boot::identity(&spec.bind)?;
-    connection.request(Body::Bind(identity)).await?;
+async fn exercise(connection: &Connection) -> Result<()> {
     for argv in [["/bin/sh", "-c", ":"], ["/bin/bash", "-c", ":"]] {
         let request = ExecRequest {
             argv: argv.map(str::to_owned).to_vec(),
