@@ -22,6 +22,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
     ];
     if on == On::Fake {
         trials.push(crate::on(on, "a_controller_that_ends_for_good_leaves_nothing", ends));
+        trials.push(crate::on(on, "a_sandbox_of_an_engine_process_outlives_its_controller", of_an_engine));
         trials.push(crate::on(on, "what_cannot_be_served_is_said_at_once", unservable));
     }
     trials
@@ -146,18 +147,37 @@ fn ends(on: On) {
     }
 }
 
-/// Its files and its processes are there, under the same name.
 fn survives(on: On) {
     let place = Place::new(on);
+    survives_in(&place);
+    let left = host::settled(|| host::running(place.path()));
+    assert!(left.is_empty(), "{left:#?}");
+    place.assert_clean();
+}
+
+/// The engine process has it while no controller is there.
+fn of_an_engine(on: On) {
+    let place = Place::new(on);
+    let engine = crate::engine::engine(&place, &["--idle", "0s"]);
+    survives_in(&place);
+    engine.signal(Signal::TERM);
+    let ended = engine.end();
+    let kept = ended.expect(0).stderr.matches("a client went; its VM is kept").count();
+    assert_eq!(kept, 1, "it was the engine's when the controller was killed: {}", ended.stderr);
+    place.assert_clean();
+}
+
+/// Its files and its processes are there, under the same name.
+fn survives_in(place: &Place) {
     let begin = "from forkd import Controller\nc = Controller()\nid = c.spawn_sandboxes('standard', n=1)[0]['id']\n\
                  c.exec_command(id, ['sh', '-c', 'echo mine > file; (while :; do echo x >> ticks; sleep 0.1; done) \
                  >/dev/null 2>&1 &'])\nprint(id)";
-    let mut controller = Controller::start(&place);
+    let mut controller = Controller::start(place);
     let id = python(&controller, begin).trim().to_owned();
     for signal in [Signal::TERM, Signal::KILL] {
         controller.end(signal);
         let began = std::time::Instant::now();
-        controller = Controller::start(&place);
+        controller = Controller::start(place);
         let look = format!(
             "from forkd import Controller\nc = Controller()\nassert [s['id'] for s in c.list_sandboxes()] == ['{id}']\n\
              r = c.exec_command('{id}', ['sh', '-c', 'cat file; a=$(wc -l < ticks); sleep 1; \
@@ -168,9 +188,6 @@ fn survives(on: On) {
     }
     python(&controller, &format!("from forkd import Controller\nController().kill_sandbox('{id}')"));
     controller.end(Signal::TERM);
-    let left = host::settled(|| host::running(place.path()));
-    assert!(left.is_empty(), "{left:#?}");
-    place.assert_clean();
 }
 
 fn unservable(on: On) {

@@ -41,7 +41,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
 }
 
 /// An engine that answers.
-fn engine(place: &Place, options: &[&str]) -> Run {
+pub(crate) fn engine(place: &Place, options: &[&str]) -> Run {
     let mut call = place.command(&["engine"]);
     call.args(options);
     let engine = Run::spawn(call);
