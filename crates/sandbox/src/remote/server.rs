@@ -212,7 +212,12 @@ async fn answer(shared: &Arc<Service>, ask: Ask, reader: &mut Reader, writer: &m
             let cancel = CancellationToken::new();
             let branch = shared.branch(branch)?;
             let fork = ForkSpec { bind, on_owner_loss, inherited };
-            return leasing.lease(engine.lease_branch(&branch, fork, &cancel), &cancel, serve).await;
+            // the lease does not keep what it is a fork of
+            let lease = {
+                let cancel = cancel.clone();
+                async move { engine.lease_branch(&branch, fork, &cancel).await }
+            };
+            return leasing.lease(lease, &cancel, serve).await;
         }
         Ask::Adopt { id } => return leasing.adopt(id, serve).await,
         Ask::Attach { id } => return leasing.attach(id, serve).await,

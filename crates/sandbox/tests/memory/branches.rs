@@ -312,3 +312,38 @@ async fn the_branches_of_an_engine_go_with_it() {
     assert!(matches!(late, Err(Error::Closed)));
     drop((branch, source));
 }
+
+#[tokio::test]
+async fn branches_of_an_engine_process_are_the_clients_and_go_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_memory, backend) = branching(&[Manner::Good], Duration::from_millis(10));
+    let engine = engine_of(dir.path(), backend, patience()).await;
+    let listening = sandbox::Listening::at(&dir.path().join("engine.sock")).unwrap();
+    let path = listening.path().to_owned();
+    let stop = token();
+    let stopped = stop.clone();
+    let served = tokio::spawn(async move { sandbox::serve(engine, &listening, None, stopped).await });
+    let client = Engine::connect(&path).await.unwrap();
+    let source = client.lease(booted(), &token()).await.unwrap();
+    let branch = source.sandbox().branch().await.unwrap();
+    assert_eq!(branch.source(), source.sandbox().id());
+    assert!(branch.times().pause >= Duration::from_millis(10), "{:?}", branch.times());
+    let forked = client.lease_branch(&branch, fork("one", Inherited::GoOn), &token()).await.unwrap();
+    assert_eq!(forked.sandbox().info().origin, Origin::Branched);
+    source.destroy().await.unwrap();
+    // it outlives its VM, and a fork can be branched in turn
+    let second = client.lease_branch(&branch, fork("two", Inherited::Kill), &token()).await.unwrap();
+    let of_fork = second.sandbox().branch().await.unwrap();
+    assert_eq!(of_fork.source(), second.sandbox().id());
+    drop(branch.clone());
+    until_slots(&client, dir.path(), 4).await;
+    drop((branch, of_fork));
+    until_slots(&client, dir.path(), 2).await;
+    // of one whose future is dropped nothing is left either
+    drop(timeout(Duration::ZERO, forked.sandbox().branch()).await);
+    until_slots(&client, dir.path(), 2).await;
+    client.close().await;
+    until_slots(&client, dir.path(), 0).await;
+    stop.cancel();
+    assert_eq!(served.await.unwrap().unwrap(), sandbox::Served::Stopped);
+}
