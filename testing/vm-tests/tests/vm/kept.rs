@@ -238,8 +238,9 @@ fn terminal(on: On) {
     session.types("echo $((40 + 2)) $TERM\n");
     session.wait_for("42 xterm-test");
     session.resize(30, 100);
-    session.types("stty size\n");
-    session.wait_for("30 100");
+    // what is typed may be there before the terminal's new size is
+    session.types("until stty size | grep -q '^30 100$'; do sleep 0.05; done; echo $((6 * 7))nd\n");
+    session.wait_for("42nd");
     session.types("sleep 100\n");
     std::thread::sleep(Duration::from_millis(300));
     session.types("\u{3}");
