@@ -105,7 +105,8 @@ fn long(report: &mut Report, ampoule: &Ampoule) {
     report.stage("dependencies", Weight::Check, || plain(deny()));
     report.stage("long tests in VMs", Weight::Check, || run_counted(&mut vm_tests(ampoule, &["--ignored"])));
     report.stage("engines killed on fake", Weight::Check, || {
-        let mut many = cargo(&["test", "--locked", "-p", "sandbox", "--test", "forks", "killed"]);
+        let mut many =
+            cargo(&["test", "--locked", "-p", "sandbox", "--test", "forks", "--test", "kept", "killed"]);
         // 200 rounds
         run_counted(many.env("AMPOULE_TEST_ROUNDS", "10"))
     });

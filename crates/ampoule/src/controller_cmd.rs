@@ -130,11 +130,7 @@ pub fn run(args: &ControllerArgs, registry: &Registry) -> Result<End, Controller
     limits::raise_files();
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     let own = Own::take(&state_dir, name)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(ControllerCmdError::Runtime)?;
+    let runtime = crate::runtime::new().map_err(ControllerCmdError::Runtime)?;
     let end = runtime.block_on(async {
         let signals = Signals::listen().map_err(ControllerCmdError::Runtime)?;
         let mut wish = signals.wish();

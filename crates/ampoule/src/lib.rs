@@ -12,6 +12,7 @@
 
 pub mod agent_binary;
 mod bare;
+mod causes;
 pub mod class;
 pub mod cli;
 pub mod controller_cmd;
@@ -27,6 +28,7 @@ pub mod prune;
 mod qemu;
 pub mod registry;
 pub mod runner_cmd;
+mod runtime;
 pub mod sandbox_cmd;
 pub mod setup;
 pub mod signals;

@@ -9,12 +9,12 @@
 //! first VM makes as well, the host is ready all the same.
 
 use std::{
-    error::Error,
     io::{self, BufRead, IsTerminal, Write},
     process::{Command, ExitStatus, Stdio},
 };
 
 use crate::{
+    causes,
     class::{Class, Classed, End},
     cli::args::SetupArgs,
     doctor::qemu_version,
@@ -22,7 +22,6 @@ use crate::{
     host::{self, Need, Os, QEMU},
     image_cmd::{self, ImageCmdError},
     registry::Registry,
-    sanitise::{self, Colours},
     sink::Look,
     snapshot_cmd,
 };
@@ -134,23 +133,8 @@ fn snapshot(args: &SetupArgs, registry: &Registry) -> End {
         return End::Cancelled;
     }
     let look = Look::of(&io::stderr());
-    warn(look, &format!("no snapshot was made, and the first VM tries it again: {}", causes(&error)));
+    warn(look, &format!("no snapshot was made, and the first VM tries it again: {}", causes::line(&error)));
     End::Success
-}
-
-/// An error and what it came from, in a line.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // some errors repeat their source in their own text
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    sanitise::line(&text.replace('\n', "; "), Colours::Drop)
 }
 
 fn install(missing: &[Need], yes: bool) -> Result<(), SetupError> {

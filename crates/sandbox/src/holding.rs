@@ -242,11 +242,7 @@ impl Drop for Place {
 }
 
 impl Local {
-    /// The VMs of this state directory that run, are kept, and have no lease: those of no process, and those which
-    /// this engine holds since [`Lease::leave`]. The oldest first.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
+    /// As [`crate::Engine::kept`].
     pub(crate) async fn kept(&self) -> Result<Vec<Kept>> {
         let inner = Arc::clone(self.inner());
         let ours = inner.holding.ids();
@@ -260,34 +256,19 @@ impl Local {
         Ok(kept)
     }
 
-    /// Takes over a VM that is kept and has no lease. What its former owner started goes on in it, without anybody
-    /// who reads what it prints or writes what it reads; a terminal hangs up.
-    ///
-    /// When the future is dropped, the VM is as it was, or this engine holds it as after [`Lease::leave`].
-    ///
-    /// # Errors
-    /// [`Error::NotKept`] where there is none, [`Error::Owned`] where it has an owner. An error that says that the VM
-    /// does not work any more comes after it was removed.
+    /// As [`crate::Engine::adopt`].
     pub(crate) async fn adopt(&self, id: SlotId) -> Result<Lease> {
         self.hold(id).await?;
         self.inner().holding.take(self.inner(), id)?.ok_or(Error::NotKept { id })
     }
 
-    /// A handle of a VM that this engine has, adopting it first where it is kept and nobody owns it: then the engine
-    /// holds it, as after [`Lease::leave`].
-    ///
-    /// # Errors
-    /// As [`crate::Engine::adopt`].
+    /// As [`crate::Engine::attach`].
     pub(crate) async fn attach(&self, id: SlotId) -> Result<Sandbox> {
         self.hold(id).await?;
         self.inner().holding.sandbox(id).ok_or(Error::NotKept { id })
     }
 
-    /// Ends a VM that this engine has, or that is kept and nobody owns, and returns when nothing of it is left. Fine
-    /// when it is gone.
-    ///
-    /// # Errors
-    /// [`Error::Owned`] where another process owns it; what could not be removed.
+    /// As [`crate::Engine::end`].
     pub(crate) async fn end(&self, id: SlotId) -> Result<()> {
         if let Some((over, ended)) = self.inner().holding.end(id) {
             over.cancelled().await;
@@ -301,10 +282,7 @@ impl Local {
         spawn_blocking(move || inner.journal.end(id)).await.unwrap_or(Err(Error::Lost))
     }
 
-    /// Keeps a VM that this engine has until another time, as [`Lease::keep_until`] does.
-    ///
-    /// # Errors
-    /// [`Error::NotKept`] where it is not here; as [`Lease::keep_until`].
+    /// As [`crate::Engine::keep_until`].
     pub(crate) async fn keep_until(&self, id: SlotId, until: SystemTime) -> Result<()> {
         let sandbox = self.inner().holding.sandbox(id).ok_or(Error::NotKept { id })?;
         keep_until(&sandbox, until).await

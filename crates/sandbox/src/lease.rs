@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Error, Result, Sandbox, holding, local::Inner, remote::Leave};
 
@@ -24,6 +24,42 @@ pub(crate) enum Keeper {
     Here(Arc<Inner>),
     /// It is in another one.
     There(Leave),
+}
+
+/// A VM on its way to its lease.
+pub(crate) struct Coming {
+    /// Told by its task when it is ready.
+    pub(crate) ready: oneshot::Receiver<Result<Sandbox>>,
+    /// Told when nothing of it is left.
+    pub(crate) ended: oneshot::Receiver<Result<()>>,
+    /// Ends it; dropped, too.
+    pub(crate) destroy: DropGuard,
+}
+
+impl Coming {
+    /// Waits until it is ready. Where `cancel` fires first, it returns when nothing of it is left.
+    pub(crate) async fn leased(self, keeper: Keeper, cancel: &CancellationToken) -> Result<Lease> {
+        let Self { mut ready, ended, destroy } = self;
+        let first = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            ready = &mut ready => Some(ready),
+        };
+        match first {
+            Some(ready) => {
+                let sandbox = ready.unwrap_or(Err(Error::Lost))?;
+                Ok(Lease::new(keeper, sandbox, destroy.disarm(), ended))
+            }
+            None => {
+                drop(destroy);
+                // it may also have become ready in this moment
+                if let Ok(Ok(_)) = ready.await {
+                    let _ = ended.await;
+                }
+                Err(Error::Cancelled)
+            }
+        }
+    }
 }
 
 impl Lease {

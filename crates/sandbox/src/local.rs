@@ -24,7 +24,7 @@ use crate::{
     branch::{Branches, Copy},
     holding::Holding,
     journal::Journal,
-    lease::Keeper,
+    lease::{Coming, Keeper},
     owner::{Begin, Owner},
     pool::{self, Pool},
     snapshots::{self, Snapshots},
@@ -60,11 +60,7 @@ impl std::fmt::Debug for Local {
 }
 
 impl Local {
-    /// Opens the engine and removes what dead owners left in its directory: also VMs that still run, but for those
-    /// that are kept ([`crate::Engine::kept`]) and whose time is not up.
-    ///
-    /// # Errors
-    /// The directory cannot be made or read. A leftover that cannot be removed is no error, see [`Swept`].
+    /// As [`crate::Engine::open`].
     pub(crate) async fn open(config: EngineConfig) -> Result<(Self, Swept)> {
         let EngineConfig { state_dir, backend, patience, pool, reserve } = config;
         let opened = spawn_blocking(move || {
@@ -94,21 +90,12 @@ impl Local {
         Ok((Self { inner }, swept))
     }
 
-    /// Boots a VM and prepares its guest. When the future is dropped or `cancel` fires before it is ready,
-    /// nothing of it is left: an error is returned after that, and for a dropped future [`crate::Engine::close`]
-    /// waits for it.
-    ///
-    /// # Errors
-    /// Whatever made it impossible; [`Error::Cancelled`] where `cancel` fired.
+    /// As [`crate::Engine::lease`].
     pub(crate) async fn lease(&self, spec: LeaseSpec, cancel: &CancellationToken) -> Result<Lease> {
         self.lease_of(spec, None, cancel).await
     }
 
-    /// Forks a VM of a branch: what ran when it was made goes on in it, unless `fork` says otherwise, after it has
-    /// got an identity of its own. Otherwise as [`crate::Engine::lease`].
-    ///
-    /// # Errors
-    /// Whatever made it impossible; [`Error::Cancelled`] where `cancel` fired.
+    /// As [`crate::Engine::lease_branch`].
     pub(crate) async fn lease_branch(
         &self,
         branch: &Arc<Copy>,
@@ -130,52 +117,26 @@ impl Local {
             return Err(Error::Closed);
         }
         let destroy = self.inner.closing.child_token();
-        let (ready_to, mut ready) = oneshot::channel();
+        let (ready_to, ready) = oneshot::channel();
         let (ended_to, ended) = oneshot::channel();
-        let guard = destroy.clone().drop_guard();
+        let coming = Coming { ready, ended, destroy: destroy.clone().drop_guard() };
         let owner = Owner {
             engine: Arc::clone(&self.inner),
             begin: Begin::Lease { spec: Box::new(spec), parent },
-            destroy: destroy.clone(),
+            destroy,
             ready: ready_to,
             ended: ended_to,
         };
         self.inner.tasks.spawn(owner.run());
-        let first = tokio::select! {
-            biased;
-            () = cancel.cancelled() => None,
-            ready = &mut ready => Some(ready),
-        };
-        match first {
-            Some(ready) => {
-                let sandbox = ready.unwrap_or(Err(Error::Lost))?;
-                Ok(Lease::new(Keeper::Here(Arc::clone(&self.inner)), sandbox, guard.disarm(), ended))
-            }
-            None => {
-                destroy.cancel();
-                // Until nothing is left; it may also have become ready in this moment.
-                if let Ok(Ok(_)) = ready.await {
-                    let _ = ended.await;
-                }
-                Err(Error::Cancelled)
-            }
-        }
+        coming.leased(Keeper::Here(Arc::clone(&self.inner)), cancel).await
     }
 
-    /// Makes the template that leases of `spec` are forks of, where there is none; its key. `None`: such VMs are
-    /// booted.
-    ///
-    /// # Errors
-    /// Whatever made it impossible.
+    /// As [`crate::Engine::template`].
     pub(crate) async fn template(&self, spec: &LeaseSpec) -> Result<Option<String>> {
         Ok(snapshots::template(&self.inner, spec).await?.map(|(key, _)| key))
     }
 
-    /// Keeps `count` VMs of `spec` ready for their lease, within the limits of the pool, whatever is asked for;
-    /// the template is made first where there is none.
-    ///
-    /// # Errors
-    /// The template cannot be made.
+    /// As [`crate::Engine::keep_ready`].
     pub(crate) async fn keep_ready(&self, spec: &LeaseSpec, count: usize) -> Result<()> {
         self.inner.gate.check_size(spec.memory)?;
         if let Some((key, _)) = snapshots::template(&self.inner, spec).await? {
@@ -184,36 +145,27 @@ impl Local {
         Ok(())
     }
 
-    /// How many VMs are ready for their lease.
+    /// As [`crate::Engine::ready`].
     pub(crate) fn ready(&self) -> usize {
         self.inner.pool.count()
     }
 
-    /// Why the first of the leases that wait for room on this host does; `None` while none does.
+    /// As [`crate::Engine::waiting`].
     pub(crate) fn waiting(&self) -> watch::Receiver<Option<String>> {
         self.inner.gate.waiting()
     }
 
-    /// The snapshots of the state directory, the oldest first.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
+    /// As [`crate::Engine::snapshots`].
     pub(crate) async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         self.blocking(|inner| inner.snapshots.disk().list()).await
     }
 
-    /// Removes a snapshot; VMs that were forked of it go on. Fine when it is not there.
-    ///
-    /// # Errors
-    /// It cannot be removed.
+    /// As [`crate::Engine::remove_snapshot`].
     pub(crate) async fn remove_snapshot(&self, key: String) -> Result<()> {
         self.blocking(move |inner| inner.snapshots.disk().remove(&key)).await
     }
 
-    /// Removes the snapshots that `policy` does not keep, and those that nobody can use.
-    ///
-    /// # Errors
-    /// One cannot be removed.
+    /// As [`crate::Engine::collect_snapshots`].
     pub(crate) async fn collect_snapshots(&self, policy: SnapshotGc) -> Result<SnapshotsRemoved> {
         self.blocking(move |inner| inner.snapshots.disk().collect(&policy)).await
     }
@@ -235,8 +187,7 @@ impl Local {
         &*self.inner.backend
     }
 
-    /// Ends every VM of this engine, also those whose leases are still held, and returns when nothing of
-    /// them is left; those that were left ([`Lease::leave`]) run on for the next engine. Later leases fail.
+    /// As [`crate::Engine::close`].
     pub(crate) async fn close(&self) {
         self.inner.closing.cancel();
         self.inner.branches.close();

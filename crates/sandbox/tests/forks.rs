@@ -6,21 +6,24 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+mod support;
+
 use std::{
     fs,
-    num::NonZeroU8,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use sandbox::{
-    Account, Bind, Directory, Engine, EngineConfig, ExecRequest, LeaseSpec, Origin, OutputMode, Patience,
-    PoolLimits, Reserve, Root, Sandbox, SnapshotGc, Standing, Start, Stdin, Swept,
+    Engine, EngineConfig, ExecRequest, LeaseSpec, Origin, OutputMode, Patience, PoolLimits, Reserve, Sandbox,
+    SnapshotGc, Standing, Start, Swept,
 };
 use tokio_util::sync::CancellationToken;
 use vm::{Mebibytes, OwnerLoss};
+
+use support::{sh, spec};
 
 /// First argument of a process that leases, fills its pool, and is killed.
 const VICTIM: &str = "victim";
@@ -76,39 +79,12 @@ async fn open(state: &Path, pool: PoolLimits) -> (Engine, Swept) {
     Engine::open(config).await.unwrap()
 }
 
-fn spec(hostname: &str) -> LeaseSpec {
-    LeaseSpec {
-        kernel: PathBuf::new(),
-        initramfs: PathBuf::new(),
-        root: Root::Hosted,
-        cpus: NonZeroU8::MIN,
-        memory: Mebibytes(16),
-        scratch_bytes: 0,
-        bind: Bind {
-            hostname: hostname.to_owned(),
-            directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
-        },
-        on_owner_loss: OwnerLoss::Kill,
-        mark: None,
-        start: Start::Fork,
-        when_full: sandbox::WhenFull::Wait,
-    }
-}
-
 fn cancel() -> CancellationToken {
     CancellationToken::new()
 }
 
 async fn said(sandbox: &Sandbox, script: &str) -> String {
-    let request = ExecRequest {
-        argv: ["sh", "-c", script].map(String::from).to_vec(),
-        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
-        cwd: "/work".into(),
-        user: Account::ROOT,
-        stdin: Stdin::Null,
-        output: OutputMode::Merged,
-        timeout: None,
-    };
+    let request = ExecRequest { output: OutputMode::Merged, ..sh(script) };
     let collected = sandbox.exec(request).await.unwrap().collect(1 << 20).await.unwrap();
     String::from_utf8(collected.stdout).unwrap()
 }

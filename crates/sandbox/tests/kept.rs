@@ -6,19 +6,21 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 #![expect(clippy::print_stdout, reason = "the victim tells its parent how far it is")]
 
+mod support;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
     num::NonZeroU8,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant, SystemTime},
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use sandbox::{
-    Account, Bind, Directory, Engine, EngineConfig, Error, ExecRequest, Gone, Holder, LeaseSpec, OutputMode,
-    Patience, PoolLimits, Reserve, Root, Sandbox, Start, Stdin, Swept, WhenFull,
+    Engine, EngineConfig, Error, ExecRequest, Gone, Holder, LeaseSpec, OutputMode, Patience, PoolLimits,
+    Reserve, Root, Sandbox, Start, Stdin, Swept,
 };
 use tokio_util::sync::CancellationToken;
 use vm::{Mebibytes, OwnerLoss, SlotId};
@@ -93,22 +95,7 @@ async fn open(state: &Path) -> Engine {
 }
 
 fn spec(on_owner_loss: OwnerLoss) -> LeaseSpec {
-    LeaseSpec {
-        kernel: PathBuf::new(),
-        initramfs: PathBuf::new(),
-        root: Root::Hosted,
-        cpus: NonZeroU8::MIN,
-        memory: Mebibytes(16),
-        scratch_bytes: 0,
-        bind: Bind {
-            hostname: "kept".to_owned(),
-            directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
-        },
-        on_owner_loss,
-        mark: Some(MARK.to_owned()),
-        start: Start::Fork,
-        when_full: WhenFull::Wait,
-    }
+    LeaseSpec { on_owner_loss, mark: Some(MARK.to_owned()), ..support::spec("kept") }
 }
 
 fn keep(after: Duration) -> LeaseSpec {
@@ -120,15 +107,7 @@ fn cancel() -> CancellationToken {
 }
 
 fn sh(script: &str) -> ExecRequest {
-    ExecRequest {
-        argv: ["sh", "-c", script].map(String::from).to_vec(),
-        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
-        cwd: "/work".into(),
-        user: Account::ROOT,
-        stdin: Stdin::Null,
-        output: OutputMode::Merged,
-        timeout: None,
-    }
+    ExecRequest { output: OutputMode::Merged, ..support::sh(script) }
 }
 
 async fn said(sandbox: &Sandbox, script: &str) -> String {

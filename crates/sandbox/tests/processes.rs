@@ -6,23 +6,25 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 #![expect(clippy::print_stdout, reason = "the victim tells its parent how far it is")]
 
+mod support;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Cursor, Read},
-    num::NonZeroU8,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use sandbox::{
-    Account, Bind, Directory, Engine, EngineConfig, Error, ExecRequest, FetchLimits, Gone, Lease, LeaseSpec,
-    OutputMode, Patience, Root, Stdin, Stream, Swept, TerminalSize,
+    Account, Engine, EngineConfig, Error, FetchLimits, Gone, Lease, LeaseSpec, OutputMode, Patience, Stdin,
+    Stream, Swept, TerminalSize,
 };
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
-use vm::{Mebibytes, OwnerLoss};
+
+use support::sh;
 
 /// First argument of a process that leases, runs a command and waits to be killed.
 const VICTIM: &str = "victim";
@@ -77,38 +79,11 @@ async fn open(state: &Path) -> (Engine, Swept) {
 }
 
 fn spec() -> LeaseSpec {
-    LeaseSpec {
-        kernel: PathBuf::new(),
-        initramfs: PathBuf::new(),
-        root: Root::Hosted,
-        cpus: NonZeroU8::MIN,
-        memory: Mebibytes(64),
-        scratch_bytes: 0,
-        bind: Bind {
-            hostname: "guest".into(),
-            directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
-        },
-        on_owner_loss: OwnerLoss::Kill,
-        mark: None,
-        start: sandbox::Start::Fork,
-        when_full: sandbox::WhenFull::Wait,
-    }
+    support::spec("guest")
 }
 
 async fn lease(engine: &Engine) -> Lease {
     engine.lease(spec(), &CancellationToken::new()).await.unwrap()
-}
-
-fn sh(script: &str) -> ExecRequest {
-    ExecRequest {
-        argv: ["sh", "-c", script].map(String::from).to_vec(),
-        env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("GREETING".into(), "hello".into())],
-        cwd: "/work".into(),
-        user: Account::ROOT,
-        stdin: Stdin::Null,
-        output: OutputMode::Separate,
-        timeout: None,
-    }
 }
 
 /// Processes, mounts and slots that have to do with `state`.

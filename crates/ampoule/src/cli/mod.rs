@@ -31,6 +31,7 @@ use std::{
 use clap::{Parser, error::ContextKind};
 
 use crate::{
+    causes,
     class::{Class, Classed, End},
     cli::{
         args::{Cli, Command},
@@ -138,16 +139,7 @@ fn told<E: Error + Classed>(look: Look, result: Result<impl Into<ExitCode>, E>) 
 /// Shows an error and what it came from on standard error.
 pub(crate) fn report(look: Look, error: &dyn Error) {
     let mut err = io::stderr().lock();
-    let mut texts = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // some errors repeat their source in their own text
-        if !texts.iter().any(|told| told.contains(&text)) {
-            texts.push(text);
-        }
-        source = cause.source();
-    }
+    let texts = causes::texts(error);
     for (at, text) in texts.iter().enumerate() {
         let rows = sanitise::rows(text.trim_end(), Colours::Drop);
         for (row, text) in rows.iter().enumerate() {

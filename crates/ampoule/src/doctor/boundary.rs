@@ -4,7 +4,7 @@ use jail::Part;
 use vm::Boundary;
 
 use super::{Finding, Patient};
-use crate::exec::machine;
+use crate::{causes, exec::machine};
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     const NAME: &str = "boundary";
@@ -16,13 +16,7 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     let made = match made {
         Ok(made) => made,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            return vec![Finding::bad(NAME, text).mend("ampoule setup")];
+            return vec![Finding::bad(NAME, causes::line(&error)).mend("ampoule setup")];
         }
     };
     let capabilities = made.backend.capabilities();

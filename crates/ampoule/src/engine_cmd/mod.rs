@@ -51,11 +51,7 @@ pub fn run(args: &EngineArgs, registry: &Registry) -> Result<End, EngineCmdError
     trace();
     limits::raise_files();
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(EngineCmdError::Runtime)?;
+    let runtime = crate::runtime::new().map_err(EngineCmdError::Runtime)?;
     let end = runtime.block_on(async {
         let signals = Signals::listen().map_err(EngineCmdError::Runtime)?;
         let mut wish = signals.wish();

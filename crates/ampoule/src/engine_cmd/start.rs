@@ -62,8 +62,7 @@ pub async fn connect_or_start(args: &MachineArgs, state_dir: &Path) -> Result<En
     let path = socket(state_dir);
     match Engine::connect(&path).await {
         Ok(engine) => return fits(args, engine),
-        Err(sandbox::Error::Engine(EngineError::Absent { .. } | EngineError::Ending | EngineError::Lost)) => {
-        }
+        Err(sandbox::Error::Engine(error)) if error.is_absence() => {}
         Err(error) => return Err(error.into()),
     }
     let log = state_dir.join(LOG);
@@ -73,9 +72,7 @@ pub async fn connect_or_start(args: &MachineArgs, state_dir: &Path) -> Result<En
     loop {
         match Engine::connect(&path).await {
             Ok(engine) => return fits(args, engine),
-            Err(sandbox::Error::Engine(
-                EngineError::Absent { .. } | EngineError::Ending | EngineError::Lost,
-            )) if !ended && Instant::now() < until => {}
+            Err(sandbox::Error::Engine(error)) if error.is_absence() && !ended && Instant::now() < until => {}
             Err(_) if ended => return Err(EngineCmdError::Ended { words: words(&log), log }),
             Err(sandbox::Error::Engine(EngineError::Absent { .. })) => {
                 return Err(EngineCmdError::Silent { log });

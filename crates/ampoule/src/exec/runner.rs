@@ -62,11 +62,7 @@ pub(super) struct Shared<'a> {
 
 /// Runs them all; the worst end.
 pub(super) fn run_all(prepared: &[Prepared], shared: Shared<'_>, look: Look) -> Result<End, ExecError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(ExecError::Runtime)?;
+    let runtime = crate::runtime::new().map_err(ExecError::Runtime)?;
     let end = runtime.block_on(async {
         // before anything is made that would have to be removed
         let signals = Signals::listen().map_err(ExecError::Runtime)?;

@@ -66,11 +66,7 @@ pub fn run(args: &RunArgs, registry: &Registry) -> Result<Worst, SandboxCmdError
     }
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     limits::raise_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(SandboxCmdError::Runtime)?;
+    let runtime = crate::runtime::new().map_err(SandboxCmdError::Runtime)?;
     let look = Look::of(&io::stderr());
     let end = runtime.block_on(async {
         // before anything is made that would have to be removed

@@ -55,11 +55,7 @@ fn make(
     speaker: &str,
 ) -> Result<Option<String>, SnapshotCmdError> {
     let look = Look::of(&io::stderr());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(SnapshotCmdError::Runtime)?;
+    let runtime = crate::runtime::new().map_err(SnapshotCmdError::Runtime)?;
     runtime.block_on(async {
         // before anything is made that would have to be removed
         let signals = Signals::listen().map_err(SnapshotCmdError::Runtime)?;

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     BranchTimes, Error, Lease, LeaseSpec, Result, Sandbox, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
-    lease::Keeper,
+    lease::{Coming, Keeper},
 };
 
 /// How long an engine may take to say who it is: one that a service manager starts now looks for a backend first.
@@ -128,32 +128,14 @@ impl Remote {
             return Err(Error::Closed);
         }
         let destroy = self.closing.child_token();
-        let (ready_to, mut ready) = oneshot::channel();
+        let (ready_to, ready) = oneshot::channel();
         let (ended_to, ended) = oneshot::channel();
         let (leave_to, leave) = mpsc::channel(1);
-        let guard = destroy.clone().drop_guard();
+        let coming = Coming { ready, ended, destroy: destroy.clone().drop_guard() };
         let number = self.next.fetch_add(1, Ordering::Relaxed) as u64;
-        let leased = Leased { number, destroy: destroy.clone(), ended: ended_to, leave };
+        let leased = Leased { number, destroy, ended: ended_to, leave };
         self.tasks.spawn(handle::leased(Arc::clone(self), ask, leased, ready_to));
-        let first = tokio::select! {
-            biased;
-            () = cancel.cancelled() => None,
-            ready = &mut ready => Some(ready),
-        };
-        match first {
-            Some(ready) => {
-                let sandbox = ready.unwrap_or(Err(Error::Lost))?;
-                Ok(Lease::new(Keeper::There(leave_to), sandbox, guard.disarm(), ended))
-            }
-            None => {
-                destroy.cancel();
-                // until nothing is left; it may also have become ready in this moment
-                if let Ok(Ok(_)) = ready.await {
-                    let _ = ended.await;
-                }
-                Err(Error::Cancelled)
-            }
-        }
+        coming.leased(Keeper::There(leave_to), cancel).await
     }
 
     pub(crate) async fn attach(self: &Arc<Self>, id: SlotId) -> Result<Sandbox> {

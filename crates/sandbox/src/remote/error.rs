@@ -75,6 +75,14 @@ pub enum EngineError {
     },
 }
 
+impl EngineError {
+    /// Whether nobody is there who could be asked: another engine can be started in its place.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::Ending | Self::Lost)
+    }
+}
+
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,18 +3,20 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    num::NonZeroU8,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant, SystemTime},
 };
 
 use sandbox::{
-    Account, Bind, Collected, Directory, Engine, EngineConfig, ExecRequest, Lease, LeaseSpec, Listening,
-    OutputMode, Patience, PoolLimits, Reserve, Root, Sandbox, Served, Start, Stdin, WhenFull,
+    Collected, Engine, EngineConfig, Lease, LeaseSpec, Listening, Patience, PoolLimits, Reserve, Sandbox,
+    Served,
 };
 use tokio_util::sync::CancellationToken;
 use vm::{Mebibytes, OwnerLoss};
+
+use crate::support;
+pub(crate) use crate::support::sh;
 
 /// First argument of an engine process.
 const ENGINE: &str = "engine";
@@ -168,22 +170,7 @@ pub(crate) async fn connect(state: &Path) -> Engine {
 }
 
 pub(crate) fn spec() -> LeaseSpec {
-    LeaseSpec {
-        kernel: PathBuf::new(),
-        initramfs: PathBuf::new(),
-        root: Root::Hosted,
-        cpus: NonZeroU8::MIN,
-        memory: Mebibytes(64),
-        scratch_bytes: 0,
-        bind: Bind {
-            hostname: "guest".into(),
-            directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
-        },
-        on_owner_loss: OwnerLoss::Kill,
-        mark: None,
-        start: Start::Fork,
-        when_full: WhenFull::Wait,
-    }
+    support::spec("guest")
 }
 
 pub(crate) fn kept_for(time: Duration) -> LeaseSpec {
@@ -192,18 +179,6 @@ pub(crate) fn kept_for(time: Duration) -> LeaseSpec {
 
 pub(crate) async fn lease(engine: &Engine) -> Lease {
     engine.lease(spec(), &CancellationToken::new()).await.unwrap()
-}
-
-pub(crate) fn sh(script: &str) -> ExecRequest {
-    ExecRequest {
-        argv: ["sh", "-c", script].map(String::from).to_vec(),
-        env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("GREETING".into(), "hello".into())],
-        cwd: "/work".into(),
-        user: Account::ROOT,
-        stdin: Stdin::Null,
-        output: OutputMode::Separate,
-        timeout: None,
-    }
 }
 
 pub(crate) async fn collected(sandbox: &Sandbox, script: &str) -> Collected {

@@ -11,6 +11,8 @@ mod deaths;
 mod harness;
 mod leases;
 mod strangers;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 

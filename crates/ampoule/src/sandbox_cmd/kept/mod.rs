@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use sandbox::{Engine, EngineError, Kept, Sandbox};
+use sandbox::{Engine, Kept, Sandbox};
 use tokio_util::sync::CancellationToken;
 
 use self::show::Named;
@@ -213,7 +213,7 @@ fn with_sandbox<T>(
 async fn any_engine(state_dir: &Path) -> Result<Engine, SandboxCmdError> {
     match Engine::connect(&engine_cmd::socket(state_dir)).await {
         Ok(engine) => Ok(engine),
-        Err(sandbox::Error::Engine(EngineError::Absent { .. } | EngineError::Ending | EngineError::Lost)) => {
+        Err(sandbox::Error::Engine(error)) if error.is_absence() => {
             Ok(bare::engine(state_dir).await.map_err(SandboxCmdError::Engine)?.0)
         }
         Err(error) => Err(SandboxCmdError::Engine(error)),
@@ -221,11 +221,7 @@ async fn any_engine(state_dir: &Path) -> Result<Engine, SandboxCmdError> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, SandboxCmdError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(SandboxCmdError::Runtime)
+    crate::runtime::new().map_err(SandboxCmdError::Runtime)
 }
 
 /// The name of a sandbox.
