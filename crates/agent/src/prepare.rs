@@ -45,7 +45,7 @@ pub(crate) struct Disks {
     /// The scratch disk, when it is mounted: it has no name then.
     scratch: Option<OwnedFd>,
     /// Directories that lie on it, in order.
-    bound: Vec<PathBuf>,
+    bound: Vec<Directory>,
     /// How many were asked for.
     made: usize,
 }
@@ -95,8 +95,9 @@ pub(crate) fn prepare(ground: &Ground, disks: &mut Disks, wanted: &Prepare) -> R
             return Err(failure(FailureKind::Invalid, "this agent is hosted: it has no disks"));
         }
     };
-    if wanted.hooks == Hooks::Now {
-        run_hooks(ground)?;
+    match wanted.hooks {
+        Hooks::Now => run_hooks(ground)?,
+        Hooks::Later => hooks::look(),
     }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let up = clock_gettime(ClockId::Boottime);
@@ -117,7 +118,10 @@ pub(crate) fn bind(ground: &Ground, disks: &mut Disks, wanted: &Bind) -> Result<
         }
         Ground::Hosted(hosted) => directories_below(hosted, &wanted.directories)?,
     }
-    run_hooks(ground)
+    if wanted.hooks == Hooks::Now {
+        run_hooks(ground)?;
+    }
+    Ok(())
 }
 
 fn run_hooks(ground: &Ground) -> Result<(), Failure> {
@@ -203,11 +207,22 @@ fn names(etc: &Path, name: &str, machine_id: &str) -> Result<(), Failure> {
         [("hostname", format!("{name}\n")), ("hosts", hosts), ("machine-id", format!("{machine_id}\n"))]
     {
         let path = etc.join(file);
-        // An image may have a symbolic link there. A file stays: another one would cost the overlay a whiteout.
-        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
-            let _ = fs::remove_file(&path);
-        }
-        fs::write(&path, text).map_err(|error| io_failure(&path.to_string_lossy(), error))?;
+        write_over(&path, text.as_bytes()).map_err(|error| io_failure(&path.to_string_lossy(), error))?;
+    }
+    Ok(())
+}
+
+/// Writes a file. An image may have a symbolic link there. A file stays, another one would cost the overlay a
+/// whiteout, and is cut only where it is longer: to cut it first is what takes a file system the longest.
+fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
+    let before = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|found| found.len());
+    if before.is_none() {
+        let _ = fs::remove_file(path);
+    }
+    let mut file = fs::File::options().write(true).create(true).truncate(false).open(path)?;
+    io::Write::write_all(&mut file, text)?;
+    if before.is_some_and(|before| before > text.len() as u64) {
+        file.set_len(text.len() as u64)?;
     }
     Ok(())
 }
@@ -219,14 +234,18 @@ fn directories(disks: &mut Disks, wanted: &[Directory]) -> Result<(), Failure> {
     };
     let scratch = PathBuf::from(format!("/proc/self/fd/{}", scratch.as_raw_fd()));
     for directory in wanted {
+        // the guest's root alone can take it away
+        if disks.bound.contains(directory) {
+            continue;
+        }
         let path = Path::new(&directory.path);
         let fail = |error: io::Error| io_failure(&directory.path, error);
         mounts::mkdir(path)?;
-        if !disks.bound.iter().any(|above| path.starts_with(above)) {
+        if !disks.bound.iter().any(|above| path.starts_with(&above.path)) {
             let source = scratch.join("dirs").join(disks.made.to_string());
             mounts::mkdir(&source)?;
             mount_bind(&source, path).map_err(|errno| fail(errno.into()))?;
-            disks.bound.push(path.to_owned());
+            disks.bound.push(directory.clone());
         }
         disks.made += 1;
         let owner = users::resolve(&directory.owner)?;
@@ -251,6 +270,21 @@ mod tests {
             directories: vec![Directory { path: "/tmp".into(), owner: Account::ROOT, mode: 0o1777 }],
             hooks: Hooks::Now,
         }
+    }
+
+    #[test]
+    fn a_file_is_written_over_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for text in ["a", "longer", "b"] {
+            write_over(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let link = dir.path().join("l");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_over(&link, b"own").unwrap();
+        assert_eq!(fs::read_to_string(&link).unwrap(), "own");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "b");
     }
 
     #[test]

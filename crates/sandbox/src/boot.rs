@@ -1,6 +1,7 @@
 //! From a slot to a guest that is ready for commands.
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,7 +23,7 @@ use crate::{
     journal::Held,
     local::Inner,
     scratch,
-    snapshots::Template,
+    snapshots::{Guest, Template},
     text::printable,
 };
 
@@ -77,12 +78,30 @@ pub(crate) struct Parent {
     pub(crate) inherited: Inherited,
 }
 
+/// Whose disk a fork gets.
+#[derive(Clone)]
+enum Parental {
+    Branch(Arc<Copy>),
+    Template(Arc<Template>),
+}
+
 impl From {
-    /// The branch that it is a fork of.
-    pub(crate) fn branch(&self) -> Option<&Arc<Copy>> {
+    /// What it is a fork of, where its disk is another one's.
+    fn parental(&self) -> Option<Parental> {
         match self {
-            Self::Branch(parent) => Some(&parent.branch),
-            Self::Kernel | Self::Memory(_) | Self::Template(..) | Self::Running(_) => None,
+            Self::Branch(parent) => Some(Parental::Branch(Arc::clone(&parent.branch))),
+            Self::Template(template, _) => Some(Parental::Template(Arc::clone(template))),
+            Self::Kernel | Self::Memory(_) | Self::Running(_) => None,
+        }
+    }
+}
+
+impl Parental {
+    /// `None`: a new one is as good.
+    fn disk(&self) -> Result<Option<File>> {
+        match self {
+            Self::Branch(branch) => branch.disk(),
+            Self::Template(template) => template.guest.as_ref().map(Guest::disk).transpose(),
         }
     }
 }
@@ -94,6 +113,15 @@ pub(crate) enum Identity {
     Now,
     /// By a Bind when it is leased.
     Later,
+}
+
+impl Identity {
+    fn hooks(self) -> Hooks {
+        match self {
+            Self::Now => Hooks::Now,
+            Self::Later => Hooks::Later,
+        }
+    }
 }
 
 /// What a boot needs; one attempt's.
@@ -116,9 +144,11 @@ impl Boot {
         let (machine, opened, agent) = self.up(began).await?;
         let prepared = match &self.from {
             From::Branch(parent) => self.go_on(parent, machine.exited(), &opened).await?,
-            From::Kernel | From::Memory(_) | From::Template(..) => {
-                self.prepare(machine.exited(), &opened).await?
-            }
+            From::Template(template, identity) => match &template.guest {
+                Some(guest) => self.take_name(guest, *identity, machine.exited(), &opened).await?,
+                None => self.prepare(machine.exited(), &opened).await?,
+            },
+            From::Kernel | From::Memory(_) => self.prepare(machine.exited(), &opened).await?,
             From::Running(info) => {
                 // its owner may have died in the middle of a branch
                 self.ask(machine.exited(), &opened, Body::Thaw).await?;
@@ -142,14 +172,15 @@ impl Boot {
         Ok(Booted { machine, opened, info })
     }
 
-    /// Boots, waits for Hello, and lets the guest do ahead what all forks would do alike.
-    pub(crate) async fn warm(self) -> Result<(Box<dyn Machine>, Opened)> {
+    /// Boots, waits for Hello, and lets the guest do ahead what all forks would do alike: where it has disks of its
+    /// own, it is made ready but for its name.
+    pub(crate) async fn template(self) -> Result<(Box<dyn Machine>, Opened, Option<message::Prepared>)> {
         let (machine, opened, _) = self.up(Instant::now()).await?;
-        if let Some((_, fs)) = &self.disks.root {
-            let warm = Warm { root: DriveId::Root.serial().to_owned(), fs: *fs };
-            self.ask(machine.exited(), &opened, Body::Warm(warm)).await?;
-        }
-        Ok((machine, opened))
+        let Some((_, fs)) = &self.disks.root else { return Ok((machine, opened, None)) };
+        let warm = Warm { root: DriveId::Root.serial().to_owned(), fs: *fs };
+        self.ask(machine.exited(), &opened, Body::Warm(warm)).await?;
+        let prepared = self.prepare(machine.exited(), &opened).await?;
+        Ok((machine, opened, Some(prepared)))
     }
 
     /// A machine whose agent has said Hello; with the agent's version.
@@ -273,6 +304,19 @@ impl Boot {
         }
     }
 
+    /// Gives a fork of a guest that was made ready a name of its own.
+    async fn take_name(
+        &self,
+        guest: &Guest,
+        name: Identity,
+        exited: watch::Receiver<Option<Exit>>,
+        opened: &Opened,
+    ) -> Result<message::Prepared> {
+        let bind = message::Bind { hooks: name.hooks(), ..identity(&self.spec.bind)? };
+        self.ask(exited, opened, Body::Bind(bind)).await?;
+        Ok(message::Prepared { root_prefix: String::new(), kernel: guest.kernel.clone(), boot_ms: 0 })
+    }
+
     /// Makes a fork of a guest that was frozen one of its own, and only then lets it go on.
     async fn go_on(
         &self,
@@ -319,12 +363,10 @@ impl Boot {
         let message::Bind { hostname, machine_id, clock_ns, entropy, directories, .. } =
             identity(&self.spec.bind)?;
         let hooks = match self.from {
-            From::Template(_, Identity::Later) => Hooks::Later,
-            From::Template(_, Identity::Now)
-            | From::Kernel
-            | From::Memory(_)
-            | From::Branch(_)
-            | From::Running(_) => Hooks::Now,
+            From::Template(_, name) => name.hooks(),
+            // it is a template's, whose forks have names of their own
+            From::Memory(_) => Hooks::Later,
+            From::Kernel | From::Branch(_) | From::Running(_) => Hooks::Now,
         };
         Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks })
     }
@@ -363,32 +405,33 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
         entropy: Entropy(entropy),
         directories: bind.directories.clone(),
         inherited: Inherited::GoOn,
+        hooks: Hooks::Now,
     })
 }
 
-/// A slot with the disks that the lease asks for, or that a branch has. What is wrong with those is told beside the slot, which has to
-/// be torn down all the same.
+/// A slot with the disks that the lease asks for, or that what it is a fork of has. What is wrong with those is told
+/// beside the slot, which has to be torn down all the same.
 pub(crate) async fn place(
     engine: &Arc<Inner>,
     spec: &LeaseSpec,
-    of: Option<&Arc<Copy>>,
+    from: &From,
 ) -> Result<(Held, Result<Disks>)> {
-    let (engine, spec, branch) = (Arc::clone(engine), spec.clone(), of.cloned());
+    let (engine, spec, parental) = (Arc::clone(engine), spec.clone(), from.parental());
     let made = spawn_blocking(move || {
         let held = engine.journal.create(engine.backend.name())?;
-        let disks = disks(engine.journal.state_dir(), held.slot(), &spec, branch.as_ref());
+        let disks = disks(engine.journal.state_dir(), held.slot(), &spec, parental.as_ref());
         Ok((held, disks))
     });
     made.await.unwrap_or(Err(Error::Lost))
 }
 
 /// What disks the lease asks for, with the scratch disk made. Blocks.
-fn disks(state_dir: &Path, slot: &Slot, spec: &LeaseSpec, branch: Option<&Arc<Copy>>) -> Result<Disks> {
+fn disks(state_dir: &Path, slot: &Slot, spec: &LeaseSpec, parental: Option<&Parental>) -> Result<Disks> {
     match &spec.root {
         Root::Hosted => Ok(Disks { root: None, scratch: None }),
         Root::Image(image) => {
             let fs = crate::rootfs::probe(image)?;
-            let copied = branch.map(|branch| branch.disk()).transpose()?.flatten();
+            let copied = parental.map(Parental::disk).transpose()?.flatten();
             let scratch = match copied {
                 Some(disk) => scratch::make_copy(&disk, slot)?,
                 None => scratch::make(state_dir, slot, spec.scratch_bytes)?,

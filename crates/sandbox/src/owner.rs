@@ -334,7 +334,7 @@ pub(crate) async fn attempt(
     if destroy.is_cancelled() {
         return Err(Error::Cancelled);
     }
-    let (held, disks) = boot::place(engine, spec, from.branch()).await?;
+    let (held, disks) = boot::place(engine, spec, &from).await?;
     let clock = Arc::new(Clock::starting_now());
     let up = match disks {
         Err(error) => Err(error),

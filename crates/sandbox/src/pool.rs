@@ -1,7 +1,7 @@
 //! The pool: forks that wait for their lease.
 //!
-//! Purpose: a lease is ready in a few milliseconds. A standby was forked, prepared, exercised by a command (which
-//! an emulator then has translated) and stopped; a lease lets it go on and gives it an identity.
+//! Purpose: a lease is ready in a few milliseconds. A standby was forked, got an identity and ran a command (all of
+//! which an emulator then has translated) and was stopped; a lease lets it go on and gives it an identity of its own.
 //! Owner: the engine; one task fills, trims, and at the end destroys.
 //!
 //! ```text
@@ -20,7 +20,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,7 +29,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use vm::{Mebibytes, OwnerLoss};
-use wire::message::{Account, Directory};
+use wire::message::Account;
 
 use crate::{
     Bind, Error, ExecRequest, LeaseSpec, OutputMode, Result, Start, Stdin,
@@ -85,15 +84,6 @@ impl PoolLimits {
     }
 }
 
-/// What standbys are alike in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    template: String,
-    scratch_bytes: u64,
-    /// They have them already: to mount one is among the slowest of what a lease would wait for.
-    directories: Vec<Directory>,
-}
-
 /// How much a standby is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
@@ -123,7 +113,8 @@ struct Kind {
 
 #[derive(Default)]
 struct State {
-    kinds: HashMap<Key, Kind>,
+    /// By the key of their template.
+    kinds: HashMap<String, Kind>,
     /// Of no use any more, and still to be destroyed.
     lost: Vec<Standby>,
     /// The first and the last lease since the last rest.
@@ -258,12 +249,7 @@ impl Pool {
 
 impl State {
     fn kind(&mut self, template: &str, spec: &LeaseSpec) -> &mut Kind {
-        let key = Key {
-            template: template.to_owned(),
-            scratch_bytes: spec.scratch_bytes,
-            directories: common(&spec.bind.directories),
-        };
-        self.kinds.entry(key).or_insert_with(|| Kind {
+        self.kinds.entry(template.to_owned()).or_insert_with(|| Kind {
             spec: standby_spec(spec),
             ready: VecDeque::new(),
             asked: VecDeque::new(),
@@ -272,23 +258,10 @@ impl State {
     }
 }
 
-/// Those that lie in no other one: a lease's own ones lie in them.
-fn common(directories: &[Directory]) -> Vec<Directory> {
-    let (mut common, mut above): (Vec<Directory>, Vec<&Path>) = (Vec::new(), Vec::new());
-    for directory in directories {
-        let path = Path::new(&directory.path);
-        if !above.iter().any(|above| path.starts_with(above)) {
-            above.push(path);
-            common.push(directory.clone());
-        }
-    }
-    common
-}
-
 /// `spec` without anything of its lease.
 fn standby_spec(spec: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
-        bind: Bind { hostname: "standby".to_owned(), directories: common(&spec.bind.directories) },
+        bind: Bind { hostname: "standby".to_owned(), directories: spec.bind.common() },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,
@@ -394,9 +367,9 @@ async fn fill(engine: &Arc<Inner>, spec: LeaseSpec, admission: Admission) -> Res
     }
 }
 
-/// Does what most leases begin with: a shell. An image without one of the programs is none the
+/// Does what most leases begin with: a shell. What of it is the same in every fork a template has done already. An image without one of the programs is none the
 /// worse.
-async fn exercise(connection: &Connection) -> Result<()> {
+pub(crate) async fn exercise(connection: &Connection) -> Result<()> {
     for argv in [["/bin/sh", "-c", ":"], ["/bin/bash", "-c", ":"]] {
         let request = ExecRequest {
             argv: argv.map(str::to_owned).to_vec(),

@@ -47,8 +47,13 @@ const COPY_BUFFER: usize = 1 << 20;
 
 /// Makes the disk of `slot` with at least `bytes`, belonging to the slot's user. Blocks.
 pub(crate) fn make(state_dir: &Path, slot: &Slot, bytes: u64) -> Result<PathBuf> {
-    let template = template(state_dir, bytes.div_ceil(1 << 20).max(SMALLEST))?;
+    let template = template(state_dir, size(bytes) >> 20)?;
     make_copy(&template, slot)
+}
+
+/// How large a disk of at least `bytes` is.
+pub(crate) fn size(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20).max(SMALLEST) << 20
 }
 
 /// Where the disk of a slot is.
@@ -56,7 +61,7 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
-/// Makes the disk of `slot` as a copy of another VM's. Blocks.
+/// Makes the disk of `slot` as a copy of another VM's, or of a template's. Blocks.
 pub(crate) fn make_copy(from: &File, slot: &Slot) -> Result<PathBuf> {
     let path = path(&slot.dir);
     let copied = create(&path).and_then(|to| copy(from, &to, || false));

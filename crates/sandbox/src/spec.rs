@@ -1,6 +1,11 @@
 //! What an engine is opened with and what is leased from it: plain data.
 
-use std::{num::NonZeroU8, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU8,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use vm::{Backend, Mebibytes, OwnerLoss};
@@ -131,6 +136,21 @@ pub struct Bind {
     pub hostname: String,
     /// Directories to make on the scratch disk and to mount over the root, in order.
     pub directories: Vec<Directory>,
+}
+
+impl Bind {
+    /// The directories that lie in no other one: a lease's own ones lie in them.
+    pub(crate) fn common(&self) -> Vec<Directory> {
+        let (mut common, mut above): (Vec<Directory>, Vec<&Path>) = (Vec::new(), Vec::new());
+        for directory in &self.directories {
+            let path = Path::new(&directory.path);
+            if !above.iter().any(|above| path.starts_with(above)) {
+                above.push(path);
+                common.push(directory.clone());
+            }
+        }
+        common
+    }
 }
 
 /// What the sweep at [`crate::Engine::open`] did with the slots of dead owners.

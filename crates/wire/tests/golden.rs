@@ -78,6 +78,7 @@ fn requests() {
             entropy: Entropy(vec![0, 1, 254, 255]),
             directories: Vec::new(),
             inherited: Inherited::GoOn,
+            hooks: Hooks::Now,
         }),
         concat!(
             r#"{"type":"bind","hostname":"job","machine_id":"0123456789abcdef0123456789abcdef","#,

@@ -145,6 +145,7 @@ impl Client {
             entropy: Entropy(vec![9; 64]),
             directories: Vec::new(),
             inherited: Inherited::GoOn,
+            hooks: Hooks::Now,
         };
         for body in [Body::Bind(bind), Body::Thaw] {
             let answer = self.request(body).await;

@@ -143,7 +143,15 @@ impl Host {
     pub(crate) fn bind_request(&self, inherited: Inherited) -> Body {
         match self.prepare_request() {
             Body::Prepare(Prepare { hostname, machine_id, clock_ns, entropy, directories, .. }) => {
-                Body::Bind(Bind { hostname, machine_id, clock_ns, entropy, directories, inherited })
+                Body::Bind(Bind {
+                    hostname,
+                    machine_id,
+                    clock_ns,
+                    entropy,
+                    directories,
+                    inherited,
+                    hooks: Hooks::Now,
+                })
             }
             other => panic!("{other:?} is no preparation"),
         }

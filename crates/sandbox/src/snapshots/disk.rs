@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! snapshots/<key>/manifest   what it depends on, digests        snapshots/<key>/ram    the memory, with holes
-//! snapshots/<key>/state      devices                            snapshots/<key>/used   touched at each load
+//! snapshots/<key>/state      devices                            snapshots/<key>/disk   the scratch disk, with holes
+//! snapshots/<key>/used       touched at each load
 //! snapshots/.new-<id>/       being written                      snapshots/.dead-<id>/  being removed
 //! snapshots/locks/<key>      held while one is built
 //! ```
@@ -10,7 +11,10 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, ErrorKind, Read},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -18,12 +22,12 @@ use std::{
 use jail::lock::Lock;
 use serde::{Deserialize, Serialize};
 use store::Digest;
-use vm::{Mebibytes, Saved, SlotId, Snapshot};
+use vm::{Mebibytes, SlotId, Snapshot};
 
 use super::{
-    MAX_AGE, Template,
+    Built, Guest, MAX_AGE, Template,
     key::Kind,
-    manifest::Manifest,
+    manifest::{Manifest, Ready},
     memory::{self, Fault},
 };
 use crate::{Error, Result, identity::lock_failed};
@@ -32,6 +36,7 @@ const SNAPSHOTS: &str = "snapshots";
 const MANIFEST: &str = "manifest";
 const RAM: &str = "ram";
 const STATE: &str = "state";
+const DISK: &str = "disk";
 const USED: &str = "used";
 const OWNER: &str = "lock";
 const NEW: &str = ".new-";
@@ -66,6 +71,8 @@ pub struct SnapshotInfo {
     pub cpus: u8,
     /// Memory.
     pub memory: Mebibytes,
+    /// Size of the writable disk of its forks in bytes; none where the backend boots nothing.
+    pub disk_bytes: Option<u64>,
     /// What it depends on beside those: the VMM and this host.
     pub backend: String,
     /// What it takes on disk, in bytes.
@@ -184,9 +191,18 @@ impl Disk {
         let ram = File::open(dir.join(RAM)).map_err(Fault::from);
         let ram = ram.and_then(|file| memory::read(&file, size, &manifest.memory));
         let ram = ram.map_err(|fault| words("memory", fault))?;
+        let guest = match manifest.ready {
+            None => None,
+            Some(Ready { kernel, disk }) => {
+                let size = manifest.kind.scratch_bytes.unwrap_or_default();
+                let file = File::open(dir.join(DISK)).map_err(Fault::from);
+                let file = file.and_then(|file| memory::read_disk(&file, size, &disk));
+                Some(Guest { kernel, disk: file.map_err(|fault| words("disk", fault))? })
+            }
+        };
         // a matter of what is collected first
         let _ = File::create(dir.join(USED)).and_then(|file| file.set_modified(SystemTime::now()));
-        Ok(Some(Template { snapshot: Snapshot { ram, state: state.into() }, made: manifest.made }))
+        Ok(Some(Template { snapshot: Snapshot { ram, state: state.into() }, guest, made: manifest.made }))
     }
 
     fn manifest(&self, key: &str) -> Result<Option<Manifest>, String> {
@@ -198,16 +214,17 @@ impl Disk {
     }
 
     /// Keeps what was saved, whose machine is gone, under `key`; the lock of `key` is held.
-    pub(super) fn keep(&self, key: &str, kind: &Kind, saved: Saved) -> Result<Template> {
-        let Saved { ram, state, .. } = saved;
+    pub(super) fn keep(&self, key: &str, kind: &Kind, built: Built) -> Result<Template> {
+        let Built { saved: vm::Saved { ram, state, .. }, guest } = built;
         memory::seal(&ram).map_err(Error::state("seal the memory of a template in", &self.dir))?;
         let made = SystemTime::now();
         let new = self.dir.join(format!("{NEW}{}", SlotId::new()));
-        let written = self.write(&new, &ram, &state, |memory| Manifest {
+        let written = self.write(&new, &ram, &state, guest.as_ref(), |memory, ready| Manifest {
             kind: kind.clone(),
             made,
             state: Digest::of(&state),
             memory,
+            ready,
         });
         let kept = written.and_then(|lock| {
             self.remove(key)?;
@@ -221,7 +238,7 @@ impl Disk {
             tracing::warn!(%error, "a template cannot be kept on disk, or an old one not be removed");
             let _ = remove_tree(&new);
         }
-        Ok(Template { snapshot: Snapshot { ram, state: state.into() }, made })
+        Ok(Template { snapshot: Snapshot { ram, state: state.into() }, guest, made })
     }
 
     fn write(
@@ -229,15 +246,25 @@ impl Disk {
         new: &Path,
         ram: &vm::Ram,
         state: &[u8],
-        manifest: impl FnOnce(Vec<memory::Extent>) -> Manifest,
+        guest: Option<&Guest>,
+        manifest: impl FnOnce(Vec<memory::Extent>, Option<Ready>) -> Manifest,
     ) -> Result<Lock> {
         DirBuilder::new().mode(0o700).create(new).map_err(Error::state("make", new))?;
         let lock_path = new.join(OWNER);
         let lock = Lock::take(&lock_path).map_err(|error| lock_failed(error, &lock_path))?;
-        let path = new.join(RAM);
-        let extents = create(&path).and_then(|file| memory::write(ram, &file));
-        let extents = extents.map_err(Error::state("write", &path))?;
-        for (name, bytes) in [(STATE, state), (MANIFEST, &manifest(extents).text())] {
+        let sparse = |name: &str, from: BorrowedFd<'_>| {
+            let path = new.join(name);
+            let extents = create(&path).and_then(|file| memory::write(from, &file));
+            extents.map_err(Error::state("write", &path))
+        };
+        let extents = sparse(RAM, ram.as_fd())?;
+        let ready = match guest {
+            None => None,
+            Some(Guest { kernel, disk }) => {
+                Some(Ready { kernel: kernel.clone(), disk: sparse(DISK, disk.as_fd())? })
+            }
+        };
+        for (name, bytes) in [(STATE, state), (MANIFEST, &manifest(extents, ready).text())] {
             let path = new.join(name);
             let written = create(&path).and_then(|mut file| io::Write::write_all(&mut file, bytes));
             written.map_err(Error::state("write", &path))?;
@@ -274,7 +301,7 @@ impl Disk {
     fn info(&self, key: String, manifest: Manifest) -> SnapshotInfo {
         let dir = self.dir.join(&key);
         let used = fs::metadata(dir.join(USED)).and_then(|found| found.modified()).unwrap_or(manifest.made);
-        let sizes = [RAM, STATE, MANIFEST]
+        let sizes = [RAM, STATE, DISK, MANIFEST]
             .map(|name| fs::metadata(dir.join(name)).map_or(0, |found| found.blocks() * 512));
         let Manifest { kind, made, .. } = manifest;
         let standing = if made.elapsed().is_ok_and(|age| age >= MAX_AGE) {
@@ -291,6 +318,7 @@ impl Disk {
             root: kind.root.map(|root| root.path.into()),
             cpus: kind.cpus,
             memory: Mebibytes(kind.memory_mib),
+            disk_bytes: kind.scratch_bytes,
             backend: kind.backend.0,
             bytes: sizes.iter().sum(),
             standing,
@@ -353,14 +381,19 @@ fn remove_tree(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::{fd::AsFd, unix::fs::FileExt};
+    use std::os::unix::fs::FileExt;
 
     use super::{super::key, *};
 
-    fn saved(byte: u8) -> Saved {
+    fn built(byte: u8) -> Built {
         let ram = memory::ram_file(Mebibytes(4)).unwrap();
         File::from(ram.as_fd().try_clone_to_owned().unwrap()).write_all_at(&[byte; 9000], 4096).unwrap();
-        Saved { ram, state: vec![byte; 500], pause: Duration::ZERO }
+        let disk = tempfile::tempfile().unwrap();
+        disk.set_len(1 << 20).unwrap();
+        disk.write_all_at(&[byte; 9000], 4096).unwrap();
+        let guest = Guest { kernel: "6.1".to_owned(), disk: memory::disk(&disk).unwrap() };
+        let saved = vm::Saved { ram, state: vec![byte; 500], pause: Duration::ZERO };
+        Built { saved, guest: Some(guest) }
     }
 
     fn disk() -> (tempfile::TempDir, Disk) {
@@ -378,7 +411,7 @@ mod tests {
         let kind = key::of_file(&path);
         let key = kind.key();
         let _lock = disk.lock(&key).unwrap();
-        disk.keep(&key, &kind, saved(byte)).unwrap();
+        disk.keep(&key, &kind, built(byte)).unwrap();
         key
     }
 
@@ -393,6 +426,9 @@ mod tests {
         let again = Disk::open(dir.path()).unwrap();
         let template = again.load(&key).unwrap().unwrap();
         assert_eq!(&*template.snapshot.state, [1; 500]);
+        let mut at = [0; 2];
+        template.guest.unwrap().disk().unwrap().read_exact_at(&mut at, 4096 + 8999).unwrap();
+        assert_eq!(at, [1, 0]);
         assert!(again.load(&key::for_tests("/other").key()).unwrap().is_none());
         let listed = again.list().unwrap();
         assert_eq!((listed.len(), listed[0].key.as_str(), listed[0].memory), (1, key.as_str(), Mebibytes(4)));
@@ -417,7 +453,7 @@ mod tests {
             fs::write(path, bytes).unwrap();
         };
         let cut = |path: PathBuf| File::options().write(true).open(path).unwrap().set_len(200).unwrap();
-        for name in [RAM, STATE, MANIFEST] {
+        for name in [RAM, STATE, DISK, MANIFEST] {
             for damage in [&flip as &dyn Fn(PathBuf), &cut, &|path| fs::remove_file(path).unwrap()] {
                 let (_dir, disk) = disk();
                 let key = kept(&disk, "r", 1);
@@ -432,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_part_of_another_snapshot_is_refused() {
-        for name in [RAM, STATE, MANIFEST] {
+        for name in [RAM, STATE, DISK, MANIFEST] {
             let (_dir, disk) = disk();
             let (one, other) = (kept(&disk, "r", 1), kept(&disk, "other", 2));
             fs::rename(disk.dir.join(&other).join(name), disk.dir.join(&one).join(name)).unwrap();

@@ -5,11 +5,12 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 use serde::{Deserialize, Serialize};
 use store::Digest;
 use vm::BackendKey;
+use wire::message::Directory;
 
-use crate::{Error, LeaseSpec, Result, Root};
+use crate::{Error, LeaseSpec, Result, Root, scratch};
 
 /// Changes with whatever a template is made by that is not in [`Kind`].
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that a template depends on. Two leases with the same kind share one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,10 @@ pub(crate) struct Kind {
     initramfs: Option<Input>,
     /// None: hosted.
     pub(crate) root: Option<Input>,
+    /// The writable disk, as it lies under the file system that the guest has mounted; none: hosted.
+    pub(crate) scratch_bytes: Option<u64>,
+    /// What lies on that disk, and is mounted.
+    directories: Vec<Directory>,
 }
 
 /// A file that a VM boots from. One that nobody may write, as all of the store, never changes under its name, and
@@ -66,6 +71,10 @@ impl Kind {
             // nothing is booted
             Root::Hosted => (None, None, None),
         };
+        let (scratch_bytes, directories) = match &spec.root {
+            Root::Image(_) => (Some(scratch::size(spec.scratch_bytes)), spec.bind.common()),
+            Root::Hosted => (None, Vec::new()),
+        };
         Ok(Self {
             format: FORMAT,
             backend,
@@ -74,6 +83,8 @@ impl Kind {
             kernel,
             initramfs,
             root,
+            scratch_bytes,
+            directories,
         })
     }
 
@@ -112,11 +123,15 @@ fn of_file_for_tests(root: Input) -> Kind {
         kernel: None,
         initramfs: None,
         root: Some(root),
+        scratch_bytes: Some(1 << 20),
+        directories: Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wire::message::Account;
+
     use super::*;
 
     #[test]
@@ -148,6 +163,11 @@ mod tests {
             |kind| kind.memory_mib = 8,
             |kind| kind.backend = BackendKey("fake 2".to_owned()),
             |kind| kind.kernel = None,
+            |kind| kind.scratch_bytes = Some(2 << 20),
+            |kind| {
+                let directory = Directory { path: "/tmp".to_owned(), owner: Account::ROOT, mode: 0o1777 };
+                kind.directories.push(directory);
+            },
             |kind| kind.format += 1,
         ] {
             let mut other = kind.clone();

@@ -15,6 +15,17 @@ pub(crate) struct Manifest {
     pub(crate) made: SystemTime,
     pub(crate) state: Digest,
     pub(crate) memory: Vec<Extent>,
+    /// None: its guest was saved before it was made ready.
+    pub(crate) ready: Option<Ready>,
+}
+
+/// What is known of a guest that was made ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// Its kernel's version.
+    pub(crate) kernel: String,
+    /// What its disk has.
+    pub(crate) disk: Vec<Extent>,
 }
 
 impl Manifest {
@@ -53,7 +64,9 @@ mod tests {
         let kind = key::for_tests("/r");
         let key = kind.key();
         let memory = vec![Extent { offset: 0, length: 4096, digest: Digest::of(b"m") }];
-        let manifest = Manifest { kind, made: SystemTime::UNIX_EPOCH, state: Digest::of(b"s"), memory };
+        let ready = Some(Ready { kernel: "6.1".to_owned(), disk: memory.clone() });
+        let (made, state) = (SystemTime::UNIX_EPOCH, Digest::of(b"s"));
+        let manifest = Manifest { kind, made, state, memory, ready };
         let text = manifest.text();
         assert_eq!(Manifest::parse(&text, &key), Ok(manifest));
         assert!(

@@ -1,4 +1,4 @@
-//! Memory of saved VMs as files without a name: made, sealed, compared, copied.
+//! Memory and disks of saved VMs as files without a name: made, sealed, compared, copied.
 //!
 //! Only what is there is touched: a hole is zeroes and stays a hole.
 
@@ -19,19 +19,21 @@ use serde::{Deserialize, Serialize};
 use store::Digest;
 use vm::{Mebibytes, Ram};
 
+/// Name of disks, as /proc shows it.
+const DISK: &str = "ampoule-disk";
 /// The longest extent in bytes.
 const EXTENT: usize = 1 << 20;
 
-/// A part of a memory that is not a hole.
+/// A part of a file that is not a hole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Extent {
-    /// Where in the memory, in bytes.
+    /// Where in the file, in bytes.
     pub(crate) offset: u64,
     pub(crate) length: u32,
     pub(crate) digest: Digest,
 }
 
-/// Why a memory on disk is not what it was.
+/// Why a file of a snapshot is not what it was.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Io(io::Error),
@@ -47,27 +49,42 @@ impl From<io::Error> for Fault {
 
 /// An empty memory.
 pub(crate) fn ram_file(size: Mebibytes) -> io::Result<Ram> {
-    let file = memfd_create(Ram::NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let file = File::from(file);
-    file.set_len(size.bytes())?;
-    Ok(Ram::new(OwnedFd::from(file), size))
+    Ok(Ram::new(OwnedFd::from(empty(Ram::NAME, size.bytes())?), size))
 }
 
-/// Seals a memory against every write, for ever. Fails while a VM still has it mapped for writing.
-pub(crate) fn seal(ram: &Ram) -> io::Result<()> {
+/// An empty file of `length` bytes that can be sealed.
+fn empty(name: &str, length: u64) -> io::Result<File> {
+    let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.set_len(length)?;
+    Ok(file)
+}
+
+/// Seals a file without a name against every write, for ever. Fails while a VM still has it mapped for writing.
+pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(ram.as_fd(), seals).map_err(Into::into)
+    fcntl_add_seals(file, seals).map_err(Into::into)
 }
 
-/// Hands every part of `ram` that is no hole to `each`, in order.
+/// A file without a name once more, with a position of its own: who looks for data moves it.
+pub(crate) fn opened(file: impl AsFd) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+}
+
+/// A copy of a disk, sealed.
+pub(crate) fn disk(from: &File) -> io::Result<File> {
+    let to = empty(DISK, from.metadata()?.len())?;
+    extents(from, |offset, bytes| to.write_all_at(bytes, offset))?;
+    seal(&to)?;
+    Ok(to)
+}
+
+/// Hands every part of a file that is no hole to `each`, in order.
 pub(crate) fn extents<E: From<io::Error>>(
-    ram: &Ram,
+    file: impl AsFd,
     mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    // a position of its own: others look for data in the same file
-    let path = format!("/proc/self/fd/{}", ram.as_fd().as_raw_fd());
-    let file = File::open(path)?;
-    let length = ram.size().bytes();
+    let file = opened(file)?;
+    let length = file.metadata()?.len();
     let mut buffer = vec![0; EXTENT];
     let mut at = 0;
     while at < length {
@@ -89,11 +106,11 @@ pub(crate) fn extents<E: From<io::Error>>(
     Ok(())
 }
 
-/// Writes `ram` to `file`, with holes where it has some, and tells what is where.
-pub(crate) fn write(ram: &Ram, file: &File) -> io::Result<Vec<Extent>> {
-    file.set_len(ram.size().bytes())?;
+/// Writes `from` to `file`, with holes where it has some, and tells what is where.
+pub(crate) fn write(from: impl AsFd, file: &File) -> io::Result<Vec<Extent>> {
+    file.set_len(opened(from.as_fd())?.metadata()?.len())?;
     let mut found = Vec::new();
-    extents(ram, |offset, bytes| {
+    extents(from, |offset, bytes| {
         file.write_all_at(bytes, offset)?;
         let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         found.push(Extent { offset, length, digest: Digest::of(bytes) });
@@ -104,31 +121,39 @@ pub(crate) fn write(ram: &Ram, file: &File) -> io::Result<Vec<Extent>> {
 
 /// Reads a memory of `size` from `file`, comparing every extent while it is copied, and seals it.
 pub(crate) fn read(file: &File, size: Mebibytes, extents: &[Extent]) -> Result<Ram, Fault> {
-    if file.metadata()?.len() != size.bytes() {
-        return Err(Fault::Damaged(format!("its memory has another size than {size}")));
+    let ram = compared(file, "memory", Ram::NAME, size.bytes(), extents)?;
+    Ok(Ram::new(OwnedFd::from(ram), size))
+}
+
+/// Reads a disk of `length` bytes so.
+pub(crate) fn read_disk(file: &File, length: u64, extents: &[Extent]) -> Result<File, Fault> {
+    compared(file, "disk", DISK, length, extents)
+}
+
+fn compared(file: &File, what: &str, name: &str, size: u64, extents: &[Extent]) -> Result<File, Fault> {
+    if file.metadata()?.len() != size {
+        return Err(Fault::Damaged(format!("its {what} has another size than {size} bytes")));
     }
-    let ram = ram_file(size)?;
-    let to = File::from(ram.as_fd().try_clone_to_owned()?);
+    let to = empty(name, size)?;
     let mut buffer = vec![0; EXTENT];
     let mut end = 0;
     for extent in extents {
         let Extent { offset, length, digest } = extent;
         let length = usize::try_from(*length).unwrap_or(usize::MAX);
-        let after = offset.checked_add(length as u64).filter(|after| *after <= size.bytes());
+        let after = offset.checked_add(length as u64).filter(|after| *after <= size);
         let part = buffer.get_mut(..length);
         let (Some(after), Some(part), true) = (after, part, *offset >= end) else {
-            return Err(Fault::Damaged("its list of extents makes no sense".to_owned()));
+            return Err(Fault::Damaged(format!("the list of extents of its {what} makes no sense")));
         };
         file.read_exact_at(part, *offset)?;
         if Digest::of(&*part) != *digest {
-            return Err(Fault::Damaged(format!("its memory at {offset:#x} is not what was saved")));
+            return Err(Fault::Damaged(format!("its {what} at {offset:#x} is not what was saved")));
         }
         to.write_all_at(part, *offset)?;
         end = after;
     }
-    drop(to);
-    seal(&ram)?;
-    Ok(ram)
+    seal(&to)?;
+    Ok(to)
 }
 
 #[cfg(test)]
@@ -165,6 +190,29 @@ mod tests {
         assert!((&to).write_all(b"x").is_err() && to.set_len(0).is_err());
         let path = format!("/proc/self/fd/{}", to.as_raw_fd());
         assert!(File::options().write(true).open(path).and_then(|mut file| file.write_all(b"x")).is_err());
+    }
+
+    #[test]
+    fn a_disk_is_copied_and_read_back_with_its_holes() {
+        let disk_file = tempfile::tempfile().unwrap();
+        disk_file.set_len(1 << 40).unwrap();
+        for at in [0, 1 << 30, (1 << 40) - 4096] {
+            disk_file.write_all_at(&[7; 4096], at).unwrap();
+        }
+        let (copy, file) = (disk(&disk_file).unwrap(), tempfile::tempfile().unwrap());
+        assert!(copy.write_all_at(b"x", 0).is_err(), "it is sealed");
+        let extents = write(&copy, &file).unwrap();
+        assert_eq!(
+            extents.iter().map(|extent| extent.offset).collect::<Vec<_>>(),
+            [0, 1 << 30, (1 << 40) - 4096]
+        );
+        let again = read_disk(&file, 1 << 40, &extents).unwrap();
+        let mut end = [0; 4096];
+        again.read_exact_at(&mut end, (1 << 40) - 4096).unwrap();
+        assert_eq!(end, [7; 4096]);
+        file.write_all_at(&[8], 1 << 30).unwrap();
+        let damaged = read_disk(&file, 1 << 40, &extents);
+        assert!(matches!(&damaged, Err(Fault::Damaged(text)) if text.contains("its disk at")), "{damaged:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! once per engine. Owner: the engine.
 //!
 //! ```text
-//!            nobody has it           boots, warms up, is saved        sealed, digests taken, renamed into place
+//!            nobody has it           boots, is made ready, saved      sealed, digests taken, renamed into place
 //!  (wanted) ───────────────▶ lock ────────────────────────────▶ built ──────────────────────────────────▶ ready
 //!     │                                                                                                   ▲ │
 //!     └─ on disk, its key and age fit ──▶ every extent is copied into memory and compared ──▶ sealed ─────┘ │
@@ -19,6 +19,7 @@
 //!   against every write before a VM sees it: neither a damaged disk nor a VMM that was taken over reaches the
 //!   next VM.
 //! - A template is made before any job and holds no secret: nothing of a lease is in it.
+//! - Its disk is as it was when it was saved, for its guest has it mounted: memory and disk are one.
 //! - One key is built once at a time, over all processes that share a state directory.
 
 mod build;
@@ -29,6 +30,7 @@ mod memory;
 
 use std::{
     collections::HashMap,
+    fs::File,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -40,17 +42,42 @@ use self::disk::Disk;
 pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
 pub(crate) use self::{
     key::Kind,
-    memory::{ram_file, seal},
+    memory::{disk as copy_of_disk, ram_file, seal},
 };
 use crate::{Error, LeaseSpec, Result, local::Inner};
 
 /// A template is made anew when it is older: all forks of one share the places of everything in memory.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A VM that was saved.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) saved: vm::Saved,
+    pub(crate) guest: Option<Guest>,
+}
+
+/// A guest that was made ready before it was saved: its forks have its disk, and need a name.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// Its kernel's version.
+    pub(crate) kernel: String,
+    /// Sealed: a fork gets a copy.
+    disk: File,
+}
+
+impl Guest {
+    /// Its disk, to be read.
+    pub(crate) fn disk(&self) -> Result<File> {
+        memory::opened(&self.disk).map_err(Error::state("open", "the disk of a template"))
+    }
+}
+
 /// A saved VM that is ready to be forked.
 #[derive(Debug)]
 pub(crate) struct Template {
     pub(crate) snapshot: vm::Snapshot,
+    /// None: each fork is made ready for itself.
+    pub(crate) guest: Option<Guest>,
     made: SystemTime,
 }
 

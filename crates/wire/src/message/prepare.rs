@@ -55,6 +55,9 @@ pub struct Bind {
     /// What becomes of executions that another host asked for, before this one's first [`Start`].
     #[serde(default, skip_serializing_if = "Inherited::is_going_on")]
     pub inherited: Inherited,
+    /// When the image's hooks run.
+    #[serde(default, skip_serializing_if = "Hooks::is_now")]
+    pub hooks: Hooks,
 }
 
 /// What becomes, in a fork, of the executions that ran when its parent was saved. Nobody hears of them any more.
@@ -80,10 +83,10 @@ impl Inherited {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hooks {
-    /// At the end of `Prepare`.
+    /// At the end of the request.
     #[default]
     Now,
-    /// At the end of the `Bind` that follows.
+    /// At the end of a `Bind` that follows.
     Later,
 }
 
