@@ -49,10 +49,11 @@ fn descendants() -> Vec<u32> {
     found
 }
 
-/// What a process has written to and shares with nobody, in MiB.
+/// What a process has for itself, in MiB: pages without a file. One of a template that it has read and not written is
+/// no such page, although the kernel counts it as private where no other process has read it.
 pub(crate) fn private_mib(pid: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
