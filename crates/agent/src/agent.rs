@@ -22,6 +22,7 @@ use wire::{
 };
 
 use crate::{
+    cgroup::Cgroups,
     copy::{Incoming, News, Outgoing, Reports},
     exec::{Ended, Exec, Flow, Output},
     failure::failure,
@@ -73,6 +74,9 @@ pub(crate) struct Agent {
     pub(crate) silence: Silence,
     pub(crate) mux: Mux<Guest>,
     pub(crate) poller: Poller,
+    pub(crate) cgroups: Cgroups,
+    /// A command has ended, and the group that is made ahead may be gone.
+    refill: bool,
     link: Link,
     link_readable: bool,
     /// Whole frames that are not written yet.
@@ -108,6 +112,8 @@ impl Agent {
             silence: Silence::No,
             mux: Mux::guest(crate::VERSION),
             poller,
+            cgroups: Cgroups::default(),
+            refill: false,
             link,
             link_readable: false,
             out: Vec::with_capacity(BUFFER),
@@ -138,6 +144,9 @@ impl Agent {
             }
             self.settle();
             self.write_link()?;
+            if std::mem::take(&mut self.refill) {
+                self.refill();
+            }
             if let Life::Ending(by) = self.life
                 && (self.out.is_empty() || !self.link.is_open() || Instant::now() >= by)
             {
@@ -529,8 +538,16 @@ impl Agent {
                 self.reply(copy.request, outcome.map(copied));
             }
         }
+        self.refill |= !told.is_empty();
         for message in told {
             self.say(&message);
+        }
+    }
+
+    /// Makes ahead what the next command needs.
+    pub(crate) fn refill(&mut self) {
+        if let Ground::Machine = self.ground {
+            self.cgroups.refill();
         }
     }
 

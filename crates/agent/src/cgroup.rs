@@ -7,14 +7,15 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::OFlags,
+    fs::{Mode, OFlags},
+    io::Errno,
 };
 
 /// Where every execution's group lies.
@@ -24,20 +25,58 @@ pub(crate) const JOB: &str = "/sys/fs/cgroup/job";
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     dir: PathBuf,
+    /// Of the directory.
+    fd: OwnedFd,
+}
+
+/// The groups of executions: one is made ahead, for a command need not wait for it.
+#[derive(Debug, Default)]
+pub(crate) struct Cgroups {
+    made: u64,
+    spare: Option<Cgroup>,
+}
+
+impl Cgroups {
+    /// A new group.
+    pub(crate) fn take(&mut self) -> io::Result<Cgroup> {
+        match self.spare.take() {
+            Some(spare) => Ok(spare),
+            None => self.create(),
+        }
+    }
+
+    /// Makes the next one ahead.
+    pub(crate) fn refill(&mut self) {
+        if self.spare.is_none() {
+            // whoever needs it hears why there is none
+            self.spare = self.create().ok();
+        }
+    }
+
+    fn create(&mut self) -> io::Result<Cgroup> {
+        self.made += 1;
+        Cgroup::create(&self.made.to_string())
+    }
 }
 
 impl Cgroup {
     /// Makes the group of one execution.
-    pub(crate) fn create(name: &str) -> io::Result<Self> {
+    fn create(name: &str) -> io::Result<Self> {
         let dir = Path::new(JOB).join(name);
         fs::create_dir(&dir)?;
-        Ok(Self { dir })
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&dir, flags, Mode::empty())?;
+        Ok(Self { dir, fd })
+    }
+
+    /// In which a process can be born.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// The file that moves the process that writes `0` to it into the group.
-    pub(crate) fn door(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(self.dir.join("cgroup.procs"), flags, rustix::fs::Mode::empty())?)
+    pub(crate) fn door(&self) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(&self.fd, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// Kills all of its processes.

@@ -25,7 +25,7 @@ use wire::{
 
 use crate::{
     agent::{Agent, Ground, User},
-    cgroup::{self, Cgroup},
+    cgroup,
     copy::{self, Incoming, Outgoing},
     ends::{self, Ends, Kind},
     exec::{Exec, Input, Output},
@@ -99,6 +99,7 @@ impl Agent {
             }
             Body::Prepare(wanted) => {
                 let prepared = prepare::prepare(&self.ground, &mut self.disks, &wanted)?;
+                self.refill();
                 self.life = Life::Prepared;
                 Answer::Prepared(prepared)
             }
@@ -194,14 +195,9 @@ impl Agent {
         }
         let cgroup = match self.ground {
             Ground::Machine => {
-                let name = format!("{}-{}", self.mux.epoch(), wanted.exec);
-                Some(Cgroup::create(&name).map_err(|error| io_failure("a control group", error))?)
+                Some(self.cgroups.take().map_err(|error| io_failure("a control group", error))?)
             }
             Ground::Hosted(_) => None,
-        };
-        let door = match &cgroup {
-            Some(cgroup) => Some(cgroup.door().map_err(|error| io_failure("a control group", error))?),
-            None => None,
         };
         let started = spawn(Spawn {
             argv: &wanted.argv,
@@ -212,7 +208,7 @@ impl Agent {
             stdin,
             stdout,
             stderr,
-            cgroup: door,
+            cgroup: cgroup.as_ref(),
         });
         let pid = match started {
             Ok(pid) => pid,

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -43,14 +44,26 @@ pub(crate) fn signals(wanted: &[Signal]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Gives all signals their default effect and lets them through again: for a child between fork and exec.
-/// Whoever started a hosted agent may have ignored some, and a shell cannot trap those. Makes system calls
-/// only.
-pub(crate) fn reset_signals() -> io::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default effect refers to no memory of ours. KILL, STOP and the two of the C library
-        // cannot be set and need not be.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+/// The signals that this process ignored when it was first asked: whatever it executes would ignore them, too.
+/// Handlers end with what had them.
+pub(crate) fn ignored_signals() -> &'static [libc::c_int] {
+    static IGNORED: OnceLock<Vec<libc::c_int>> = OnceLock::new();
+    IGNORED.get_or_init(|| (1..=libc::SIGRTMAX()).filter(|signal| is_ignored(*signal)).collect())
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: a zeroed sigaction is a valid value to be overwritten.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and `now` is a sigaction of ours.
+    let outcome = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) };
+    outcome == 0 && now.sa_sigaction == libc::SIG_IGN
+}
+
+/// Gives every signal of `ignored` its default effect, and blocks none. Makes system calls only.
+pub(crate) fn reset_signals(ignored: &[libc::c_int]) -> io::Result<()> {
+    for signal in ignored {
+        // SAFETY: the default effect refers to no memory of ours.
+        unsafe { libc::signal(*signal, libc::SIG_DFL) };
     }
     // SAFETY: a zeroed sigset_t is a valid value to be initialised.
     let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
