@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{net::UnixStream, sync::watch};
 use vm::{Exit, Guest, Link, Machine, Ram, Result, Saved};
 
 use super::{boot::CONTROL_SOCKET, qmp::Qmp, save};
@@ -31,10 +31,11 @@ pub(super) struct QemuMachine {
     parked: Parked,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Parked {
     No,
-    Yes,
+    /// With the channel on which it is told to go on, for somebody waits for that; none: others needed it.
+    Yes(Option<Qmp<UnixStream>>),
 }
 
 impl QemuMachine {
@@ -42,9 +43,8 @@ impl QemuMachine {
         Self { shimmed, ram, parked: Parked::No }
     }
 
-    async fn tell(&self, what: &str) -> Result<()> {
-        let mut qmp = Qmp::open(self.shimmed.dir().connect(CONTROL_SOCKET).await?).await?;
-        qmp.execute::<Value>(what, None).await.map(drop)
+    async fn control(&self) -> Result<Qmp<UnixStream>> {
+        Qmp::open(self.shimmed.dir().connect(CONTROL_SOCKET).await?).await
     }
 }
 
@@ -55,21 +55,29 @@ impl Machine for QemuMachine {
     }
 
     async fn park(&mut self) -> Result<()> {
-        self.tell("stop").await?;
-        self.parked = Parked::Yes;
+        let mut qmp = self.control().await?;
+        qmp.execute::<Value>("stop", None).await?;
+        self.parked = Parked::Yes(Some(qmp));
         Ok(())
     }
 
     async fn unpark(&mut self) -> Result<()> {
-        self.tell("cont").await?;
-        self.parked = Parked::No;
-        Ok(())
+        let mut qmp = match std::mem::replace(&mut self.parked, Parked::No) {
+            Parked::Yes(Some(qmp)) => qmp,
+            // or it was adopted
+            Parked::Yes(None) | Parked::No => self.control().await?,
+        };
+        qmp.execute::<Value>("cont", None).await.map(drop)
     }
 
     async fn save(&mut self, guest: &mut dyn Guest) -> Result<Saved> {
-        let again = match self.parked {
+        let again = match &mut self.parked {
             Parked::No => save::Again::Yes,
-            Parked::Yes => save::Again::No,
+            Parked::Yes(qmp) => {
+                // QEMU takes one at a time
+                drop(qmp.take());
+                save::Again::No
+            }
         };
         save::save(self.shimmed.dir(), &self.ram, again, guest).await
     }
