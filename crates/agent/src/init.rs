@@ -5,7 +5,7 @@
 //! Owner: the kernel starts it as `/init` of the initramfs; it never returns.
 //!
 //! Invariants
-//! - Nothing of the disks is touched before Prepare: a template is saved in this state.
+//! - Nothing of the disks is touched before Warm or Prepare.
 //! - Whatever goes wrong is written to the kernel's log, and the machine is switched off: the host sees that.
 
 use std::{

@@ -13,7 +13,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     Fresh,
-    /// What all forks need is done; waits to be saved, or for a Prepare.
+    /// What needs no scratch disk is done; waits for a Prepare.
     Warm,
     Prepared,
     /// The job has stopped; this request is answered with Frozen when the disks are written back, and what was

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Invariants
-//! - What needs no scratch disk is [`base`]'s: it is done before a guest is saved, and no fork does it again. An
-//!   emulator translates everything that runs after a fork anew, however often it ran before.
+//! - All of it is done before a template is saved, and no fork does it again: an emulator translates everything that
+//!   runs after a fork anew, however often it ran before. What needs no scratch disk is [`base`]'s.
 //! - The scratch disk ends with the machine, so the overlay is `volatile` and nothing waits for the disk.
 //! - Everything that the image must have for a mount (`/proc`, `/run` …) is made if it is missing.
 

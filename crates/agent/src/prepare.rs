@@ -1,8 +1,8 @@
 //! Prepare and Bind: from a bare kernel to a machine for jobs, and from one machine to another.
 //!
 //! Purpose: clock, entropy, names, directories; the disks are `mounts`'.
-//! Owner: one call each. Prepare happens once per boot, or fork of a bare guest; Bind gives a guest that was
-//! prepared, or a fork of one, an identity of its own.
+//! Owner: one call each. Prepare happens once per boot; Bind gives a guest that was prepared, or a fork of one, an
+//! identity of its own.
 //!
 //! Invariant: time and randomness come first, so that everything after has the right ones, and the image's
 //! hooks last.

@@ -1,9 +1,8 @@
-//! Warm: what every fork of a guest would do alike, done once, before the guest is saved.
+//! Warm: files in the page cache before a guest is saved.
 //!
-//! Purpose: everything that needs no scratch disk is mounted, all processors run, and the files that nearly every command needs first
-//! are in the page cache: a fork shares those pages with all others instead of reading and unpacking them.
-//! Owner: one call, before Prepare. Invariant: nothing is written, and the scratch disk is not touched: a
-//! saved guest has no state of a disk that each fork has for itself.
+//! Purpose: everything that needs no scratch disk is mounted, all processors run, and the files that nearly every command
+//! needs first are in the page cache: a fork shares those pages with all others instead of reading and unpacking them.
+//! Owner: one call, before the Prepare of a template. Invariant: nothing is written.
 
 use std::{
     fs::{self, File},

@@ -75,7 +75,7 @@ pub trait Guest: Send {
     async fn copy_disks(&mut self) -> Result<()>;
 }
 
-/// The guest of a machine in which nothing runs, and whose drives nobody needs: a template's.
+/// The guest of a machine in which nothing runs, and that stands still when it is saved: a template's.
 #[derive(Clone, Copy, Debug)]
 pub struct Nobody;
 

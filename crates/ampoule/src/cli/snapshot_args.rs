@@ -64,6 +64,9 @@ pub struct BuildArgs {
     /// Of which VMs.
     #[command(flatten)]
     pub size: SizeArgs,
+    /// Logical size of each one's disk, such as 10GiB
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = units::disk)]
+    pub disk: u64,
     /// How VMs run.
     #[command(flatten)]
     pub machine: MachineArgs,

@@ -164,6 +164,7 @@ mod tests {
             root: None,
             cpus: 1,
             memory: vm::Mebibytes(1),
+            disk_bytes: None,
             backend: String::new(),
             bytes: 100 << 20,
             standing,

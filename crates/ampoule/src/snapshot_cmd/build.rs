@@ -16,6 +16,7 @@ use crate::{
         args::{MachineArgs, StateArgs},
         sandbox_args::SizeArgs,
         snapshot_args::BuildArgs,
+        units,
     },
     exec::{
         machine::{self, Machine, MachineError, Use},
@@ -37,18 +38,20 @@ pub(super) fn run(args: &BuildArgs, registry: &Registry) -> Result<String, Snaps
     // wrong names are said before anything is looked for
     registry.needs(&args.machine.backend).map_err(MachineError::from)?;
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
-    let made = make(&args.size, &args.machine, registry, &state_dir, BUILD)?;
+    let made = make(&args.size, args.disk, &args.machine, registry, &state_dir, BUILD)?;
     made.ok_or_else(|| SnapshotCmdError::NoForks(args.machine.backend.clone()))
 }
 
 /// Makes that of the VMs of jobs, on the backend that they run on, where it can fork.
 pub(crate) fn ensure_standard(state: &StateArgs, registry: &Registry) -> Result<(), SnapshotCmdError> {
     let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
-    make(&SizeArgs::default(), &MachineArgs::default(), registry, &state_dir, SETUP).map(drop)
+    make(&SizeArgs::default(), machine::SCRATCH, &MachineArgs::default(), registry, &state_dir, SETUP)
+        .map(drop)
 }
 
 fn make(
     size: &SizeArgs,
+    disk: u64,
     args: &MachineArgs,
     registry: &Registry,
     state_dir: &Path,
@@ -67,7 +70,7 @@ fn make(
             Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => return Err(SnapshotCmdError::Cancelled),
         };
         let made = tokio::select! {
-            made = template(&machine, size, state_dir, speaker, look) => made,
+            made = template(&machine, (size, disk), state_dir, speaker, look) => made,
             Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => Err(SnapshotCmdError::Cancelled),
         };
         // ends what is under way, and waits until nothing of it is left
@@ -79,14 +82,14 @@ fn make(
 /// The key, and words on what was done.
 async fn template(
     machine: &Machine,
-    size: &SizeArgs,
+    (size, disk): (&SizeArgs, u64),
     state_dir: &Path,
     speaker: &str,
     look: Look,
 ) -> Result<Option<String>, SnapshotCmdError> {
     let before = list_snapshots(state_dir).map_err(SnapshotCmdError::List)?;
     let began = Instant::now();
-    let spec = sandbox_cmd::spec(size, machine::SCRATCH, machine);
+    let spec = sandbox_cmd::spec(size, disk, machine);
     let made = machine.engine.template(&spec);
     tokio::pin!(made);
     let mut waiting = machine.engine.waiting();
@@ -102,7 +105,13 @@ async fn template(
     };
     let Some(key) = key else { return Ok(None) };
     let there = before.iter().any(|info| info.key == key && info.standing == Standing::Usable);
-    let of = format!("{}, {} processors, {}", machine.image.description, size.cpus, size.memory);
+    let of = format!(
+        "{}, {} processors, {}, a disk of {}",
+        machine.image.description,
+        size.cpus,
+        size.memory,
+        units::shown(disk)
+    );
     let text = if there {
         format!("the snapshot {} is there: {of}", short(&key))
     } else {

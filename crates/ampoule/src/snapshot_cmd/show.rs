@@ -46,13 +46,14 @@ impl<'a> Named<'a> {
     }
 
     fn json(&self) -> Value {
-        let SnapshotInfo { key, made, used, root, cpus, memory, bytes, .. } = self.info;
+        let SnapshotInfo { key, made, used, root, cpus, memory, disk_bytes, bytes, .. } = self.info;
         json!({
             "key": key,
             "image": self.image,
             "root": root,
             "cpus": cpus,
             "memory_mib": memory.0,
+            "disk_bytes": disk_bytes,
             "backend": self.backend(),
             "bytes": bytes,
             "made": table::time(*made),
@@ -87,7 +88,7 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
         return "there are no snapshots; the first VM of a kind makes one, or `ampoule snapshot build`\n"
             .to_owned();
     }
-    let rows: Vec<[String; 9]> = all
+    let rows: Vec<[String; 10]> = all
         .iter()
         .map(|named| {
             let info = named.info;
@@ -96,6 +97,7 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
                 sanitise::line(named.image.as_deref().unwrap_or("-"), Colours::Drop),
                 info.cpus.to_string(),
                 info.memory.to_string(),
+                disk(info),
                 sanitise::line(named.backend(), Colours::Drop),
                 units::shown(info.bytes),
                 table::minute(info.made),
@@ -104,8 +106,14 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
             ]
         })
         .collect();
-    let head = ["KEY", "IMAGE", "CPUS", "MEMORY", "BACKEND", "SIZE", "MADE (UTC)", "USED (UTC)", "STANDING"];
+    let head =
+        ["KEY", "IMAGE", "CPUS", "MEMORY", "DISK", "BACKEND", "SIZE", "MADE (UTC)", "USED (UTC)", "STANDING"];
     table::text(head, &rows)
+}
+
+/// Size of the disks of its forks.
+fn disk(info: &SnapshotInfo) -> String {
+    info.disk_bytes.map_or_else(|| "-".to_owned(), units::shown)
 }
 
 /// Everything of one, for a person.
@@ -118,6 +126,7 @@ pub(super) fn details(named: &Named<'_>) -> String {
         ("root", root),
         ("processors", info.cpus.to_string()),
         ("memory", info.memory.to_string()),
+        ("disk", disk(info)),
         ("size", units::shown(info.bytes)),
         ("made", format!("{} UTC", table::minute(info.made))),
         ("used", format!("{} UTC", table::minute(info.used))),
@@ -160,6 +169,7 @@ mod tests {
             root: Some("/s/root".into()),
             cpus: 2,
             memory: Mebibytes(2048),
+            disk_bytes: Some(16 << 30),
             backend: "qemu 7.2.22\nprocessor model=1\ntsc 2000000 kHz\n-machine x\u{1b}[2J".to_owned(),
             bytes: (110 << 20) - 1,
             standing,
