@@ -64,12 +64,20 @@ fn run() -> io::Result<()> {
     }
     mount("cgroup2", "/sys/fs/cgroup", "cgroup2", hardened, Some(c"nsdelegate")).map_err(named("cgroup2"))?;
     fs::create_dir(cgroup::JOB)?;
+    end_thrashing();
     modules()?;
     system::ignore_broken_pipes();
     let signals = system::signals(&[Signal::CHILD])?;
     let poller = Poller::new()?;
     let link = port(&poller)?;
     Agent::new(Ground::Machine, poller, link, signals)?.run()
+}
+
+/// A guest has no swap: when its memory is full the kernel drops the pages of programs and reads them again, without
+/// end and without killing anybody. Told to keep what was used in the last second, it kills one that takes too much.
+fn end_thrashing() {
+    // kernels before 6.1, and those without this way of reclaiming, have no such file
+    let _ = fs::write("/sys/kernel/mm/lru_gen/min_ttl_ms", "1000");
 }
 
 /// The kernel gives none where there is no console, and descriptors 0 to 2 must not become something else.

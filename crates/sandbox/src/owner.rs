@@ -44,7 +44,7 @@ use crate::{
     local::Inner,
     operations,
     pool::Standby,
-    snapshots,
+    snapshots::{self, Template},
 };
 
 /// Boots until one says Hello.
@@ -251,6 +251,8 @@ async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationTo
         match attempt(engine, spec, from, destroy, tries).await {
             Ok((held, booted, clock)) => return Ok(Up { held, booted, clock, admission, binding: None }),
             Err(Error::Cancelled) => return Err(Error::Cancelled),
+            // its guest came up and answered that it cannot be what the lease asks for: nor can another
+            Err(error @ Error::Prepare { .. }) if is_ready(template.as_ref(), forked) => return Err(error),
             Err(error) if tries < TRIES && !destroy.is_cancelled() && (forked || is_silence(&error)) => {
                 if let (true, Some((key, _))) = (forked, &template) {
                     let error = &error as &dyn std::error::Error;
@@ -316,6 +318,11 @@ async fn until<T>(destroy: &CancellationToken, work: impl Future<Output = Result
         () = destroy.cancelled() => Err(Error::Cancelled),
         done = work => done,
     }
+}
+
+/// Whether a fork has nothing but its name to get.
+fn is_ready(template: Option<&(String, Arc<Template>)>, forked: bool) -> bool {
+    forked && template.is_some_and(|(_, template)| template.guest.is_some())
 }
 
 /// Nothing of a user's has run in it: an emulated guest hangs now and then while it boots.

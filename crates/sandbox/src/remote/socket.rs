@@ -12,7 +12,7 @@ use std::{
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
-            fs::{MetadataExt, PermissionsExt},
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
             net::UnixListener,
         },
     },
@@ -73,9 +73,16 @@ fn reach(path: &Path) -> Result<(OwnedFd, PathBuf), EngineError> {
     Ok((dir, short))
 }
 
+/// The lock of a socket: its name is no other socket's.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    beside.into()
+}
+
 /// The right to listen at `path`.
 fn alone(path: &Path) -> Result<Lock> {
-    let beside = path.with_extension("lock");
+    let beside = beside(path);
     let lock = Lock::try_take(&beside).map_err(|error| lock_failed(error, &beside))?;
     lock.ok_or_else(|| EngineError::Running { path: path.to_owned() }.into())
 }
@@ -91,6 +98,10 @@ impl Listening {
         // a service manager's, for an engine that it starts when somebody comes
         if std::os::unix::net::UnixStream::connect(&short).is_ok() {
             return Err(EngineError::Running { path: path.to_owned() }.into());
+        }
+        if fs::symlink_metadata(&short).is_ok_and(|found| !found.file_type().is_socket()) {
+            let other = io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there");
+            return Err(failed("listen at", path)(other).into());
         }
         match fs::remove_file(&short) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

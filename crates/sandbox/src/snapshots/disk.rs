@@ -20,6 +20,7 @@ use std::{
 };
 
 use jail::lock::Lock;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use store::Digest;
 use vm::{Mebibytes, SlotId, Snapshot};
@@ -188,14 +189,14 @@ impl Disk {
             return Err("the state of its devices is not what was saved".to_owned());
         }
         let size = Mebibytes(manifest.kind.memory_mib);
-        let ram = File::open(dir.join(RAM)).map_err(Fault::from);
+        let ram = open(&dir.join(RAM)).map_err(Fault::from);
         let ram = ram.and_then(|file| memory::read(&file, size, &manifest.memory));
         let ram = ram.map_err(|fault| words("memory", fault))?;
         let guest = match manifest.ready {
             None => None,
             Some(Ready { kernel, disk }) => {
                 let size = manifest.kind.scratch_bytes.unwrap_or_default();
-                let file = File::open(dir.join(DISK)).map_err(Fault::from);
+                let file = open(&dir.join(DISK)).map_err(Fault::from);
                 let file = file.and_then(|file| memory::read_disk(&file, size, &disk));
                 Some(Guest { kernel, disk: file.map_err(|fault| words("disk", fault))? })
             }
@@ -366,9 +367,16 @@ fn create(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Opens a file, and nothing else: a pipe of that name would be waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
+}
+
 fn read_capped(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let taken = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    let taken = open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if taken as u64 > most { Err(io::Error::other("it is larger than it can be")) } else { Ok(bytes) }
 }
 
@@ -453,8 +461,12 @@ mod tests {
             fs::write(path, bytes).unwrap();
         };
         let cut = |path: PathBuf| File::options().write(true).open(path).unwrap().set_len(200).unwrap();
+        let pipe = |path: PathBuf| {
+            fs::remove_file(&path).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        };
         for name in [RAM, STATE, DISK, MANIFEST] {
-            for damage in [&flip as &dyn Fn(PathBuf), &cut, &|path| fs::remove_file(path).unwrap()] {
+            for damage in [&flip as &dyn Fn(PathBuf), &cut, &|path| fs::remove_file(path).unwrap(), &pipe] {
                 let (_dir, disk) = disk();
                 let key = kept(&disk, "r", 1);
                 damage(disk.dir.join(&key).join(name));

@@ -32,7 +32,7 @@ struct Branching {
     key: BackendKey,
 }
 
-fn branching(manners: &[Manner], still: Duration) -> (Arc<Memory>, Arc<dyn Backend>) {
+pub(crate) fn branching(manners: &[Manner], still: Duration) -> (Arc<Memory>, Arc<dyn Backend>) {
     let memory = Memory::new(manners);
     let backend = Branching { memory: Arc::clone(&memory), still, key: BackendKey("memory".to_owned()) };
     (memory, Arc::new(backend))
@@ -95,7 +95,7 @@ impl Machine for Saveable {
     }
 }
 
-fn token() -> CancellationToken {
+pub(crate) fn token() -> CancellationToken {
     CancellationToken::new()
 }
 
@@ -104,7 +104,7 @@ fn booted() -> LeaseSpec {
 }
 
 /// One with disks.
-fn with_disk(dir: &Path) -> LeaseSpec {
+pub(crate) fn with_disk(dir: &Path) -> LeaseSpec {
     let image = dir.join("root.img");
     let mut bytes = vec![0; 4096];
     bytes[..4].copy_from_slice(b"hsqs");
@@ -117,7 +117,7 @@ fn fork(name: &str, inherited: Inherited) -> ForkSpec {
     ForkSpec { bind, on_owner_loss: OwnerLoss::Kill, inherited }
 }
 
-fn disk(spec: &BootSpec) -> PathBuf {
+pub(crate) fn disk(spec: &BootSpec) -> PathBuf {
     spec.drives[1].image.clone()
 }
 

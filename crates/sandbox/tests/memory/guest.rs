@@ -44,7 +44,7 @@ pub(crate) enum Manner {
     Stillborn,
     /// Answers no ping.
     Hung,
-    /// Refuses to be prepared.
+    /// Refuses to be prepared, and to get a name.
     Unwilling,
     /// Never answers that it is prepared.
     Stuck,
@@ -351,8 +351,11 @@ impl Agent {
                 }
             }
             body @ (Body::Bind(_) | Body::Thaw) => {
+                let refused = self.manner == Manner::Unwilling && matches!(body, Body::Bind(_));
                 self.seen.asked.lock().unwrap().push(body);
-                self.reply(id, Ok(Answer::Done));
+                let message = "the hook /h failed".into();
+                let failure = Failure { kind: FailureKind::Io, message };
+                self.reply(id, if refused { Err(failure) } else { Ok(Answer::Done) });
             }
             Body::Warm(_) | Body::Resize(_) | Body::Shutdown | Body::Accept(_) => {
                 self.reply(id, Ok(Answer::Done));

@@ -7,3 +7,4 @@ mod execs;
 mod guest;
 mod hostile;
 mod leases;
+mod templates;

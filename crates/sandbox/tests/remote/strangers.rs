@@ -132,6 +132,11 @@ pub(crate) async fn long_path() {
         assert!(matches!(twice, Err(Error::Engine(EngineError::Running { .. }))), "{twice:?}");
     }
     assert!(!path.exists());
+    // a file that somebody named by mistake stays
+    std::fs::write(&path, "mine").unwrap();
+    assert!(matches!(Listening::at(&path), Err(Error::Engine(EngineError::Socket { .. }))));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    std::fs::remove_file(&path).unwrap();
     let _process = Process::engine(&dir, None);
     let engine = connect(&dir).await;
     lease(&engine).await.destroy().await.unwrap();
