@@ -17,6 +17,9 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         crate::on(on, "interrupted_sandboxes_are_gone", interrupted),
         crate::on(on, "a_sandbox_that_switches_itself_off_has_failed", switched_off),
     ];
+    if on == On::Qemu {
+        trials.push(crate::on(on, "a_command_that_takes_all_memory_is_killed", greedy));
+    }
     if on == On::Fake {
         trials.push(crate::on(on, "a_sandbox_that_is_killed_from_outside_is_an_error", lost));
         trials.push(crate::on(on, "when_one_sandbox_cannot_be_made_none_is_left", one_fails));
@@ -108,6 +111,15 @@ fn interrupted(on: On) {
     ended.expect(130);
     assert!(ended.stderr.contains("the sandboxes are destroyed"), "{}", ended.stderr);
     assert!(begun.elapsed() < Duration::from_secs(30));
+    place.assert_clean();
+}
+
+/// The guest has no swap: without a word to its kernel it would drop and read pages again until its time is over.
+fn greedy(on: On) {
+    let place = Place::new(on);
+    let command = ["python3", "-c", "x = [bytearray(10 << 20) for _ in range(40)]"];
+    let ended = run(&place, &["--timeout", "60s"], &command);
+    ended.expect(128 + 9);
     place.assert_clean();
 }
 

@@ -160,7 +160,7 @@ fn orphaned(on: On) {
         Command::new("cp").args(["-a", "--reflink=auto", "--sparse=always"]).args([&shared, &store]).status();
     assert!(copied.is_ok_and(|status| status.success()), "the images cannot be copied");
 
-    let small = ["--cpus", "1", "--memory", "256MiB"];
+    let small = ["--cpus", "1", "--memory", "256MiB", "--disk", "256MiB"];
     let mut call_build = place.command(&["snapshot", "build"]);
     call_build.args(small);
     let built = Run::spawn(call_build).end();
@@ -169,7 +169,7 @@ fn orphaned(on: On) {
     assert!(built.stderr.contains("made the snapshot"), "{}", built.stderr);
     // it is the one that VMs of this size are forks of
     let mut run = place.command(&["sandbox", "run"]);
-    run.args(small).args(["--disk", "256MiB", "--", "echo", "forked"]);
+    run.args(small).args(["--", "echo", "forked"]);
     assert_eq!(Run::spawn(run).end().expect(0).stdout, ["forked"]);
     let one = &listed(&place)[..];
     assert_eq!((one.len(), &one[0]["key"], &one[0]["image"]), (1, &key.as_str().into(), &"standard".into()));
