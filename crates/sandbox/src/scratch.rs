@@ -4,7 +4,7 @@
 //! and with which it goes.
 //! How: `state_dir/scratch` holds one template per size, made once by mke2fs under a lock; a slot gets a
 //! reflink of it or a copy of what is not a hole. No journal (the disk never outlives its guest) and no
-//! checksums (they would be computed by an emulated processor).
+//! checksums (they would be computed by an emulated processor), and no room to grow (4 MiB that each slot would copy).
 //! Invariant: a template appears whole, by a rename, and is never written again.
 
 use std::{
@@ -30,16 +30,16 @@ const SMALLEST: u64 = 16;
 /// Name of a slot's disk.
 const NAME: &str = "scratch.img";
 /// Changes with the options below, so that an older engine's templates are not taken for ours.
-const FORMAT: &str = "ext4-1";
+const FORMAT: &str = "ext4-2";
 /// Tried in this order; e2fsprogs before 1.47 knows neither `orphan_file` nor `assume_storage_prezeroed`.
 const VARIANTS: [[&str; 4]; 2] = [
     [
         "-O",
-        "^has_journal,^orphan_file,^metadata_csum",
+        "^has_journal,^orphan_file,^metadata_csum,^resize_inode",
         "-E",
         "lazy_itable_init=1,nodiscard,root_owner=0:0,assume_storage_prezeroed=1",
     ],
-    ["-O", "^has_journal,^metadata_csum", "-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"],
+    ["-O", "^has_journal,^metadata_csum,^resize_inode", "-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"],
 ];
 /// Where mke2fs is when the PATH of a plain user does not name it.
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
