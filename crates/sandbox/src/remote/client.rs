@@ -14,6 +14,7 @@ use std::{
 };
 
 use tokio::{
+    net::UnixStream,
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
@@ -212,7 +213,12 @@ pub(crate) struct FarBranch {
 
 /// A new connection to the engine at `path`, on which `ask` was asked.
 async fn open(path: &Path, ask: &Ask) -> Result<(Reader, Writer)> {
-    let (mut reader, mut writer) = link::split(socket::connect(path).await?);
+    greet(socket::connect(path).await?, path, ask).await
+}
+
+/// Says who we are and what we ask, and hears who is there.
+pub(super) async fn greet(stream: UnixStream, path: &Path, ask: &Ask) -> Result<(Reader, Writer)> {
+    let (mut reader, mut writer) = link::split(stream);
     let ours = Hello { protocol: PROTOCOL, build: build() };
     writer.put(&ours)?;
     writer.message(ask).await?;

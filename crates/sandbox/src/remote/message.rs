@@ -15,6 +15,7 @@
 //!   CopyIn, Bytes …, End           ▶ Copied                                        … gives it up
 //!   CopyOut                        ▶ Done, Bytes …, End                            … gives it up
 //!   Branch                         ▶ Branched                                      … removes the branch
+//!   Status                         ▶ Status                                        … ends nothing, and is no need
 //!   all others                     ▶ one answer
 //!   everything can be answered by Failed instead, which is the last word
 //! ```
@@ -28,7 +29,7 @@ use wire::{
     message::{Account, Copied, Exec, Inherited, TerminalSize},
 };
 
-use super::fault::Fault;
+use super::{fault::Fault, sighting::EngineStatus};
 use crate::{
     Bind, BranchTimes, Gone, GuestInfo, Kept, LeaseSpec, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
 };
@@ -49,26 +50,75 @@ pub(crate) struct Hello {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
     Session,
+    /// For whoever only looks: it does not count as somebody who needs the engine.
+    Status,
     Lease(Box<LeaseSpec>),
-    LeaseBranch { branch: u64, bind: Bind, on_owner_loss: OwnerLoss, inherited: Inherited },
-    Adopt { id: SlotId },
-    Attach { id: SlotId },
-    Exec { id: SlotId, exec: Box<Exec> },
-    Signal { id: SlotId, exec: ExecId, signal: i32 },
-    Kill { id: SlotId, exec: ExecId },
-    Resize { id: SlotId, exec: ExecId, size: TerminalSize },
-    CopyIn { id: SlotId, dest: String, owner: Account },
-    CopyOut { id: SlotId, path: String },
-    Branch { id: SlotId },
-    Keep { id: SlotId, until: SystemTime },
-    Ping { id: SlotId },
+    LeaseBranch {
+        branch: u64,
+        bind: Bind,
+        on_owner_loss: OwnerLoss,
+        inherited: Inherited,
+    },
+    Adopt {
+        id: SlotId,
+    },
+    Attach {
+        id: SlotId,
+    },
+    Exec {
+        id: SlotId,
+        exec: Box<Exec>,
+    },
+    Signal {
+        id: SlotId,
+        exec: ExecId,
+        signal: i32,
+    },
+    Kill {
+        id: SlotId,
+        exec: ExecId,
+    },
+    Resize {
+        id: SlotId,
+        exec: ExecId,
+        size: TerminalSize,
+    },
+    CopyIn {
+        id: SlotId,
+        dest: String,
+        owner: Account,
+    },
+    CopyOut {
+        id: SlotId,
+        path: String,
+    },
+    Branch {
+        id: SlotId,
+    },
+    Keep {
+        id: SlotId,
+        until: SystemTime,
+    },
+    Ping {
+        id: SlotId,
+    },
     Kept,
-    End { id: SlotId },
+    End {
+        id: SlotId,
+    },
     Template(Box<LeaseSpec>),
-    KeepReady { spec: Box<LeaseSpec>, count: usize },
+    KeepReady {
+        spec: Box<LeaseSpec>,
+        count: usize,
+    },
     Snapshots,
-    RemoveSnapshot { key: String },
-    CollectSnapshots { unused: Option<Duration>, quota: Option<u64> },
+    RemoveSnapshot {
+        key: String,
+    },
+    CollectSnapshots {
+        unused: Option<Duration>,
+        quota: Option<u64>,
+    },
 }
 
 impl Ask {
@@ -124,6 +174,7 @@ pub(crate) enum Say {
         times: BranchTimes,
     },
     Done,
+    Status(EngineStatus),
     Kept(Vec<Kept>),
     Template(Option<String>),
     Snapshots(Vec<SnapshotInfo>),
