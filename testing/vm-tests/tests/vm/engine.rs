@@ -45,6 +45,17 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
 pub(crate) fn engine(place: &Place, options: &[&str]) -> Run {
     let mut call = place.command(&["engine"]);
     call.args(options);
+    answering(place, call)
+}
+
+/// One of another backend than the place's.
+pub(crate) fn engine_of(backend: &str, place: &Place, options: &[&str]) -> Run {
+    let mut call = place.plain(&["engine", "--backend", backend]);
+    call.args(options);
+    answering(place, call)
+}
+
+fn answering(place: &Place, call: Command) -> Run {
     let engine = Run::spawn(call);
     let until = Instant::now() + PATIENCE;
     while UnixStream::connect(place.path().join("engine.sock")).is_err() {
@@ -187,14 +198,7 @@ fn second(on: On) {
 
 fn unfit(on: On) {
     let place = Place::new(on);
-    let mut call = place.plain(&["engine", "--backend", "fake-third", "--idle", "0s"]);
-    call.stdin(std::process::Stdio::null());
-    let engine = Run::spawn(call);
-    let until = Instant::now() + PATIENCE;
-    while UnixStream::connect(place.path().join("engine.sock")).is_err() {
-        assert!(Instant::now() < until, "no engine listens");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let engine = engine_of("fake-third", &place, &["--idle", "0s"]);
     let hello = project(&script("echo hello"));
     let strict = place.plain(&["exec", "--json", "--backend", "qemu", "--warm", "-C"]);
     let mut strict = strict;
@@ -245,18 +249,17 @@ fn others(on: On) {
     place.assert_clean();
 }
 
+/// What `doctor` says of the engine of a place.
+pub(crate) fn told(place: &Place) -> String {
+    let doctor = Run::spawn(place.plain(&["doctor", "--accel", "tcg"])).end();
+    let line = doctor.stdout.iter().find(|line| line.contains(" engine  "));
+    let line = line.unwrap_or_else(|| panic!("{doctor:?}"));
+    line.split_once(" engine ").expect("two columns").1.trim().to_owned()
+}
+
 fn examined(on: On) {
     let place = Place::new(on);
-    let look = || {
-        let doctor = Run::spawn(place.plain(&["doctor", "--accel", "tcg"])).end();
-        let line = doctor.stdout.iter().find(|line| line.contains(" engine  "));
-        line.unwrap_or_else(|| panic!("{doctor:?}"))
-            .split_once(" engine ")
-            .expect("two columns")
-            .1
-            .trim()
-            .to_owned()
-    };
+    let look = || told(&place);
     assert!(look().starts_with("none runs: every command has its own"), "{}", look());
     assert!(background(&place).is_empty());
     assert!(!place.path().join("engine.sock").exists());
