@@ -177,8 +177,9 @@ pub(super) async fn connect(path: &Path) -> Result<UnixStream> {
                 sleep(AGAIN).await;
             }
             Err(error) => {
-                let absent =
-                    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+                use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+                // reset: whoever listened went before it took the connection
+                let absent = matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset);
                 let path = path.to_owned();
                 return Err(if absent {
                     EngineError::Absent { path }.into()

@@ -3,25 +3,18 @@
 //! Each test has a repository and a runner of its own there. What a user does with it is done in VMs; the rest runs
 //! on the fake backend, which is the same runner with the same agent.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use secrecy::SecretString;
 use testkit::gitea::{self, Api, File, Gitea, Job, PATIENCE, Repo, Run, RunId, Scope, State, Visibility};
 use vm_tests::{
-    program::{On, Place},
+    program::On,
     runner::{Daemon, Runner},
 };
 
-use crate::{
-    engine::{engine_of, told},
-    gitea::{steps, trial},
-};
+use crate::gitea::{steps, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -34,8 +27,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("runner_drains_at_sigterm", drain),
         trial("runner_that_was_deleted_ends", deleted),
         trial("runner_takes_one_job_and_no_more", one_job),
-        trial("runner_takes_its_vms_of_the_engine_that_runs", of_the_engine),
-        trial("runner_says_that_its_engine_was_killed_and_goes_on_with_the_next", engine_killed),
         trial("runner_registers_once_and_with_a_good_token", register),
     ]
 }
@@ -71,7 +62,7 @@ async fn push_with(
 }
 
 /// The rows of a job without their times.
-async fn rows(api: &Api, repo: &Repo, job: &Job) -> gitea::Result<Vec<String>> {
+pub(crate) async fn rows(api: &Api, repo: &Repo, job: &Job) -> gitea::Result<Vec<String>> {
     let log = String::from_utf8(api.job_log(repo, job.id).await?).expect("text");
     let text = |row: &str| row.split_once(' ').map_or_else(|| panic!("{row:?}"), |(_, text)| text.to_owned());
     Ok(log.strip_suffix('\n').unwrap_or(&log).split('\n').map(text).collect())
@@ -85,7 +76,7 @@ pub(crate) async fn job(api: &Api, repo: &Repo, run: RunId, name: &str) -> gitea
 }
 
 /// Waits until the only job of a run has printed a row.
-async fn wait_for_row(api: &Api, repo: &Repo, run: RunId, wanted: &str) {
+pub(crate) async fn wait_for_row(api: &Api, repo: &Repo, run: RunId, wanted: &str) {
     let what = format!("the row {wanted:?} in {repo}");
     api.wait(&what, Duration::from_secs(60), async || {
         let jobs = api.jobs(repo, run).await?;
@@ -114,7 +105,7 @@ pub(crate) async fn wait_for_failure(api: &Api, repo: &Repo, run: RunId) {
 }
 
 #[track_caller]
-fn has(rows: &[String], wanted: &str) {
+pub(crate) fn has(rows: &[String], wanted: &str) {
     assert!(rows.iter().any(|row| row == wanted), "no row {wanted:?} in {rows:#?}");
 }
 
@@ -301,7 +292,7 @@ jobs:
       - {name: unreached, run: echo never}
       - {name: cleans, if: always(), run: 'echo cleaned'}
 ";
-const FINE: &str = "
+pub(crate) const FINE: &str = "
 on: push
 jobs:
   a:
@@ -530,103 +521,5 @@ async fn register(gitea: &Gitea) -> gitea::Result<()> {
     assert!(errors.contains("is a registration already"), "{errors}");
     assert_eq!(std::fs::read(runner.file()).expect("a registration"), written);
     assert_eq!(api.runners(here).await?.len(), 1, "the second was not told to the server");
-    Ok(())
-}
-
-/// A runner on the backend whose forks stand by, without an engine of its own as long as another runs.
-async fn on_forks(api: &Api, repo: &Repo) -> gitea::Result<Runner> {
-    let config = "[runner]\ncapacity = 1\nfetch_interval = \"1s\"\nreport_interval = \"1s\"\n\
-                  [vm]\nbackend = \"fake-forks\"\n";
-    let runner = Runner::with(Place::new(On::Fake), config);
-    let token = api.registration_token(Scope::Repo(repo)).await?;
-    runner.registers(api.url(), &token, &repo.name);
-    Ok(runner)
-}
-
-/// Waits until the engine says that of its VMs.
-fn wait_for_engine(runner: &Runner, wanted: &str) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let told = told(runner.place());
-        if told.contains(wanted) {
-            return;
-        }
-        assert!(Instant::now() < until, "no {wanted:?}: {told}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// A workflow whose one job goes on when there is the file.
-fn waits(go: &Path) -> String {
-    let script = format!(
-        "echo begun\n          echo the row before this is sent while the job runs\n          \
-         while [ ! -e {} ]; do sleep 0.1; done\n          echo went on",
-        go.display()
-    );
-    format!("on: push\njobs:\n  a:\n    runs-on: LABEL\n    steps:\n      - run: |\n          {script}\n")
-}
-
-fn is_pooled(log: &[String]) -> bool {
-    log.iter().any(|row| row.starts_with("the VM is ready after") && row.contains(", from the pool"))
-}
-
-async fn of_the_engine(gitea: &Gitea) -> gitea::Result<()> {
-    let api = gitea.api();
-    let repo = repository(&api, "engine").await?;
-    let runner = on_forks(&api, &repo).await?;
-    // it keeps none ready by itself: that is what the daemon asks for
-    let engine = engine_of("fake-forks", runner.place(), &["--idle", "0s"]);
-    let daemon = runner.daemon();
-    wait_for_engine(&runner, "VMs: 0 in use, 0 kept, 1 ready");
-    let go = runner.place().path().join("go");
-    let run = push_workflow(&api, &repo, &waits(&go)).await?;
-    wait_for_row(&api, &repo, run.id, "begun").await;
-    wait_for_engine(&runner, "VMs: 1 in use, 0 kept, ");
-    std::fs::write(&go, "").expect("a file");
-    api.wait_for_state(&repo, run.id, State::Success, PATIENCE).await;
-    let log = rows(&api, &repo, &job(&api, &repo, run.id, "a").await?).await?;
-    has(&log, "went on");
-    assert!(is_pooled(&log), "{log:#?}");
-    daemon.stop();
-
-    // what one job alone takes from a pool cannot be of an engine of its own
-    wait_for_engine(&runner, "VMs: 0 in use, 0 kept, 1 ready");
-    let run = push_workflow(&api, &repo, FINE).await?;
-    let (code, said) = runner.one_job();
-    assert_eq!(code, Some(0), "{said}");
-    let log = rows(&api, &repo, &job(&api, &repo, run.id, "a").await?).await?;
-    has(&log, "fine");
-    assert!(is_pooled(&log), "{log:#?}");
-    engine.signal(Signal::TERM);
-    engine.end().expect(0);
-    runner.place().assert_clean();
-    Ok(())
-}
-
-async fn engine_killed(gitea: &Gitea) -> gitea::Result<()> {
-    let api = gitea.api();
-    let repo = repository(&api, "engine-killed").await?;
-    let runner = on_forks(&api, &repo).await?;
-    let engine = engine_of("fake-forks", runner.place(), &["--idle", "0s"]);
-    let daemon = runner.daemon();
-    let run = push_workflow(&api, &repo, &waits(&runner.place().path().join("never"))).await?;
-    wait_for_row(&api, &repo, run.id, "begun").await;
-    engine.signal(Signal::KILL);
-    wait_for_failure(&api, &repo, run.id).await;
-    engine.end();
-    let log = rows(&api, &repo, &job(&api, &repo, run.id, "a").await?).await?;
-    assert!(
-        log.iter().any(|row| row.starts_with("##[error]")
-            && row.contains("the engine process that owned the VM is gone")),
-        "{log:#?}"
-    );
-    assert!(daemon.said().contains("could not be run to its end"), "{}", daemon.said());
-    let next = engine_of("fake-forks", runner.place(), &["--idle", "0s"]);
-    let run = push_workflow(&api, &repo, FINE).await?;
-    api.wait_for_state(&repo, run.id, State::Success, PATIENCE).await;
-    daemon.stop();
-    next.signal(Signal::TERM);
-    next.end().expect(0);
-    runner.place().assert_clean();
     Ok(())
 }
