@@ -50,75 +50,27 @@ pub(crate) struct Hello {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
     Session,
-    /// For whoever only looks: it does not count as somebody who needs the engine.
     Status,
     Lease(Box<LeaseSpec>),
-    LeaseBranch {
-        branch: u64,
-        bind: Bind,
-        on_owner_loss: OwnerLoss,
-        inherited: Inherited,
-    },
-    Adopt {
-        id: SlotId,
-    },
-    Attach {
-        id: SlotId,
-    },
-    Exec {
-        id: SlotId,
-        exec: Box<Exec>,
-    },
-    Signal {
-        id: SlotId,
-        exec: ExecId,
-        signal: i32,
-    },
-    Kill {
-        id: SlotId,
-        exec: ExecId,
-    },
-    Resize {
-        id: SlotId,
-        exec: ExecId,
-        size: TerminalSize,
-    },
-    CopyIn {
-        id: SlotId,
-        dest: String,
-        owner: Account,
-    },
-    CopyOut {
-        id: SlotId,
-        path: String,
-    },
-    Branch {
-        id: SlotId,
-    },
-    Keep {
-        id: SlotId,
-        until: SystemTime,
-    },
-    Ping {
-        id: SlotId,
-    },
+    LeaseBranch { branch: u64, bind: Bind, on_owner_loss: OwnerLoss, inherited: Inherited },
+    Adopt { id: SlotId },
+    Attach { id: SlotId },
+    Exec { id: SlotId, exec: Box<Exec> },
+    Signal { id: SlotId, exec: ExecId, signal: i32 },
+    Kill { id: SlotId, exec: ExecId },
+    Resize { id: SlotId, exec: ExecId, size: TerminalSize },
+    CopyIn { id: SlotId, dest: String, owner: Account },
+    CopyOut { id: SlotId, path: String },
+    Branch { id: SlotId },
+    Keep { id: SlotId, until: SystemTime },
+    Ping { id: SlotId },
     Kept,
-    End {
-        id: SlotId,
-    },
+    End { id: SlotId },
     Template(Box<LeaseSpec>),
-    KeepReady {
-        spec: Box<LeaseSpec>,
-        count: usize,
-    },
+    KeepReady { spec: Box<LeaseSpec>, count: usize },
     Snapshots,
-    RemoveSnapshot {
-        key: String,
-    },
-    CollectSnapshots {
-        unused: Option<Duration>,
-        quota: Option<u64>,
-    },
+    RemoveSnapshot { key: String },
+    CollectSnapshots { unused: Option<Duration>, quota: Option<u64> },
 }
 
 impl Ask {
