@@ -196,6 +196,10 @@ pub(crate) async fn sightings() {
     killed.kill();
     assert_eq!(look().await, Sighting::Dead);
     std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let in_the_way = soon(look_at_engine(&path)).await;
+    assert!(matches!(in_the_way, Err(Error::Engine(EngineError::Socket { .. }))), "{in_the_way:?}");
+    std::fs::remove_file(&path).unwrap();
     let manager = UnixListener::bind(&path).unwrap();
     manager.set_nonblocking(true).unwrap();
     assert_eq!(look().await, Sighting::Awaited);
