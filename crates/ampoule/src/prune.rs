@@ -17,6 +17,8 @@ use crate::{
     class::{Class, Classed, End},
     cli::args::PruneArgs,
     image_cmd,
+    registry::Registry,
+    snapshot_cmd,
     state_dir::{self, NoStateDir},
 };
 
@@ -78,7 +80,7 @@ impl Classed for PruneError {
 }
 
 /// Removes what can go, and says what went.
-pub fn run(args: &PruneArgs) -> Result<End, PruneError> {
+pub fn run(args: &PruneArgs, registry: &Registry) -> Result<End, PruneError> {
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     if !state_dir.exists() {
         return say(&format!("{} does not exist: there is nothing to remove", state_dir.display()));
@@ -89,10 +91,13 @@ pub fn run(args: &PruneArgs) -> Result<End, PruneError> {
     let pruned = slots(swept).and_then(|()| {
         files(args, &state_dir)?;
         // after the images: a snapshot of one that is gone is of no use
-        let collected = runtime.block_on(engine.collect_snapshots(SnapshotGc::default()));
-        let collected = collected.map_err(PruneError::Snapshots)?;
-        let mib = collected.bytes >> 20;
-        say(&format!("snapshots of no use: {} removed, {mib} MiB", collected.removed.len()))?;
+        let collected = async {
+            let unfit = snapshot_cmd::remove_unfit(&engine, &state_dir, registry).await?;
+            let rest = engine.collect_snapshots(SnapshotGc::default()).await?;
+            Ok((unfit.removed.len() + rest.removed.len(), unfit.bytes + rest.bytes))
+        };
+        let (removed, bytes) = runtime.block_on(collected).map_err(PruneError::Snapshots)?;
+        say(&format!("snapshots of no use: {removed} removed, {} MiB", bytes >> 20))?;
         let templates = templates(&state_dir.join("scratch"))?;
         say(&format!("scratch disk templates: {templates} removed"))
     });

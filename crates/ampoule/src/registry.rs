@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, ffi::OsString, future::Future, path::PathBuf, p
 
 use vm::Backend;
 
-use crate::cli::args::AccelArg;
+use crate::{cli::args::AccelArg, exec::machine::shim};
 
 /// What a backend may need to be made.
 #[derive(Clone, Debug)]
@@ -102,6 +102,19 @@ impl Registry {
     pub async fn make(&self, name: &str, request: BackendRequest) -> Result<Made, RegistryError> {
         let entry = self.entry(name)?;
         (entry.make)(request).await.map_err(RegistryError::Make)
+    }
+
+    /// Every backend that can be made here, for those who only ask what fits it: no KVM is tried for that.
+    pub async fn all(&self) -> Vec<Arc<dyn Backend>> {
+        let mut made = Vec::new();
+        for name in self.names() {
+            let request = BackendRequest { accel: AccelArg::Tcg, shim: shim(), boots: None };
+            match self.make(name, request).await {
+                Ok(one) => made.push(one.backend),
+                Err(error) => tracing::debug!(name, error = &error as &dyn std::error::Error, "is not asked"),
+            }
+        }
+        made
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, RegistryError> {

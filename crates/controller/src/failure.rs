@@ -49,6 +49,11 @@ pub(crate) enum Failure {
     NoSandbox,
     #[error("sandbox {id} is gone: {why}")]
     SandboxGone { id: SandboxId, why: String },
+    #[error(
+        "the engine process that had sandbox {0} is gone; the sandbox runs on, and can be reached again when there is \
+         an engine: start one with `ampoule engine`"
+    )]
+    Adrift(SandboxId),
     #[error("n is {0}, and must be 1 to 1000")]
     Count(u64),
     #[error("{what} is {given}, and must be {least} to {most}")]
@@ -89,7 +94,12 @@ impl Failure {
                 StatusCode::BAD_REQUEST
             }
             Self::Needed { .. } => StatusCode::CONFLICT,
-            Self::Full { .. } | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full { .. } | Self::Closing | Self::Adrift(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Spawn { source, .. } | Self::Sandbox(source) | Self::CutOff { source, .. }
+                if is_engines_absence(source) =>
+            {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Spawn { source: sandbox::Error::NoRoom { .. }, .. }
             | Self::Sandbox(sandbox::Error::NoRoom { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Missing { .. } => StatusCode::NOT_IMPLEMENTED,
@@ -134,6 +144,15 @@ fn of_images(error: &ImagesError) -> StatusCode {
     match error {
         ImagesError::Fixed(_) => StatusCode::CONFLICT,
         ImagesError::Store(_) | ImagesError::Lost => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Whether an engine process is gone, or ends: there may be another one soon.
+fn is_engines_absence(error: &sandbox::Error) -> bool {
+    match error {
+        sandbox::Error::Engine(error) => error.is_absence(),
+        sandbox::Error::Gone(gone) => matches!(gone, Gone::EngineLost | Gone::Left),
+        _ => false,
     }
 }
 

@@ -8,7 +8,8 @@
 //!  client ──REST──▶ routes ──▶ sandboxes (the table) ──▶ Engine::lease
 //!                │                │ one keeper per sandbox: deleted, gone, too old, closing
 //!                ▼                ▼
-//!              ledger          Lease::destroy, or Lease::leave for the next controller
+//!              ledger          Lease::destroy, or Lease::leave for the next controller;
+//!                              adrift, and Engine::adopt, when the engine's process is gone
 //! ```
 //!
 //! Invariants
@@ -20,6 +21,7 @@
 //! - What the API of forkd has and this one lacks is answered with 501 and a reason.
 
 mod access;
+mod adrift;
 mod command;
 mod config;
 mod error;

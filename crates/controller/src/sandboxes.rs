@@ -4,7 +4,7 @@
 //!  reserve ──▶ lease n, some at a time ──all──▶ live ──deleted, gone, too old, closing──▶ remembered ──▶ destroyed
 //!     │                 │ one fails,             ▲  └──leaving──▶ the next controller's
 //!     │                 │ the client goes away   └── adopted: the last controller's (`resume`)
-//!     └── full          └──▶ destroyed, all of them
+//!     └── full          └──▶ destroyed, all of them        └──its engine process went──▶ adrift (`adrift`) ──▶ live
 //! ```
 //! Owner: the router's state. A keeper is a task; it alone holds the lease of its sandbox.
 //!
@@ -24,13 +24,14 @@ use std::{
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
-use sandbox::{Engine, Lease, LeaseSpec, Sandbox};
+use sandbox::{Engine, Gone, Lease, LeaseSpec, Sandbox};
 use serde::{Serialize, Serializer};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Keeping, Tag,
+    adrift::Landed,
     failure::Failure,
     ledger::{Ledger, Line},
     resume::left_of,
@@ -44,6 +45,11 @@ const REMEMBERED: usize = 1000;
 pub(crate) struct SandboxId(vm::SlotId);
 
 impl SandboxId {
+    /// Its VM's.
+    pub(crate) fn slot(self) -> vm::SlotId {
+        self.0
+    }
+
     /// `None` where the text is no name of a sandbox.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         text.strip_prefix("sb-")?.parse().ok().map(Self)
@@ -108,6 +114,12 @@ impl From<Line> for SandboxInfo {
 }
 
 impl SandboxInfo {
+    /// That its time was over.
+    pub(crate) fn was_too_old(&self) -> String {
+        let life = self.expires_at_unix.saturating_sub(self.created_at_unix);
+        format!("its time to live of {life} s was over")
+    }
+
     fn line(&self) -> Line {
         Line {
             id: self.id.0,
@@ -153,16 +165,16 @@ pub(crate) struct Sandboxes {
 }
 
 #[derive(Debug)]
-struct Inner {
-    engine: Engine,
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
     keeping: Option<(Keeping, Ledger)>,
     table: Mutex<Table>,
     keepers: TaskTracker,
-    closing: CancellationToken,
+    pub(crate) closing: CancellationToken,
     /// The other end: what is there stays.
-    leaving: CancellationToken,
+    pub(crate) leaving: CancellationToken,
     /// One permit for each VM that may boot at a time.
-    boots: Semaphore,
+    pub(crate) boots: Semaphore,
     most: usize,
 }
 
@@ -177,7 +189,8 @@ struct Table {
 #[derive(Clone, Debug)]
 struct Entry {
     info: SandboxInfo,
-    sandbox: Sandbox,
+    /// None: the engine process that had it is gone, and the next one is waited for.
+    sandbox: Option<Sandbox>,
     /// Tells its keeper that it was deleted.
     delete: CancellationToken,
     /// What its keeper found when nothing of it was left: what could not be removed.
@@ -292,7 +305,9 @@ impl Sandboxes {
 
     /// A handle of one.
     pub(crate) fn get(&self, id: &str) -> Result<Sandbox, Failure> {
-        self.inner.table().find(SandboxId::parse(id)).map(|entry| entry.sandbox.clone())
+        let table = self.inner.table();
+        let entry = table.find(SandboxId::parse(id))?;
+        entry.sandbox.clone().ok_or(Failure::Adrift(entry.info.id))
     }
 
     /// Ends one, and returns when nothing of it is left.
@@ -300,7 +315,11 @@ impl Sandboxes {
         let id = SandboxId::parse(id);
         let entry = {
             let mut table = self.inner.table();
-            table.find(id)?;
+            let entry = table.find(id)?;
+            if entry.sandbox.is_none() {
+                // nobody is there who could end it, and a client that tries again may find one
+                return Err(Failure::Adrift(entry.info.id));
+            }
             id.and_then(|id| table.bury(id, "it was deleted")).ok_or(Failure::NoSandbox)?
         };
         entry.delete.cancel();
@@ -402,36 +421,69 @@ impl Inner {
         let sandbox = lease.sandbox();
         let delete = CancellationToken::new();
         let (destroyed_to, destroyed) = watch::channel(None);
-        let entry = Entry { info: info.clone(), sandbox, delete: delete.clone(), destroyed };
+        let entry = Entry { info: info.clone(), sandbox: Some(sandbox), delete: delete.clone(), destroyed };
         self.table().live.insert(info.id, entry);
-        let (inner, id) = (Arc::clone(self), info.id);
+        let inner = Arc::clone(self);
         self.keepers.spawn(async move {
-            if inner.keeping.is_some() {
-                // its time began when it was there, not when it was asked for
-                inner.keep_until(&lease, left_of(&info)).await;
-            }
-            let Some(why) = inner.until_its_end(&lease, &delete, &info).await else {
-                if let Err(error) = lease.leave().await {
-                    tracing::warn!(%id, %error, "a sandbox is not left to the next controller");
-                }
-                return;
-            };
-            inner.table().bury(id, &why);
-            if inner.closing.is_cancelled() && inner.keeping.is_some() {
-                // also where this process is ended before all are
-                inner.keep_until(&lease, Duration::ZERO).await;
-            }
-            let end = lease.destroy().await;
+            let Some((why, end)) = inner.keeper(lease, &delete, &info).await else { return };
+            let id = info.id;
             if let Err(error) = inner.write_down().await {
                 // the next controller finds that it is gone
                 tracing::warn!(%id, %error, "it cannot be written down that a sandbox is gone");
             }
             match &end {
                 Ok(()) => tracing::info!(%id, why, "a sandbox is gone"),
-                Err(error) => tracing::warn!(%id, why, %error, "something of a sandbox is left"),
+                Err(error) => tracing::warn!(%id, why, error, "something of a sandbox is left"),
             }
-            destroyed_to.send_replace(Some(end.map_err(|error| error.to_string())));
+            destroyed_to.send_replace(Some(end));
         });
+    }
+
+    /// Holds a lease until its sandbox is gone: why, and what could not be removed. `None`: it is the next controller's.
+    async fn keeper(
+        &self,
+        mut lease: Lease,
+        delete: &CancellationToken,
+        info: &SandboxInfo,
+    ) -> Option<(String, Result<(), String>)> {
+        let id = info.id;
+        let why = loop {
+            if self.keeping.is_some() {
+                // its time began when it was there, not when it was asked for
+                self.keep_until(&lease, left_of(info)).await;
+            }
+            match self.until_its_end(&lease, delete, info).await {
+                End::Over(why) => break why,
+                End::Stays => {
+                    if let Err(error) = lease.leave().await {
+                        tracing::warn!(%id, %error, "a sandbox is not left to the next controller");
+                    }
+                    return None;
+                }
+                End::Adrift => match self.adrift(delete, info).await {
+                    Landed::Again(again) => lease = again,
+                    Landed::Stays => return None,
+                    Landed::Over(why, end) => {
+                        self.table().bury(id, &why);
+                        return Some((why, end));
+                    }
+                },
+            }
+        };
+        self.table().bury(id, &why);
+        if self.closing.is_cancelled() && self.keeping.is_some() {
+            // also where this process is ended before all are
+            self.keep_until(&lease, Duration::ZERO).await;
+        }
+        let end = lease.destroy().await.map_err(|error| error.to_string());
+        Some((why, end))
+    }
+
+    /// What clients reach, once the engine of one is there again; `None` as long as it is gone.
+    pub(crate) fn reach(&self, id: SandboxId, sandbox: Option<Sandbox>) {
+        if let Some(entry) = self.table().live.get_mut(&id) {
+            entry.sandbox = sandbox;
+        }
     }
 
     async fn keep_until(&self, lease: &Lease, after: Duration) {
@@ -443,30 +495,33 @@ impl Inner {
         }
     }
 
-    /// Why it ends, once it does; `None`: it does not, and is the next controller's.
-    async fn until_its_end(
-        &self,
-        lease: &Lease,
-        delete: &CancellationToken,
-        info: &SandboxInfo,
-    ) -> Option<String> {
+    /// What becomes of one, once it does.
+    async fn until_its_end(&self, lease: &Lease, delete: &CancellationToken, info: &SandboxInfo) -> End {
         let mut gone = lease.sandbox().gone();
         let why = tokio::select! {
             biased;
             () = delete.cancelled() => "it was deleted".to_owned(),
-            () = self.leaving.cancelled(), if self.keeping.is_some() => return None,
+            () = self.leaving.cancelled(), if self.keeping.is_some() => return End::Stays,
             () = self.closing.cancelled() => "the controller is shutting down".to_owned(),
             gone = gone.wait_for(Option::is_some) => match gone.ok().and_then(|gone| gone.clone()) {
+                Some(Gone::EngineLost | Gone::Left) if self.keeping.is_some() => return End::Adrift,
                 Some(why) => why.to_string(),
                 None => "its VM ended".to_owned(),
             },
-            () = tokio::time::sleep(left_of(info)) => {
-                let life = info.expires_at_unix.saturating_sub(info.created_at_unix);
-                format!("its time to live of {life} s was over")
-            }
+            () = tokio::time::sleep(left_of(info)) => info.was_too_old(),
         };
-        Some(why)
+        End::Over(why)
     }
+}
+
+/// What becomes of a sandbox.
+enum End {
+    /// It ends, and why.
+    Over(String),
+    /// It is the next controller's.
+    Stays,
+    /// It runs on, and the engine process that had it is gone.
+    Adrift,
 }
 
 /// Room for sandboxes that are asked for and not there yet.

@@ -276,6 +276,14 @@ impl Engine {
         }
     }
 
+    /// How many VMs are leased, and how many it holds that were left.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        match &self.kind {
+            Kind::Local(local) => local.inner().holding.counts(),
+            Kind::Remote(_) => (0, 0),
+        }
+    }
+
     /// Whether it holds a VM that was left.
     pub(crate) fn holds_kept(&self) -> bool {
         match &self.kind {

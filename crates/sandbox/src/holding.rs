@@ -185,6 +185,13 @@ impl Holding {
         self.vms().iter().filter_map(left).collect()
     }
 
+    /// How many are leased, and how many were left.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let vms = self.vms();
+        let count = |is: fn(&Lessee) -> bool| vms.values().filter(|vm| is(&vm.holder)).count();
+        (count(|holder| matches!(holder, Lessee::Leased)), count(|holder| matches!(holder, Lessee::Left(_))))
+    }
+
     /// Begins the end of one; whoever waits for it is told by the returned.
     fn end(&self, id: SlotId) -> Option<(CancellationToken, Option<oneshot::Receiver<Result<()>>>)> {
         let mut vms = self.vms();

@@ -57,7 +57,9 @@ pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream,
 pub use handle::{GuestInfo, Origin, Sandbox};
 pub use kept::{Holder, Kept};
 pub use lease::Lease;
-pub use remote::{Cause, EngineError, Listening, Served, Whose, serve};
+pub use remote::{
+    Cause, EngineError, EngineStatus, Listening, Served, Sighting, Whose, look_at_engine, serve,
+};
 pub use running::{Control, Input, Output, Running};
 pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};

@@ -63,10 +63,11 @@ impl Local {
     /// As [`crate::Engine::open`].
     pub(crate) async fn open(config: EngineConfig) -> Result<(Self, Swept)> {
         let EngineConfig { state_dir, backend, patience, pool, reserve } = config;
+        let asked = Arc::clone(&backend);
         let opened = spawn_blocking(move || {
             let journal = Journal::open(&state_dir, patience.teardown)?;
             let swept = journal.sweep()?;
-            let snapshots = Snapshots::open(journal.state_dir())?;
+            let snapshots = Snapshots::open(journal.state_dir(), asked)?;
             Ok((journal, snapshots, swept))
         });
         let (journal, snapshots, swept) = opened.await.unwrap_or(Err(Error::Lost))?;

@@ -20,10 +20,18 @@ use crate::{BootSpec, Machine, Mebibytes, Result, Slot};
 
 /// All that a backend's snapshots depend on and that is not the engine's choice: the VMM's version, the
 /// accelerator, the processor's model and the rate of its time stamp counter. A snapshot is loaded only by a
-/// backend whose key is the same to the letter.
+/// backend whose key is the same to the letter. Its first word is the backend's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BackendKey(pub String);
+
+impl BackendKey {
+    /// The name of its backend.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        self.0.split([' ', '\n']).next().unwrap_or_default()
+    }
+}
 
 impl fmt::Display for BackendKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,6 +126,13 @@ pub struct Snapshot {
 pub trait Forks: Send + Sync {
     /// What its snapshots depend on.
     fn key(&self) -> &BackendKey;
+
+    /// Whether `key` is one of this backend that no VM of this host asks for any more, however the backend is made:
+    /// another version of the VMM, other arguments, another processor. What is not known is not said.
+    fn is_stale(&self, key: &BackendKey) -> bool {
+        let _ = key;
+        false
+    }
 
     /// Starts a machine from `from`, in a slot that holds none, as [`crate::Backend::boot`] does from a kernel.
     ///

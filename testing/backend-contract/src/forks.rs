@@ -19,7 +19,7 @@ use wire::message::{Answer, Body, Freeze, WriteBack};
 
 use crate::{
     client::Client,
-    stage::{Stage, Test, chain, until_gone},
+    stage::{PATIENCE, Stage, Test, chain, until_gone},
 };
 
 /// The memory of these tests' machines.
@@ -34,6 +34,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("forks_of_one_template_do_not_see_each_other", |stage| Box::pin(forks(stage))),
         ("a_running_machine_is_saved_and_its_forks_go_on_where_it_was", |stage| Box::pin(branches(stage))),
         ("what_cannot_be_saved_runs_on", |stage| Box::pin(refused(stage))),
+        ("a_fork_is_kept_as_any_other_machine", |stage| Box::pin(kept(stage))),
         ("a_parked_machine_answers_nothing_until_it_is_unparked", |stage| Box::pin(parked(stage))),
     ]
 }
@@ -324,4 +325,25 @@ async fn parked(stage: Stage) {
     drop(sealed(saved));
     drop(fork.machine);
     until_gone(&fork.slot).await;
+}
+
+/// One that stood by was made before it was known what for.
+async fn kept(stage: Stage) {
+    if stage.subject.backend.forks().is_none() || !stage.subject.backend.capabilities().adopt {
+        return;
+    }
+    let template = template(&stage).await;
+    let Fork { slot, mut machine, .. } = fork(&stage, &template, None).await;
+    let mut client = Client::connect(&mut *machine, 2).await;
+    client.prepare(&stage.subject).await;
+    let now = std::time::SystemTime::now();
+    machine.keep(now + PATIENCE).await.unwrap_or_else(|error| panic!("keep: {}", chain(&error)));
+    client.run(&stage.subject, "echo mine >/tmp/kept").await;
+    drop((client, machine));
+    let mut machine = stage.adopt(&slot).await;
+    let mut client = Client::connect(&mut *machine, 3).await;
+    assert_eq!(client.run(&stage.subject, "cat /tmp/kept").await.output, b"mine\n");
+    machine.keep(now).await.unwrap_or_else(|error| panic!("keep: {}", chain(&error)));
+    drop((client, machine));
+    until_gone(&slot).await;
 }

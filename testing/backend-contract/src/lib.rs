@@ -8,6 +8,7 @@
 
 mod client;
 mod forks;
+mod keep;
 mod lifecycle;
 mod stage;
 mod talk;
@@ -62,7 +63,7 @@ pub fn dispatch(subjects: &[(&str, Make)]) -> Option<ExitCode> {
 /// The suite for one backend, each test under `name::`.
 #[must_use]
 pub fn trials(name: &'static str, make: Make) -> Vec<Trial> {
-    let all = lifecycle::tests().into_iter().chain(talk::tests()).chain(forks::tests());
+    let all = lifecycle::tests().into_iter().chain(keep::tests()).chain(talk::tests()).chain(forks::tests());
     all.map(|(test, run)| {
         Trial::test(format!("{name}::contract::{test}"), move || {
             stage::run(name, make, run);

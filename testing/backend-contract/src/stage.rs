@@ -68,12 +68,37 @@ impl Stage {
         booted.unwrap_or_else(|error| panic!("boot: {}", chain(&error)))
     }
 
+    /// Takes over the VM in `slot`, whose owner is gone or goes.
+    pub(crate) async fn adopt(&self, slot: &Slot) -> Box<dyn Machine> {
+        loop {
+            match self.subject.backend.adopt(slot).await {
+                Ok(machine) => return machine,
+                // the shim sees the end of the owner a moment after it
+                Err(error) => {
+                    assert!(jail::is_running(&slot.dir).expect("a slot"), "it ended: {}", chain(&error));
+                }
+            }
+        }
+    }
+
     /// Another process that owns a VM in `slot`, and is ready.
     pub(crate) fn owner(&self, slot: &Slot) -> Child {
-        let policy = match slot.on_owner_loss {
-            OwnerLoss::Kill => "kill",
-            OwnerLoss::Keep { .. } => "keep",
-        };
+        self.owner_with(
+            slot,
+            match slot.on_owner_loss {
+                OwnerLoss::Kill => "kill",
+                OwnerLoss::Keep { .. } => "keep",
+            },
+        )
+    }
+
+    /// One whose VM would end with it, and that has told it to be kept.
+    pub(crate) fn owner_that_keeps(&self, slot: &Slot) -> Child {
+        assert!(matches!(slot.on_owner_loss, OwnerLoss::Kill));
+        self.owner_with(slot, "tell")
+    }
+
+    fn owner_with(&self, slot: &Slot, policy: &str) -> Child {
         let mut command = Command::new("/proc/self/exe");
         command.args([OWNER, self.name, policy]).arg(self.place.path()).arg(&slot.dir).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the owner starts");
@@ -128,7 +153,10 @@ pub(crate) fn own_until_killed(make: Make, args: &[OsString]) -> ExitCode {
         let slot = Slot { id: SlotId::new(), dir: PathBuf::from(dir), ids: subject.ids, on_owner_loss };
         let spec = (subject.spec)(Path::new(place));
         let machine = subject.backend.boot(&spec, &slot).await;
-        let machine = machine.unwrap_or_else(|error| panic!("boot: {}", chain(&error)));
+        let mut machine = machine.unwrap_or_else(|error| panic!("boot: {}", chain(&error)));
+        if policy == "tell" {
+            machine.keep(until).await.unwrap_or_else(|error| panic!("keep: {}", chain(&error)));
+        }
         let mut out = std::io::stdout();
         out.write_all(b"ready\n").and_then(|()| out.flush()).expect("someone listens");
         exit_of(&*machine).await;

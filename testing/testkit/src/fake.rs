@@ -169,6 +169,10 @@ impl Forks for Fake {
         self.key.as_ref().unwrap_or(NONE)
     }
 
+    fn is_stale(&self, key: &BackendKey) -> bool {
+        self.key.as_ref().is_some_and(|ours| ours.backend() == key.backend() && ours != key)
+    }
+
     async fn fork(&self, from: &Snapshot, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>> {
         let page = std::fs::read(format!("/proc/self/fd/{}", from.ram.as_fd().as_raw_fd()));
         let page = page.map_err(Error::io("read a memory"))?;

@@ -91,7 +91,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         },
         Command::Setup(args) => told(look, setup::run(&args, registry)),
         Command::Doctor(args) => told(look, doctor::run(&args, registry)),
-        Command::Prune(args) => told(look, prune::run(&args)),
+        Command::Prune(args) => told(look, prune::run(&args, registry)),
         Command::Image(args) => told(look, image_cmd::run(&args.command)),
         Command::Snapshot(args) => told(look, snapshot_cmd::run(&args.command, registry)),
         Command::Completions { shell } => told(look, shell::completions(shell)),

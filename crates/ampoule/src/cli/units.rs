@@ -40,6 +40,19 @@ pub(crate) fn shown(bytes: u64) -> String {
     }
 }
 
+/// A time as a person reads it, to the second: `1h30m`.
+pub(crate) fn shown_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let parts =
+        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let text: String = parts
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 /// Bytes out of `2GiB`; the letters of a unit may be small, and its `iB` or `B` left out.
 pub(crate) fn size(text: &str) -> Result<u64, UnitError> {
     let text = text.trim();
@@ -147,5 +160,8 @@ mod tests {
             assert_eq!(time(bad), Err(UnitError::Time), "{bad}");
         }
         assert_eq!(some_time("0s"), Err(UnitError::NoTime));
+        for text in ["0s", "59s", "10m", "1h30m", "2d1s", "1d23h59m59s"] {
+            assert_eq!(shown_time(time(text).unwrap()), text);
+        }
     }
 }

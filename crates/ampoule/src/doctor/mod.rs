@@ -1,8 +1,9 @@
 //! `ampoule doctor`: each thing that it looked at, ok or not, and the command that mends it.
 //!
-//! Invariants: it changes nothing on the host; a check that cannot be made is told as such and never as ok.
+//! Invariants: it changes nothing on the host, and starts no engine; a check that cannot be made is told as such and never as ok.
 
 mod boundary;
+mod engine;
 mod kernel;
 mod software;
 mod state;
@@ -104,6 +105,7 @@ pub fn run(args: &DoctorArgs, registry: &Registry) -> Result<End, DoctorError> {
     findings.extend([kernel::kvm(), kernel::user_namespaces(), kernel::tun(), kernel::cgroups()]);
     findings.extend([software::qemu(), software::tools(), software::agent(), software::subordinate_ids()]);
     findings.extend(state::look(&patient));
+    findings.push(engine::look(&patient.state_dir));
     findings.extend(boundary::look(&patient));
     let mut out = io::stdout().lock();
     print(&findings, Look::of(&io::stdout()), &mut out).map_err(DoctorError::Output)?;

@@ -13,6 +13,7 @@ use crate::{
     cli::units,
     exec::machine::MEMORY,
     image_cmd::{self, STANDARD},
+    snapshot_cmd,
 };
 
 /// Below this nothing useful can run: an image and a scratch disk.
@@ -22,7 +23,12 @@ const ROOM_GOOD: u64 = 8 << 30;
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     let dir = &patient.state_dir;
-    vec![directory(dir), room(dir), memory(), image(dir), snapshots(list_snapshots(dir))]
+    let found = match crate::runtime::new() {
+        Ok(runtime) => runtime.block_on(snapshot_cmd::judged(dir, patient.registry)),
+        // without their word on what fits them
+        Err(_) => list_snapshots(dir, &[]),
+    };
+    vec![directory(dir), room(dir), memory(), image(dir), snapshots(found)]
 }
 
 fn directory(dir: &Path) -> Finding {
@@ -127,11 +133,14 @@ fn snapshots(found: sandbox::Result<Vec<SnapshotInfo>>) -> Finding {
     let seen = format!("{}, {}", all.len(), units::shown(bytes(&|_| true)));
     let of_no_use = |info: &&SnapshotInfo| info.standing != Standing::Usable;
     let count = |standing| all.iter().filter(|info| info.standing == standing).count();
-    match (count(Standing::Expired), count(Standing::Orphaned)) {
-        (0, 0) => Finding::ok(NAME, seen),
-        (expired, orphaned) => {
+    match (count(Standing::Expired), count(Standing::Orphaned), count(Standing::Unfit)) {
+        (0, 0, 0) => Finding::ok(NAME, seen),
+        (expired, orphaned, unfit) => {
             let size = units::shown(bytes(&of_no_use));
-            let why = format!("{expired} too old, {orphaned} of an image, kernel or agent that is gone");
+            let why = format!(
+                "{expired} too old, {orphaned} of an image, kernel or agent that is gone, {unfit} of another version \
+                 or host"
+            );
             Finding::note(NAME, format!("{seen}; of no use any more: {size} ({why})"))
                 .mend("ampoule snapshot gc")
         }
@@ -177,8 +186,10 @@ mod tests {
         assert_eq!((state, mend), (State::Ok, 0));
         assert!(seen.starts_with("none yet"), "{seen}");
         assert_eq!(look(&[Standing::Usable; 2]), (State::Ok, "2, 200 MiB".to_owned(), 0));
-        let all = [Standing::Usable, Standing::Expired, Standing::Orphaned, Standing::Orphaned];
-        let seen = "4, 400 MiB; of no use any more: 300 MiB (1 too old, 2 of an image, kernel or agent that is gone)";
+        let mut all = vec![Standing::Usable, Standing::Expired, Standing::Orphaned, Standing::Orphaned];
+        all.extend([Standing::Unfit; 3]);
+        let seen = "7, 700 MiB; of no use any more: 600 MiB (1 too old, 2 of an image, kernel or agent that is gone, \
+                    3 of another version or host)";
         assert_eq!(look(&all), (State::Note, seen.to_owned(), 1));
     }
 }

@@ -87,7 +87,7 @@ async fn template(
     speaker: &str,
     look: Look,
 ) -> Result<Option<String>, SnapshotCmdError> {
-    let before = list_snapshots(state_dir).map_err(SnapshotCmdError::List)?;
+    let before = list_snapshots(state_dir, &[]).map_err(SnapshotCmdError::List)?;
     let began = Instant::now();
     let spec = sandbox_cmd::spec(size, disk, machine);
     let made = machine.engine.template(&spec);

@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use sandbox::{Engine, SnapshotGc, SnapshotInfo, Standing, list_snapshots};
+use sandbox::{Engine, SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
 use tokio::runtime::Runtime;
 
 pub(crate) use build::ensure_standard;
@@ -45,24 +45,52 @@ pub fn run(command: &SnapshotCommand, registry: &Registry) -> Result<End, Snapsh
         }
         SnapshotCommand::Ls { json, state } => {
             let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
-            let all = list(&state_dir)?;
+            let all = list(&state_dir, registry)?;
             let named = Named::all(&all, &state_dir);
             print(&if *json { show::array(&named) } else { show::table(&named) })?;
         }
         SnapshotCommand::Inspect { key, json, state } => {
             let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
-            let all = list(&state_dir)?;
+            let all = list(&state_dir, registry)?;
             let one = Named::of(find(key, &all)?, &state_dir);
             print(&if *json { show::object(&one) } else { show::details(&one) })?;
         }
         SnapshotCommand::Rm { keys, state } => rm(keys, state)?,
-        SnapshotCommand::Gc(args) => gc(args)?,
+        SnapshotCommand::Gc(args) => gc(args, registry)?,
     }
     Ok(End::Success)
 }
 
-fn list(state_dir: &Path) -> Result<Vec<SnapshotInfo>, SnapshotCmdError> {
-    list_snapshots(state_dir).map_err(SnapshotCmdError::List)
+fn list(state_dir: &Path, registry: &Registry) -> Result<Vec<SnapshotInfo>, SnapshotCmdError> {
+    let runtime = crate::runtime::new().map_err(SnapshotCmdError::Runtime)?;
+    runtime.block_on(judged(state_dir, registry)).map_err(SnapshotCmdError::List)
+}
+
+/// The snapshots of a state directory, with the word of this host's backends on those that still fit it.
+pub(crate) async fn judged(state_dir: &Path, registry: &Registry) -> sandbox::Result<Vec<SnapshotInfo>> {
+    let all = list_snapshots(state_dir, &[])?;
+    // it takes a moment to ask QEMU what it is
+    if all.iter().all(|info| info.standing != Standing::Usable) {
+        return Ok(all);
+    }
+    list_snapshots(state_dir, &registry.all().await)
+}
+
+/// Removes those of another VMM or host, which an engine that runs no VMs cannot tell.
+pub(crate) async fn remove_unfit(
+    engine: &Engine,
+    state_dir: &Path,
+    registry: &Registry,
+) -> sandbox::Result<SnapshotsRemoved> {
+    let mut removed = SnapshotsRemoved::default();
+    for info in judged(state_dir, registry).await? {
+        if info.standing == Standing::Unfit {
+            engine.remove_snapshot(info.key.clone()).await?;
+            removed.bytes += info.bytes;
+            removed.removed.push(info.key);
+        }
+    }
+    Ok(removed)
 }
 
 /// The one that is meant.
@@ -73,7 +101,7 @@ fn find<'a>(given: &str, all: &'a [SnapshotInfo]) -> Result<&'a SnapshotInfo, Sn
 
 fn rm(keys: &[String], state: &StateArgs) -> Result<(), SnapshotCmdError> {
     let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
-    let all = list(&state_dir)?;
+    let all = list_snapshots(&state_dir, &[]).map_err(SnapshotCmdError::List)?;
     let mut seen = BTreeSet::new();
     let mut meant = Vec::new();
     for key in keys {
@@ -92,23 +120,30 @@ fn rm(keys: &[String], state: &StateArgs) -> Result<(), SnapshotCmdError> {
     })
 }
 
-fn gc(args: &GcArgs) -> Result<(), SnapshotCmdError> {
+fn gc(args: &GcArgs, registry: &Registry) -> Result<(), SnapshotCmdError> {
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     if !state_dir.exists() {
         // a directory that is not there is not made to find nothing in it
         return print(&total(0, 0, &[]));
     }
     let before: BTreeMap<String, SnapshotInfo> =
-        list(&state_dir)?.into_iter().map(|info| (info.key.clone(), info)).collect();
+        list(&state_dir, registry)?.into_iter().map(|info| (info.key.clone(), info)).collect();
     let policy = SnapshotGc { unused: args.unused_for, quota: args.quota };
     let collected = with_engine(&state_dir, |runtime, engine| {
-        runtime.block_on(engine.collect_snapshots(policy)).map_err(SnapshotCmdError::Remove)
+        let collected = async {
+            let mut removed = remove_unfit(engine, &state_dir, registry).await?;
+            let more = engine.collect_snapshots(policy).await?;
+            removed.bytes += more.bytes;
+            removed.removed.extend(more.removed);
+            Ok(removed)
+        };
+        runtime.block_on(collected).map_err(SnapshotCmdError::Remove)
     })?;
     let mut text = String::new();
     for key in &collected.removed {
         text.push_str(&format!("removed {}, {}\n", short(key), why(before.get(key))));
     }
-    let left = list(&state_dir)?;
+    let left = list_snapshots(&state_dir, &[]).map_err(SnapshotCmdError::List)?;
     print(&(text + &total(collected.removed.len(), collected.bytes, &left)))
 }
 
@@ -124,6 +159,7 @@ fn why(before: Option<&SnapshotInfo>) -> &'static str {
         None => "damaged",
         Some(Standing::Expired) => "too old",
         Some(Standing::Orphaned) => "of an image, kernel or agent that is gone",
+        Some(Standing::Unfit) => "of another version or host",
         Some(Standing::Usable) => "unused, or over the quota",
     }
 }

@@ -67,7 +67,7 @@ fn standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Usable => "usable",
         Standing::Expired => "expired",
-        Standing::Orphaned => "orphaned",
+        Standing::Orphaned | Standing::Unfit => "orphaned",
     }
 }
 
@@ -78,6 +78,9 @@ fn meaning(standing: Standing) -> &'static str {
         Standing::Expired => "expired: it is too old, and the next VM of its kind makes it anew",
         Standing::Orphaned => {
             "orphaned: its image, kernel or agent is gone or another, and no VM asks for it"
+        }
+        Standing::Unfit => {
+            "orphaned: it no longer fits this host or this version (see `backend`), and no VM asks for it"
         }
     }
 }
@@ -192,5 +195,9 @@ mod tests {
         let named = Named { info: &info, image: Some("standard".to_owned()) };
         insta::assert_snapshot!("details", details(&named));
         insta::assert_snapshot!("object", object(&named));
+        let unfit = self::info('b', Standing::Unfit);
+        let named = Named { info: &unfit, image: None };
+        assert!(details(&named).contains("orphaned: it no longer fits this host or this version"));
+        assert!(object(&named).contains("\"standing\":\"orphaned\""));
     }
 }

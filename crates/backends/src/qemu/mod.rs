@@ -78,6 +78,8 @@ pub const ERRORS: &str = "qemu.log";
 /// The name of the program where nothing else is said.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
+/// By which it is chosen, and with which its keys begin.
+const NAME: &str = "qemu";
 /// How long QEMU may take until its control channel answers. A loaded host has taken seconds.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -92,6 +94,8 @@ pub struct Qemu {
     capabilities: Capabilities,
     note: Option<String>,
     key: BackendKey,
+    /// Those that VMs here may have otherwise.
+    keys: Vec<BackendKey>,
     /// Whether VMs have a network card.
     card: bool,
 }
@@ -123,6 +127,7 @@ impl Qemu {
             },
             note: None,
             key: BackendKey(String::new()),
+            keys: Vec::new(),
         };
         let kvm = match config.accel {
             Accel::Kvm => match probe::hindrance().and_then(Verdict::reason) {
@@ -139,15 +144,16 @@ impl Qemu {
                 verdict == Verdict::Works
             }
         };
+        let host = key::Host::look().await;
         if kvm {
             qemu.capabilities.accelerator = "kvm".to_owned();
             qemu.capabilities.boundary = Boundary::Hardware;
         } else {
             qemu.capabilities.accelerator = "tcg".to_owned();
-            let khz = tokio::task::spawn_blocking(tsc::khz).await.ok().flatten();
-            qemu.accel = argv::Accelerator::Tcg { khz };
+            qemu.accel = host.tcg();
         }
-        qemu.key = key::of(found.version, qemu.accel, qemu.card).await;
+        qemu.key = host.key(found.version, qemu.accel, qemu.card);
+        qemu.keys = host.keys(found.version);
         Ok(qemu)
     }
 
@@ -161,7 +167,7 @@ impl Qemu {
 #[async_trait]
 impl Backend for Qemu {
     fn name(&self) -> &'static str {
-        "qemu"
+        NAME
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -187,6 +193,10 @@ impl Backend for Qemu {
 impl Forks for Qemu {
     fn key(&self) -> &BackendKey {
         &self.key
+    }
+
+    fn is_stale(&self, key: &BackendKey) -> bool {
+        key.backend() == NAME && *key != self.key && !self.keys.contains(key)
     }
 
     async fn fork(&self, from: &Snapshot, spec: &BootSpec, slot: &Slot) -> Result<Box<dyn Machine>> {

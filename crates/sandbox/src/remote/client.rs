@@ -14,8 +14,9 @@ use std::{
 };
 
 use tokio::{
+    net::UnixStream,
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::{Capabilities, SlotId};
@@ -34,6 +35,9 @@ use crate::{
 
 /// How long an engine may take to say who it is: one that a service manager starts now looks for a backend first.
 const GREETING: Duration = Duration::from_secs(30);
+
+/// Between two looks whether another engine is there, when the one that was greeted is gone.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// An engine in another process.
 pub(crate) struct Remote {
@@ -212,7 +216,12 @@ pub(crate) struct FarBranch {
 
 /// A new connection to the engine at `path`, on which `ask` was asked.
 async fn open(path: &Path, ask: &Ask) -> Result<(Reader, Writer)> {
-    let (mut reader, mut writer) = link::split(socket::connect(path).await?);
+    greet(socket::connect(path).await?, path, ask).await
+}
+
+/// Says who we are and what we ask, and hears who is there.
+pub(super) async fn greet(stream: UnixStream, path: &Path, ask: &Ask) -> Result<(Reader, Writer)> {
+    let (mut reader, mut writer) = link::split(stream);
     let ours = Hello { protocol: PROTOCOL, build: build() };
     writer.put(&ours)?;
     writer.message(ask).await?;
@@ -236,20 +245,37 @@ async fn open(path: &Path, ask: &Ask) -> Result<(Reader, Writer)> {
     }
 }
 
-/// Hears how many VMs stand by, until either side ends it.
-async fn listen(remote: Arc<Remote>, mut reader: Reader, _writer: Writer) {
-    loop {
-        tokio::select! {
-            biased;
-            () = remote.closing.cancelled() => return,
-            said = reader.say() => match said {
-                Ok(Say::Standbys(count)) => remote.standbys.store(count, Ordering::Relaxed),
-                Ok(_) => {}
-                Err(error) => {
-                    remote.standbys.store(0, Ordering::Relaxed);
-                    return tracing::debug!(%error, "the engine process does not answer any more");
+/// Hears how many VMs stand by, until this client closes: of the engine that was greeted, and of the next in its
+/// place when that is gone.
+async fn listen(remote: Arc<Remote>, reader: Reader, writer: Writer) {
+    let heard = async {
+        let mut session = (reader, writer);
+        loop {
+            let error = hear(&remote, &mut session.0).await;
+            remote.standbys.store(0, Ordering::Relaxed);
+            tracing::debug!(%error, "the engine process does not answer any more");
+            session = loop {
+                sleep(AGAIN).await;
+                if let Ok(next) = remote.open(&Ask::Session).await {
+                    break next;
                 }
-            },
+            };
+        }
+    };
+    tokio::select! {
+        biased;
+        () = remote.closing.cancelled() => {}
+        () = heard => {}
+    }
+}
+
+/// Hears it until the connection ends, and why that does.
+async fn hear(remote: &Remote, reader: &mut Reader) -> Error {
+    loop {
+        match reader.say().await {
+            Ok(Say::Standbys(count)) => remote.standbys.store(count, Ordering::Relaxed),
+            Ok(_) => {}
+            Err(error) => return error,
         }
     }
 }

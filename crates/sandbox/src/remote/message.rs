@@ -15,6 +15,7 @@
 //!   CopyIn, Bytes …, End           ▶ Copied                                        … gives it up
 //!   CopyOut                        ▶ Done, Bytes …, End                            … gives it up
 //!   Branch                         ▶ Branched                                      … removes the branch
+//!   Status                         ▶ Status                                        … ends nothing, and is no need
 //!   all others                     ▶ one answer
 //!   everything can be answered by Failed instead, which is the last word
 //! ```
@@ -28,7 +29,7 @@ use wire::{
     message::{Account, Copied, Exec, Inherited, TerminalSize},
 };
 
-use super::fault::Fault;
+use super::{fault::Fault, sighting::EngineStatus};
 use crate::{
     Bind, BranchTimes, Gone, GuestInfo, Kept, LeaseSpec, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Hello {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
     Session,
+    Status,
     Lease(Box<LeaseSpec>),
     LeaseBranch { branch: u64, bind: Bind, on_owner_loss: OwnerLoss, inherited: Inherited },
     Adopt { id: SlotId },
@@ -124,6 +126,7 @@ pub(crate) enum Say {
         times: BranchTimes,
     },
     Done,
+    Status(EngineStatus),
     Kept(Vec<Kept>),
     Template(Option<String>),
     Snapshots(Vec<SnapshotInfo>),

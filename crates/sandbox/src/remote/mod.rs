@@ -27,6 +27,7 @@ mod link;
 mod message;
 mod operation;
 mod server;
+mod sighting;
 mod socket;
 
 pub(crate) use client::{FarBranch, Remote};
@@ -35,4 +36,5 @@ pub(crate) use message::Ask;
 
 pub use error::{Cause, EngineError, Whose};
 pub use server::{Served, serve};
+pub use sighting::{EngineStatus, Sighting, look_at_engine};
 pub use socket::Listening;

@@ -15,10 +15,10 @@ mod operation;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -35,6 +35,7 @@ use super::{
     fault::Fault,
     link::{self, Reader, Writer, nonsense},
     message::{Ask, Hello, PROTOCOL, Say, build},
+    sighting::EngineStatus,
     socket::{Listening, is_trusted},
 };
 use crate::{Branch, Engine, Error, ForkSpec, Result, Sandbox, SnapshotGc};
@@ -63,6 +64,27 @@ struct Service {
     branches: Mutex<HashMap<u64, Branch>>,
     next: AtomicU64,
     ending: CancellationToken,
+    since: SystemTime,
+    idle: Option<Duration>,
+    need: Mutex<Need>,
+}
+
+/// Who needs the engine. Whoever only looks at it does not.
+struct Need {
+    askers: usize,
+    /// When the last one went.
+    last: Instant,
+}
+
+/// One who needs it, for as long as this is there.
+struct Asker<'a>(&'a Service);
+
+impl Drop for Asker<'_> {
+    fn drop(&mut self) {
+        let mut need = self.0.need();
+        need.askers -= 1;
+        need.last = Instant::now();
+    }
 }
 
 /// Serves `engine` until `stop`, or until nobody needed it for `idle`: no connection, and no VM that is kept. Then it is
@@ -84,16 +106,17 @@ pub async fn serve(
         branches: Mutex::default(),
         next: AtomicU64::new(1),
         ending: CancellationToken::new(),
+        since: SystemTime::now(),
+        idle,
+        need: Mutex::new(Need { askers: 0, last: Instant::now() }),
     };
     let shared = Arc::new(shared);
     let mut connections = JoinSet::new();
-    let mut used = Instant::now();
     let end = loop {
-        if !connections.is_empty() || shared.engine.holds_kept() {
-            used = Instant::now();
-        }
         let look = sleep(LOOK);
-        let late = idle.map(|idle| used + idle);
+        // nobody is left without an answer either, who may not have asked yet
+        let unneeded = shared.unneeded().filter(|_| connections.is_empty());
+        let late = idle.and_then(|idle| Some(unneeded? + idle));
         tokio::select! {
             biased;
             () = stop.cancelled() => break Ok(Served::Stopped),
@@ -187,6 +210,41 @@ async fn connection(shared: Arc<Service>, stream: UnixStream) {
 }
 
 impl Service {
+    fn need(&self) -> MutexGuard<'_, Need> {
+        self.need.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        self.need().askers += 1;
+        Asker(self)
+    }
+
+    /// Since when nobody needs the engine; `None` while somebody does.
+    fn unneeded(&self) -> Option<Instant> {
+        let mut need = self.need();
+        if self.engine.holds_kept() {
+            need.last = Instant::now();
+            return None;
+        }
+        (need.askers == 0).then_some(need.last)
+    }
+
+    fn status(&self) -> EngineStatus {
+        let (leased, kept) = self.engine.counts();
+        EngineStatus {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            backend: self.engine.backend_name().to_owned(),
+            accelerator: self.engine.capabilities().accelerator.clone(),
+            since: self.since,
+            leased,
+            kept,
+            ready: self.engine.ready(),
+            idle: self.idle,
+            unneeded: self.unneeded().map(|since| since.elapsed()),
+        }
+    }
+
     fn sandbox(&self, id: SlotId) -> Result<Sandbox> {
         self.engine.handle(id)
     }
@@ -200,10 +258,12 @@ impl Service {
 /// Does what is asked, to its end.
 async fn answer(shared: &Arc<Service>, ask: Ask, reader: &mut Reader, writer: &mut Writer) -> Result<()> {
     let engine = &shared.engine;
+    let _asker = (!matches!(ask, Ask::Status)).then(|| shared.asker());
     let leasing = Leasing { shared };
     let mut serve = Serve { reader, writer };
     let said = match ask {
         Ask::Session => return session(engine, serve).await,
+        Ask::Status => Say::Status(shared.status()),
         Ask::Lease(spec) => {
             let cancel = CancellationToken::new();
             return leasing.lease(engine.lease(*spec, &cancel), &cancel, serve).await;

@@ -73,8 +73,8 @@ fn reach(path: &Path) -> Result<(OwnedFd, PathBuf), EngineError> {
     Ok((dir, short))
 }
 
-/// The lock of a socket: its name is no other socket's.
-fn beside(path: &Path) -> PathBuf {
+/// What whoever listens at `path` holds; its name is no other socket's.
+pub(super) fn lock_of(path: &Path) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     beside.into()
@@ -82,7 +82,7 @@ fn beside(path: &Path) -> PathBuf {
 
 /// The right to listen at `path`.
 fn alone(path: &Path) -> Result<Lock> {
-    let beside = beside(path);
+    let beside = lock_of(path);
     let lock = Lock::try_take(&beside).map_err(|error| lock_failed(error, &beside))?;
     lock.ok_or_else(|| EngineError::Running { path: path.to_owned() }.into())
 }
@@ -177,8 +177,9 @@ pub(super) async fn connect(path: &Path) -> Result<UnixStream> {
                 sleep(AGAIN).await;
             }
             Err(error) => {
-                let absent =
-                    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+                use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+                // reset: whoever listened went before it took the connection
+                let absent = matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset);
                 let path = path.to_owned();
                 return Err(if absent {
                     EngineError::Absent { path }.into()
@@ -190,7 +191,7 @@ pub(super) async fn connect(path: &Path) -> Result<UnixStream> {
     };
     let theirs = stream.peer_cred().map_err(failed("ask whose is", path))?.uid();
     let ours = rustix::process::geteuid().as_raw();
-    if theirs == ours || theirs == 0 {
+    if is_trusted_by(ours, theirs) {
         Ok(stream)
     } else {
         Err(EngineError::Stranger { path: path.to_owned(), theirs, ours }.into())
@@ -199,8 +200,12 @@ pub(super) async fn connect(path: &Path) -> Result<UnixStream> {
 
 /// Whether whoever connected may be served.
 pub(super) fn is_trusted(stream: &UnixStream) -> io::Result<bool> {
-    let theirs = stream.peer_cred()?.uid();
-    Ok(theirs == rustix::process::geteuid().as_raw() || theirs == 0)
+    Ok(is_trusted_by(rustix::process::geteuid().as_raw(), stream.peer_cred()?.uid()))
+}
+
+/// Whether user `ours` serves user `theirs`, and tells it a job's secrets.
+fn is_trusted_by(ours: u32, theirs: u32) -> bool {
+    theirs == ours || theirs == 0
 }
 
 /// Waits until the other side has hung up, also while it is not read.
@@ -213,5 +218,20 @@ pub(super) async fn hung_up(stream: impl AsFd) {
             return;
         }
         sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_trusted_by;
+
+    #[test]
+    fn a_user_trusts_itself_and_root_and_root_trusts_nobody_else() {
+        for (ours, theirs, trusted) in
+            [(1000, 1000, true), (1000, 0, true), (1000, 1001, false), (0, 0, true), (0, 1000, false)]
+        {
+            assert_eq!(is_trusted_by(ours, theirs), trusted, "{ours} {theirs}");
+        }
+        assert!(!is_trusted_by(1000, u32::MAX));
     }
 }

@@ -16,6 +16,7 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -23,10 +24,11 @@ use jail::lock::Lock;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use store::Digest;
-use vm::{Mebibytes, SlotId, Snapshot};
+use vm::{Backend, Mebibytes, SlotId, Snapshot};
 
 use super::{
     Built, Guest, MAX_AGE, Template,
+    hosts::Hosts,
     key::Kind,
     manifest::{Manifest, Ready},
     memory::{self, Fault},
@@ -55,6 +57,7 @@ const TIDY: SnapshotGc =
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: PathBuf,
+    hosts: Hosts,
 }
 
 /// A snapshot as it is listed.
@@ -86,12 +89,14 @@ pub struct SnapshotInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// By a VM of its kind, on a host and a VMM as those that it was made on.
+    /// By a VM of its kind; where no backend was asked, on a host and a VMM as those that it was made on.
     Usable,
     /// It is too old.
     Expired,
     /// Something that it was made of is gone, or is another: no VM asks for it any more.
     Orphaned,
+    /// It was made by another version of the VMM, with other arguments or on another host: none asks for it either.
+    Unfit,
 }
 
 /// What may stay when snapshots are collected.
@@ -113,11 +118,11 @@ pub struct SnapshotsRemoved {
 }
 
 impl Disk {
-    pub(super) fn open(state_dir: &Path) -> Result<Self> {
+    pub(super) fn open(state_dir: &Path, hosts: Hosts) -> Result<Self> {
         let dir = state_dir.join(SNAPSHOTS);
         let locks = dir.join(LOCKS);
         DirBuilder::new().recursive(true).mode(0o700).create(&locks).map_err(Error::state("make", &locks))?;
-        let disk = Self { dir };
+        let disk = Self { dir, hosts };
         disk.sweep()?;
         Ok(disk)
     }
@@ -307,6 +312,8 @@ impl Disk {
         let Manifest { kind, made, .. } = manifest;
         let standing = if made.elapsed().is_ok_and(|age| age >= MAX_AGE) {
             Standing::Expired
+        } else if self.hosts.is_stale(&kind.backend) {
+            Standing::Unfit
         } else if kind.is_current() {
             Standing::Usable
         } else {
@@ -354,13 +361,13 @@ impl Disk {
 }
 
 /// The snapshots of a state directory, the oldest first, for whoever has no engine in it. Nothing is changed, and
-/// nothing made. Blocks.
+/// nothing made. `backends` say which still fit this host; those of others are taken for fit. Blocks.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn list_snapshots(state_dir: &Path) -> Result<Vec<SnapshotInfo>> {
+pub fn list_snapshots(state_dir: &Path, backends: &[Arc<dyn Backend>]) -> Result<Vec<SnapshotInfo>> {
     let dir = state_dir.join(SNAPSHOTS);
-    if dir.is_dir() { Disk { dir }.list() } else { Ok(Vec::new()) }
+    if dir.is_dir() { Disk { dir, hosts: Hosts(backends.to_vec()) }.list() } else { Ok(Vec::new()) }
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -391,6 +398,8 @@ fn remove_tree(dir: &Path) -> Result<()> {
 mod tests {
     use std::os::unix::fs::FileExt;
 
+    use vm::BackendKey;
+
     use super::{super::key, *};
 
     fn built(byte: u8) -> Built {
@@ -406,7 +415,7 @@ mod tests {
 
     fn disk() -> (tempfile::TempDir, Disk) {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path()).unwrap();
+        let disk = Disk::open(dir.path(), Hosts(Vec::new())).unwrap();
         (dir, disk)
     }
 
@@ -431,7 +440,7 @@ mod tests {
     fn what_is_kept_is_found_by_another_process() {
         let (dir, disk) = disk();
         let key = kept(&disk, "r", 1);
-        let again = Disk::open(dir.path()).unwrap();
+        let again = Disk::open(dir.path(), Hosts(Vec::new())).unwrap();
         let template = again.load(&key).unwrap().unwrap();
         assert_eq!(&*template.snapshot.state, [1; 500]);
         let mut at = [0; 2];
@@ -441,13 +450,13 @@ mod tests {
         let listed = again.list().unwrap();
         assert_eq!((listed.len(), listed[0].key.as_str(), listed[0].memory), (1, key.as_str(), Mebibytes(4)));
         assert!(listed[0].bytes > 0);
-        assert_eq!(list_snapshots(dir.path()).unwrap(), listed);
+        assert_eq!(list_snapshots(dir.path(), &[]).unwrap(), listed);
     }
 
     #[test]
     fn a_look_makes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(list_snapshots(dir.path()).unwrap().is_empty());
+        assert!(list_snapshots(dir.path(), &[]).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
@@ -503,7 +512,7 @@ mod tests {
         disk.load(&young).unwrap().unwrap();
         let long_ago = SystemTime::now() - Duration::from_secs(1000);
         File::create(disk.dir.join(&old).join(USED)).unwrap().set_modified(long_ago).unwrap();
-        let again = Disk::open(dir.path()).unwrap();
+        let again = Disk::open(dir.path(), Hosts(Vec::new())).unwrap();
         assert!(!again.names().unwrap().iter().any(|name| name.starts_with('.')));
         let keep = SnapshotGc { unused: Some(Duration::from_secs(2000)), quota: None };
         assert_eq!(again.collect(&keep).unwrap(), SnapshotsRemoved::default());
@@ -530,5 +539,43 @@ mod tests {
         assert_eq!(removed.removed, [damaged, orphan]);
         assert!(removed.bytes > 0);
         assert_eq!(standings().collect::<Vec<_>>(), [(good, Standing::Usable)]);
+    }
+
+    #[test]
+    fn what_fits_no_vm_of_this_host_is_told_and_goes_and_what_is_not_known_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path(), Hosts(vec![testkit::fake::forking()])).unwrap();
+        let root = root_file(&disk, "r");
+        fs::write(&root, "r").unwrap();
+        let keep = |backend: &str| {
+            let mut kind = key::of_file(&root);
+            kind.backend = BackendKey(backend.to_owned());
+            let dir = disk.dir.join(kind.key());
+            // as another engine does it
+            let other = Disk::open(disk.dir.parent().unwrap(), Hosts(Vec::new())).unwrap();
+            other.keep(&kind.key(), &kind, built(1)).unwrap();
+            assert!(dir.exists());
+            kind.key()
+        };
+        let [ours, old, strange] = ["fake", "fake 0.1\nother words", "another 0.1"].map(keep);
+        let standings = |disk: &Disk| {
+            let all = disk.list().unwrap().into_iter();
+            all.map(|info| (info.key, info.standing)).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let all = standings(&disk);
+        let standing = |key: &String| all.get(key).copied();
+        assert_eq!(standing(&ours), Some(Standing::Usable));
+        assert_eq!(standing(&old), Some(Standing::Unfit));
+        assert_eq!(standing(&strange), Some(Standing::Usable));
+        // nobody was asked
+        let unasked = list_snapshots(dir.path(), &[]).unwrap();
+        assert!(unasked.iter().all(|info| info.standing == Standing::Usable));
+        // whenever one is made they go
+        let mut kind = key::of_file(&root);
+        kind.cpus = 2;
+        disk.keep(&kind.key(), &kind, built(1)).unwrap();
+        let left = standings(&disk);
+        assert_eq!(left.len(), 3);
+        assert!(!left.contains_key(&old) && left.contains_key(&strange) && left.contains_key(&ours));
     }
 }

@@ -11,6 +11,7 @@
 //!                                              │ one differs, one is missing                               │
 //!                                              ▼                                       too old, over quota  │
 //!                                           damaged ──▶ moved away, built anew           ▶ moved away ◀─────┘
+//!                                                                    (as is one of another VMM or host)
 //! ```
 //!
 //! Invariants
@@ -24,6 +25,7 @@
 
 mod build;
 mod disk;
+mod hosts;
 mod key;
 mod manifest;
 mod memory;
@@ -37,9 +39,10 @@ use std::{
 };
 
 use tokio::sync::watch;
+use vm::Backend;
 
-use self::disk::Disk;
 pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
+use self::{disk::Disk, hosts::Hosts};
 pub(crate) use self::{
     key::Kind,
     memory::{disk as copy_of_disk, ram_file, seal},
@@ -98,9 +101,10 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Those in `state_dir`. Blocks.
-    pub(crate) fn open(state_dir: &Path) -> Result<Self> {
-        Ok(Self { disk: Disk::open(state_dir)?, templates: Mutex::default() })
+    /// Those in `state_dir`, of VMs of `backend`. Blocks.
+    pub(crate) fn open(state_dir: &Path, backend: Arc<dyn Backend>) -> Result<Self> {
+        let hosts = Hosts(vec![backend]);
+        Ok(Self { disk: Disk::open(state_dir, hosts)?, templates: Mutex::default() })
     }
 
     /// What is on disk.

@@ -71,8 +71,16 @@ pub(crate) async fn engine() {
     assert!(matches!(refused, Err(Error::Engine(EngineError::Absent { .. }))), "{refused:?}");
 
     // the next one takes the dead one's place, and this client goes on with it
-    let _next = Process::engine(state.path(), None);
+    let _next = Process::pooling(state.path(), 1);
     nothing_left(state.path()).await;
+    // and hears what it says of itself
+    engine.keep_ready(&spec(), 1).await.unwrap();
+    soon(async {
+        while engine.ready() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     let lease = crate::harness::lease(&engine).await;
     collected(&lease.sandbox(), "true").await;
     lease.destroy().await.unwrap();

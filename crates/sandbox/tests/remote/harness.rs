@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
+    os::unix::{
+        net::{UnixListener, UnixStream},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -24,6 +28,12 @@ const ENGINE: &str = "engine";
 const VICTIM: &str = "victim";
 /// Its second: what it leases is to be kept.
 const KEEP: &str = "keep";
+/// First argument of one who says to an engine what a client of this build says, and tells what came of it.
+const ASKER: &str = "asker";
+/// First argument of one who listens in the place of an engine, and tells what its first client said.
+const LISTENER: &str = "listener";
+/// A user who is neither us nor root.
+pub(crate) const STRANGER: u32 = 65534;
 /// How long anything may take that does not hang.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -44,6 +54,8 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
             let idle = args[3].parse().ok().map(Duration::from_millis);
             block_on(serve(Path::new(&args[2]), idle, args[4].parse().unwrap()));
         }
+        Some(ASKER) => asker(Path::new(&args[2])),
+        Some(LISTENER) => listener(Path::new(&args[2])),
         Some(VICTIM) => block_on(victim(Path::new(&args[2]), args[3] == KEEP)),
         _ => return None,
     }
@@ -89,6 +101,30 @@ async fn victim(state: &Path, keep: bool) {
     std::future::pending::<()>().await;
 }
 
+/// Says how many bytes the engine answered, and how a client of the library fares.
+fn asker(state: &Path) {
+    let mut stream = UnixStream::connect(socket(state)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    // the greeting comes without a question
+    let mut answer = [0; 1];
+    println!("{} bytes", stream.read(&mut answer).unwrap());
+    match block_on(Engine::connect(&socket(state))) {
+        Ok(_) => println!("served"),
+        Err(error) => println!("{error}"),
+    }
+}
+
+/// Says how many bytes it was told.
+fn listener(state: &Path) {
+    let listener = UnixListener::bind(socket(state)).unwrap();
+    println!("ready");
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut told = Vec::new();
+    let _ = stream.read_to_end(&mut told);
+    println!("{} bytes", told.len());
+}
+
 pub(crate) fn socket(state: &Path) -> PathBuf {
     state.join("engine.sock")
 }
@@ -101,12 +137,30 @@ pub(crate) struct Process {
 
 impl Process {
     fn start(args: &[&str]) -> Self {
-        let mut child = Command::new("/proc/self/exe")
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(Command::new("/proc/self/exe").args(args))
+    }
+
+    /// One who asks the engine of `state`, as another user where that is said.
+    pub(crate) fn asker(state: &Path, user: Option<u32>) -> Self {
+        let mut call = Command::new("/proc/self/exe");
+        call.arg(ASKER).arg(state).current_dir("/");
+        if let Some(user) = user {
+            call.uid(user).gid(user);
+        }
+        Self::spawn(&mut call)
+    }
+
+    /// One who listens in `state` as another user.
+    pub(crate) fn listener(state: &Path, user: u32) -> Self {
+        let mut call = Command::new("/proc/self/exe");
+        call.arg(LISTENER).arg(state).current_dir("/").uid(user).gid(user);
+        let mut listener = Self::spawn(&mut call);
+        assert_eq!(listener.line(), "ready");
+        listener
+    }
+
+    fn spawn(call: &mut Command) -> Self {
+        let mut child = call.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
     }

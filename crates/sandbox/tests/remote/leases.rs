@@ -85,11 +85,13 @@ pub(crate) async fn cancelled() {
         }
         assert_eq!(left(state.path()), Vec::<String>::new(), "round {round}");
         late.await.unwrap();
-        // and one whose future is dropped
+        // and one whose future is dropped, which a close waits for: the engine may hear of it after that
+        let other = connect(state.path()).await;
         let never = CancellationToken::new();
-        let dropped = tokio::time::timeout(Duration::from_millis(round), engine.lease(spec(), &never));
+        let dropped = tokio::time::timeout(Duration::from_millis(round), other.lease(spec(), &never));
         drop(dropped.await);
-        nothing_left(state.path()).await;
+        other.close().await;
+        assert_eq!(left(state.path()), Vec::<String>::new(), "round {round}, dropped");
     }
     engine.close().await;
     nothing_left(state.path()).await;

@@ -45,6 +45,11 @@ fn main() -> ExitCode {
         trial("of_two_engines_the_second_ends", strangers::two()),
         trial("nonsense_ends_its_connection_and_nothing_else", strangers::nonsense()),
         trial("another_build_is_refused", strangers::build()),
+        // as a plain user it is told as one that was not run
+        trial("another_user_is_turned_away_and_told_nothing", strangers::another_user())
+            .with_kind("needs root")
+            .with_ignored_flag(!rustix::process::geteuid().is_root()),
+        trial("whoever_looks_is_told_what_is_there_and_starts_nothing", strangers::sightings()),
         trial("what_does_not_listen_is_not_served", strangers::inherited()),
         trial("an_engine_that_does_not_answer_is_given_up", strangers::silent()),
         trial("a_path_may_be_longer_than_an_address", strangers::long_path()),

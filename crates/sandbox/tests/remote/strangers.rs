@@ -2,13 +2,19 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     time::Duration,
 };
 
-use sandbox::{Engine, EngineError, Error, Listening};
+use sandbox::{Engine, EngineError, Error, Listening, Sighting, look_at_engine};
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Process, collected, connect, lease, nothing_left, socket, soon, state};
+use crate::harness::{
+    LIMIT, Process, STRANGER, collected, connect, kept_for, lease, nothing_left, socket, soon, state,
+};
 
 pub(crate) async fn two() {
     let state = state();
@@ -86,20 +92,137 @@ fn hello(state: &std::path::Path) -> Vec<u8> {
     [header.to_vec(), json].concat()
 }
 
-pub(crate) async fn build() {
+/// The kernel's word on who connected counts, and not the modes of the socket.
+pub(crate) async fn another_user() {
+    assert!(rustix::process::geteuid().is_root(), "only root can be somebody else: run this trial as root");
     let state = state();
-    let listener = UnixListener::bind(socket(state.path())).unwrap();
-    let old = std::thread::spawn(move || {
+    let _process = Process::engine(state.path(), None);
+    open_to_all(state.path());
+    std::fs::set_permissions(socket(state.path()), std::fs::Permissions::from_mode(0o666)).unwrap();
+    // who is served, so that what follows proves something
+    let mut ours = Process::asker(state.path(), None);
+    assert_eq!([ours.line(), ours.line()], ["1 bytes", "served"]);
+    let mut theirs = Process::asker(state.path(), Some(STRANGER));
+    assert_eq!([theirs.line(), theirs.line()], ["0 bytes", "the engine process is gone"]);
+    let engine = connect(state.path()).await;
+    collected(&lease(&engine).await.sandbox(), "true").await;
+
+    // and no secret is told to whoever else listens there
+    let state = crate::harness::state();
+    open_to_all(state.path());
+    std::os::unix::fs::chown(state.path(), Some(STRANGER), Some(STRANGER)).unwrap();
+    let mut listener = Process::listener(state.path(), STRANGER);
+    let refused = soon(Engine::connect(&socket(state.path()))).await;
+    let Err(Error::Engine(EngineError::Stranger { theirs, ours, .. })) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((theirs, ours), (STRANGER, 0));
+    assert_eq!(listener.line(), "0 bytes");
+}
+
+fn open_to_all(dir: &std::path::Path) {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// An engine of another build, for one client.
+fn old_engine(listener: UnixListener) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let json = br#"{"protocol":1,"build":"0.0.1 another"}"#;
         let header = [&[1][..], &u32::try_from(json.len()).unwrap().to_le_bytes()].concat();
         stream.write_all(&[&header[..], json].concat()).unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
-    });
+    })
+}
+
+pub(crate) async fn sightings() {
+    let state = state();
+    let path = socket(state.path());
+    let look = || async { soon(look_at_engine(&path)).await.unwrap() };
+    assert_eq!(look().await, Sighting::Nothing);
+    assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0, "a look makes nothing");
+    let idle = Duration::from_secs(3);
+    let mut process = Process::engine(state.path(), Some(idle));
+    let pid = rustix::process::Pid::from_child(&process.child);
+    let status = || async {
+        match look().await {
+            Sighting::Engine(status) => status,
+            other => panic!("{other:?}"),
+        }
+    };
+    let fresh = status().await;
+    assert_eq!((fresh.pid, fresh.version.as_str()), (process.child.id(), env!("CARGO_PKG_VERSION")));
+    assert_eq!((fresh.backend.as_str(), fresh.idle), ("fake-forks", Some(idle)));
+    assert_eq!((fresh.leased, fresh.kept, fresh.ready), (0, 0, 0));
+    assert!(fresh.since.elapsed().unwrap() < Duration::from_secs(30));
+    assert!(fresh.unneeded.is_some());
+
+    let engine = connect(state.path()).await;
+    let leased = lease(&engine).await;
+    let kept = engine.lease(kept_for(LIMIT), &CancellationToken::new()).await.unwrap();
+    let id = kept.sandbox().id();
+    kept.leave().await.unwrap();
+    let used = status().await;
+    assert_eq!((used.leased, used.kept, used.unneeded), (1, 1, None));
+    leased.destroy().await.unwrap();
+    engine.end(id).await.unwrap();
+    engine.close().await;
+    drop(engine);
+
+    // one that hangs is told as such, and long before a command would give it up
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(look().await, Sighting::Silent { pid: Some(pid.as_raw_nonzero().get()) });
+    assert!(began.elapsed() < Duration::from_secs(15));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+
+    // looks are no need: while somebody looks all the time it ends as if nobody did
+    let until = std::time::Instant::now() + LIMIT;
+    while process.child.try_wait().unwrap().is_none() {
+        assert!(std::time::Instant::now() < until, "it does not end");
+        drop(look_at_engine(&path).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(process.line(), "idle");
+    assert_eq!(look().await, Sighting::Nothing);
+
+    // what the dead leave, and who has no engine yet
+    let mut killed = Process::engine(state.path(), None);
+    let removed = state.path().join("removed");
+    std::fs::rename(&path, &removed).unwrap();
+    assert_eq!(look().await, Sighting::Unreachable);
+    std::fs::rename(&removed, &path).unwrap();
+    killed.kill();
+    assert_eq!(look().await, Sighting::Dead);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let in_the_way = soon(look_at_engine(&path)).await;
+    assert!(matches!(in_the_way, Err(Error::Engine(EngineError::Socket { .. }))), "{in_the_way:?}");
+    std::fs::remove_file(&path).unwrap();
+    let manager = UnixListener::bind(&path).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    assert_eq!(look().await, Sighting::Awaited);
+    let nobody = manager.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "a look would start an engine");
+}
+
+pub(crate) async fn build() {
+    let state = state();
+    let old = old_engine(UnixListener::bind(socket(state.path())).unwrap());
     let refused = soon(Engine::connect(&socket(state.path()))).await;
     let Err(Error::Engine(EngineError::Build { theirs, .. })) = refused else { panic!("{refused:?}") };
     assert_eq!(theirs, "0.0.1 another");
+    old.join().unwrap();
+
+    // whoever only looks is told which
+    let state = crate::harness::state();
+    let path = socket(state.path());
+    let _lock = jail::lock::Lock::try_take(&path.with_extension("sock.lock")).unwrap().unwrap();
+    let old = old_engine(UnixListener::bind(&path).unwrap());
+    let seen = soon(look_at_engine(&path)).await.unwrap();
+    let pid = i32::try_from(std::process::id()).ok();
+    assert_eq!(seen, Sighting::Another { pid, build: "0.0.1 another".to_owned() });
     old.join().unwrap();
 
     // the other way round: an engine says nothing to another build but who it is
@@ -126,7 +249,6 @@ pub(crate) async fn long_path() {
     {
         let listening = Listening::at(&path).unwrap();
         assert_eq!(listening.path(), path);
-        use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let twice = Listening::at(&path);
         assert!(matches!(twice, Err(Error::Engine(EngineError::Running { .. }))), "{twice:?}");

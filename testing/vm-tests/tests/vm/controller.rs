@@ -1,6 +1,6 @@
 //! The controller, by clients that are not ours: the package `forkd` of PyPI, and the fork action under node.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Instant};
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
@@ -176,7 +176,7 @@ fn survives_in(place: &Place) {
     let id = python(&controller, begin).trim().to_owned();
     for signal in [Signal::TERM, Signal::KILL] {
         controller.end(signal);
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         controller = Controller::start(place);
         let look = format!(
             "from forkd import Controller\nc = Controller()\nassert [s['id'] for s in c.list_sandboxes()] == ['{id}']\n\

@@ -36,6 +36,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "an_engine_of_another_kind_is_not_used", unfit));
         trials.push(crate::on(on, "the_socket_of_a_service_manager_is_served", inherited));
         trials.push(crate::on(on, "all_who_make_vms_use_an_engine", others));
+        trials.push(crate::on(on, "doctor_tells_of_the_engine_and_starts_none", examined));
     }
     trials
 }
@@ -44,6 +45,17 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
 pub(crate) fn engine(place: &Place, options: &[&str]) -> Run {
     let mut call = place.command(&["engine"]);
     call.args(options);
+    answering(place, call)
+}
+
+/// One of another backend than the place's.
+pub(crate) fn engine_of(backend: &str, place: &Place, options: &[&str]) -> Run {
+    let mut call = place.plain(&["engine", "--backend", backend]);
+    call.args(options);
+    answering(place, call)
+}
+
+fn answering(place: &Place, call: Command) -> Run {
     let engine = Run::spawn(call);
     let until = Instant::now() + PATIENCE;
     while UnixStream::connect(place.path().join("engine.sock")).is_err() {
@@ -186,14 +198,7 @@ fn second(on: On) {
 
 fn unfit(on: On) {
     let place = Place::new(on);
-    let mut call = place.plain(&["engine", "--backend", "fake-third", "--idle", "0s"]);
-    call.stdin(std::process::Stdio::null());
-    let engine = Run::spawn(call);
-    let until = Instant::now() + PATIENCE;
-    while UnixStream::connect(place.path().join("engine.sock")).is_err() {
-        assert!(Instant::now() < until, "no engine listens");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let engine = engine_of("fake-third", &place, &["--idle", "0s"]);
     let hello = project(&script("echo hello"));
     let strict = place.plain(&["exec", "--json", "--backend", "qemu", "--warm", "-C"]);
     let mut strict = strict;
@@ -241,5 +246,36 @@ fn others(on: On) {
     let ended = run.end();
     assert_ne!(ended.code, Some(0), "its VMs were the engine's");
     engine.end().expect(0);
+    place.assert_clean();
+}
+
+/// What `doctor` says of the engine of a place.
+pub(crate) fn told(place: &Place) -> String {
+    let doctor = Run::spawn(place.plain(&["doctor", "--accel", "tcg"])).end();
+    let line = doctor.stdout.iter().find(|line| line.contains(" engine  "));
+    let line = line.unwrap_or_else(|| panic!("{doctor:?}"));
+    line.split_once(" engine ").expect("two columns").1.trim().to_owned()
+}
+
+fn examined(on: On) {
+    let place = Place::new(on);
+    let look = || told(&place);
+    assert!(look().starts_with("none runs: every command has its own"), "{}", look());
+    assert!(background(&place).is_empty());
+    assert!(!place.path().join("engine.sock").exists());
+    let engine = engine(&place, &["--idle", "0s"]);
+    let pid = engine.pid();
+    let idle = look();
+    assert!(idle.starts_with(&format!("process {pid} since ")), "{idle}");
+    assert!(idle.ends_with("VMs: 0 in use, 0 kept, 0 ready; it does not end by itself"), "{idle}");
+    let dir = project(&script("echo ready\nsleep 1000"));
+    let mut run = place.start::<&str>(dir.path(), &[]);
+    run.wait_for("\"ready\"");
+    assert!(look().contains("VMs: 1 in use, "), "{}", look());
+    engine.signal(Signal::KILL);
+    engine.end();
+    run.end().expect(3);
+    assert!(look().starts_with("none runs: nobody listens at "), "{}", look());
+    place.exec::<&str>(project(&script("true")).path(), &[]).expect(0);
     place.assert_clean();
 }

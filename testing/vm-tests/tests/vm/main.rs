@@ -1,5 +1,6 @@
 //! Tests of the whole program: `cargo test -p vm-tests`, and `-- --ignored` for the long ones.
 
+mod adrift;
 mod bad_input;
 mod branch;
 mod cancel;
@@ -14,6 +15,7 @@ mod long;
 mod page;
 mod pool;
 mod runner;
+mod runner_engine;
 mod sandbox;
 mod shell;
 mod snapshot;
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
     trials.extend(branch::trials());
     trials.extend(gitea::trials());
     trials.extend(runner::trials());
+    trials.extend(runner_engine::trials());
+    trials.extend(adrift::trials());
     trials.extend(page::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };

@@ -62,7 +62,7 @@ async fn push_with(
 }
 
 /// The rows of a job without their times.
-async fn rows(api: &Api, repo: &Repo, job: &Job) -> gitea::Result<Vec<String>> {
+pub(crate) async fn rows(api: &Api, repo: &Repo, job: &Job) -> gitea::Result<Vec<String>> {
     let log = String::from_utf8(api.job_log(repo, job.id).await?).expect("text");
     let text = |row: &str| row.split_once(' ').map_or_else(|| panic!("{row:?}"), |(_, text)| text.to_owned());
     Ok(log.strip_suffix('\n').unwrap_or(&log).split('\n').map(text).collect())
@@ -76,7 +76,7 @@ pub(crate) async fn job(api: &Api, repo: &Repo, run: RunId, name: &str) -> gitea
 }
 
 /// Waits until the only job of a run has printed a row.
-async fn wait_for_row(api: &Api, repo: &Repo, run: RunId, wanted: &str) {
+pub(crate) async fn wait_for_row(api: &Api, repo: &Repo, run: RunId, wanted: &str) {
     let what = format!("the row {wanted:?} in {repo}");
     api.wait(&what, Duration::from_secs(60), async || {
         let jobs = api.jobs(repo, run).await?;
@@ -105,7 +105,7 @@ pub(crate) async fn wait_for_failure(api: &Api, repo: &Repo, run: RunId) {
 }
 
 #[track_caller]
-fn has(rows: &[String], wanted: &str) {
+pub(crate) fn has(rows: &[String], wanted: &str) {
     assert!(rows.iter().any(|row| row == wanted), "no row {wanted:?} in {rows:#?}");
 }
 
@@ -292,7 +292,7 @@ jobs:
       - {name: unreached, run: echo never}
       - {name: cleans, if: always(), run: 'echo cleaned'}
 ";
-const FINE: &str = "
+pub(crate) const FINE: &str = "
 on: push
 jobs:
   a:

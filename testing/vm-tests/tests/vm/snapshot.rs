@@ -1,15 +1,17 @@
 //! `ampoule snapshot`: made ahead, looked at, removed.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use libtest_mimic::Trial;
 use serde_json::Value;
+use store::Digest;
 use vm_tests::program::{Ended, On, Place, Run};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         crate::on(On::Fake, "snapshots_are_made_found_by_their_beginnings_and_removed", found),
         crate::on(On::Fake, "snapshots_are_collected_by_age_quota_and_damage", collected),
+        crate::on(On::Fake, "a_snapshot_of_another_version_is_orphaned_and_goes", unfit),
         crate::on(On::Fake, "a_look_for_snapshots_makes_nothing", looks),
         crate::on(On::Fake, "a_backend_that_cannot_fork_makes_no_snapshot", booted),
         crate::on(On::Qemu, "a_snapshot_is_of_no_use_without_its_image", orphaned),
@@ -123,6 +125,63 @@ fn collected(on: On) {
     place.assert_clean();
 }
 
+/// Makes one that is as `key`, but for what its backend was: its key.
+fn forge(place: &Place, key: &str, from: &str, to: &str) -> String {
+    let dir = place.path().join("snapshots");
+    let text = fs::read_to_string(dir.join(key).join("manifest")).expect("a manifest");
+    let (_, json) = text.split_once('\n').expect("a digest, and then JSON");
+    let forged = json.replacen(&format!("\"backend\":\"{from}"), &format!("\"backend\":\"{to}"), 1);
+    assert_ne!(forged, json);
+    let kind =
+        forged.strip_prefix("{\"kind\":").and_then(|rest| rest.split_once(",\"made\":")).expect("a kind").0;
+    let name = Digest::of(kind).hex();
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--reflink=auto", "--sparse=always"]);
+    let copied = copy.args([dir.join(key), dir.join(&name)]).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    fs::write(dir.join(&name).join("manifest"), format!("{}\n{forged}", Digest::of(&forged)))
+        .expect("a manifest");
+    name
+}
+
+fn standings(place: &Place) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    listed(place).iter().map(|one| (text(&one["key"]), text(&one["standing"]))).collect()
+}
+
+fn unfit(on: On) {
+    let place = Place::new(on);
+    let good = build(&place, "256MiB");
+    let old = forge(&place, &good, "fake", "fake 0.1");
+    let strange = forge(&place, &good, "fake", "of-nobody 0.1");
+    let expected = [(good.clone(), "usable"), (old.clone(), "orphaned"), (strange.clone(), "usable")];
+    assert_eq!(standings(&place), expected.map(|(key, standing)| (key, standing.to_owned())).into());
+    let told = call(&place, &["inspect", &old]);
+    let words = "orphaned: it no longer fits this host or this version";
+    assert!(told.expect(0).stdout.iter().any(|line| line.contains(words)), "{:#?}", told.stdout);
+    let doctor = Run::spawn(place.plain(&["doctor", "--accel", "tcg"])).end();
+    let line = doctor.stdout.iter().find(|line| line.contains(" snapshots  ")).expect("a line on snapshots");
+    assert!(line.contains("1 of another version or host"), "{line}");
+    let removed = call(&place, &["gc"]);
+    let removed = &removed.expect(0).stdout;
+    assert_eq!(removed[0], format!("removed {}, of another version or host", &old[..12]));
+    assert!(
+        removed[1].starts_with("snapshots: 1 removed, ") && removed[1].contains("; 2 remain, "),
+        "{removed:#?}"
+    );
+
+    // those that make VMs find out by themselves, as does prune
+    let old = forge(&place, &good, "fake", "fake 0.2");
+    let large = build(&place, "512MiB");
+    let left: Vec<_> = standings(&place).into_keys().collect();
+    assert!(!left.contains(&old) && left.contains(&good) && left.contains(&large), "{left:?}");
+    forge(&place, &good, "fake", "fake 0.3");
+    let pruned = Run::spawn(place.plain(&["prune"])).end();
+    let line = pruned.expect(0).stdout.iter().find(|line| line.starts_with("snapshots of no use: 1 removed"));
+    assert!(line.is_some(), "{:#?}", pruned.stdout);
+    place.assert_clean();
+}
+
 fn looks(on: On) {
     let place = Place::new(on);
     let nowhere = place.path().join("none");
@@ -174,6 +233,13 @@ fn orphaned(on: On) {
     let one = &listed(&place)[..];
     assert_eq!((one.len(), &one[0]["key"], &one[0]["image"]), (1, &key.as_str().into(), &"standard".into()));
     assert!(one[0]["used"].as_str() > one[0]["made"].as_str(), "{one:?}");
+
+    // one of a QEMU before this one is of no use, and is told from one that is
+    let older = forge(&place, &key, "qemu ", "qemu 0.");
+    let expected = [(key.clone(), "usable"), (older.clone(), "orphaned")];
+    assert_eq!(standings(&place), expected.map(|(key, standing)| (key, standing.to_owned())).into());
+    let removed = call(&place, &["gc"]);
+    assert_eq!(removed.expect(0).stdout[0], format!("removed {}, of another version or host", &older[..12]));
 
     Run::spawn(place.plain(&["image", "rm", "standard"])).end().expect(0);
     let one = listed(&place);

@@ -27,6 +27,7 @@ fn golden<T: Serialize + for<'a> Deserialize<'a>>(message: &T, json: &str) {
 fn questions() {
     golden(&Hello { protocol: 1, build: "0.1.0 x".into() }, r#"{"protocol":1,"build":"0.1.0 x"}"#);
     golden(&Ask::Session, r#""session""#);
+    golden(&Ask::Status, r#""status""#);
     let spec = LeaseSpec {
         kernel: "/k".into(),
         initramfs: "/i".into(),
