@@ -276,6 +276,14 @@ impl Engine {
         }
     }
 
+    /// Whether a VM is to be kept.
+    pub(crate) fn is_kept(&self, id: SlotId) -> bool {
+        match &self.kind {
+            Kind::Local(local) => local.inner().holding.record(id).is_some(),
+            Kind::Remote(_) => false,
+        }
+    }
+
     /// How many VMs are leased, and how many it holds that were left.
     pub(crate) fn counts(&self) -> (usize, usize) {
         match &self.kind {

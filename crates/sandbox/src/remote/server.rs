@@ -4,7 +4,7 @@
 //!   listening ── accepted ──▶ greeted ──▶ asked ──▶ (lease, command, copy, …) ──▶ closed
 //!       │ idle for long, told to stop
 //!       ▼
-//!   ending: what is asked is refused, every lease ends, what is kept is left to the next ──▶ over
+//!   ending: what is asked is refused, what is kept is left to the next, every other lease ends ──▶ over
 //! ```
 //! Invariant: only the engine's own user, and root, are served; what is not the protocol ends its connection and
 //! nothing else.
@@ -26,7 +26,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::SlotId;
 
 use self::{lease::Leasing, operation::Serve};
@@ -64,6 +64,8 @@ struct Service {
     branches: Mutex<HashMap<u64, Branch>>,
     next: AtomicU64,
     ending: CancellationToken,
+    /// Leases that are served, and not given up yet.
+    leases: TaskTracker,
     since: SystemTime,
     idle: Option<Duration>,
     need: Mutex<Need>,
@@ -88,7 +90,7 @@ impl Drop for Asker<'_> {
 }
 
 /// Serves `engine` until `stop`, or until nobody needed it for `idle`: no connection, and no VM that is kept. Then it is
-/// closed: every VM that is leased ends, and those that were left run on for the next engine.
+/// closed: every VM that goes with its owner ends, and those that are kept run on for the next engine.
 ///
 /// # Errors
 /// The socket cannot be used any more.
@@ -106,6 +108,7 @@ pub async fn serve(
         branches: Mutex::default(),
         next: AtomicU64::new(1),
         ending: CancellationToken::new(),
+        leases: TaskTracker::new(),
         since: SystemTime::now(),
         idle,
         need: Mutex::new(Need { askers: 0, last: Instant::now() }),
@@ -137,6 +140,9 @@ pub async fn serve(
         }
     };
     shared.ending.cancel();
+    shared.leases.close();
+    // those that are to be kept are left to the next engine before this one ends all that is leased
+    let _ = timeout(FAREWELL, shared.leases.wait()).await;
     shared.branches.lock().unwrap_or_else(PoisonError::into_inner).clear();
     shared.engine.close().await;
     let farewell = async { while connections.join_next().await.is_some() {} };

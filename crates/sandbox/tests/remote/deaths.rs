@@ -1,6 +1,6 @@
 //! Clients and engines that die.
 
-use std::{io::Cursor, time::Duration};
+use std::{collections::HashSet, io::Cursor, time::Duration};
 
 use sandbox::{Account, EngineError, Error, Gone, Stdin};
 use tokio_util::sync::CancellationToken;
@@ -98,18 +98,28 @@ pub(crate) async fn stopped() {
     let kept = keep.sandbox();
     collected(&kept, "echo kept >kept").await;
     keep.leave().await.unwrap();
+    // and one whose lease is still held, as a controller holds it
+    let held = engine.lease(kept_for(Duration::from_secs(3600)), &CancellationToken::new()).await.unwrap();
+    collected(&held.sandbox(), "echo held >held").await;
     process.terminate();
     assert_eq!(process.line(), "stopped");
     let ended = soon(running.collect(10)).await;
     assert!(matches!(ended, Err(Error::Gone(Gone::Destroyed))), "{ended:?}");
     let why = soon(kept.gone().wait_for(Option::is_some)).await.unwrap().clone();
     assert_eq!(why, Some(Gone::Left));
+    let why = soon(held.sandbox().gone().wait_for(Option::is_some)).await.unwrap().clone();
+    assert_eq!(why, Some(Gone::Left));
+    let held_id = held.sandbox().id();
+    soon(held.destroy()).await.unwrap();
     soon(lease.destroy()).await.unwrap();
 
     let mut next = Process::engine(state.path(), None);
     let engine = connect(state.path()).await;
-    let ids: Vec<_> = engine.kept().await.unwrap().iter().map(|kept| kept.id).collect();
-    assert_eq!(ids, [kept.id()]);
+    let ids: HashSet<_> = engine.kept().await.unwrap().iter().map(|kept| kept.id).collect();
+    assert_eq!(ids, HashSet::from([kept.id(), held_id]));
+    let lease = engine.adopt(held_id).await.unwrap();
+    assert_eq!(collected(&lease.sandbox(), "cat held").await.stdout, b"held\n");
+    lease.destroy().await.unwrap();
     let again = engine.attach(kept.id()).await.unwrap();
     assert_eq!(collected(&again, "cat kept").await.stdout, b"kept\n");
     engine.end(kept.id()).await.unwrap();

@@ -7,7 +7,7 @@ use vm::SlotId;
 
 use super::{Service, operation::Serve};
 use crate::{
-    Error, Lease, Result, Sandbox,
+    Error, Gone, Lease, Result, Sandbox,
     remote::message::{Order, Say},
 };
 
@@ -60,9 +60,11 @@ impl Leasing<'_> {
         self.leased(lease, serve).await
     }
 
-    /// Serves a lease until its end; when the client goes, it ends, or is left where its VM is to be kept.
+    /// Serves a lease until its end; when the client goes or the engine ends, it ends, or is left where its VM is to
+    /// be kept.
     async fn leased(&self, lease: Lease, serve: Serve<'_>) -> Result<()> {
         let Serve { reader, writer } = serve;
+        let given_up = self.shared.leases.token();
         let sandbox = lease.sandbox();
         writer.message(&Say::Ready { id: sandbox.id(), info: sandbox.info().clone() }).await?;
         let mut gone = sandbox.gone();
@@ -77,7 +79,17 @@ impl Leasing<'_> {
                         writer.message(&Say::Gone(why)).await?;
                     }
                 }
-                () = self.shared.engine.closing() => break Some(Order::Destroy),
+                () = self.shared.ending.cancelled() => {
+                    if !self.shared.engine.is_kept(sandbox.id()) {
+                        break Some(Order::Destroy);
+                    }
+                    // to the next engine, and the client hears so
+                    lease.leave().await?;
+                    drop(given_up);
+                    let why = gone.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+                    writer.message(&Say::Gone(why.unwrap_or(Gone::Left))).await?;
+                    return writer.message(&Say::Ended).await;
+                }
             }
         };
         match order {
