@@ -19,6 +19,7 @@ mod cgroup;
 mod copy;
 mod ends;
 mod exec;
+mod executions;
 mod failure;
 mod hooks;
 pub mod hosted;
