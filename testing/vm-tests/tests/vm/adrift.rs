@@ -62,7 +62,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The engine process is killed and another comes, twice: by itself, and while the controller restarts.
+/// The engine process is killed and another comes, then it is told to end, and is killed while the controller restarts.
 fn killed(on: On) {
     let place = Place::new(on);
     let engine = crate::engine::engine(&place, &["--idle", "0s"]);
@@ -70,11 +70,14 @@ fn killed(on: On) {
     let made = spawn(&controller, 2, 600);
     let one = &made[0];
     assert_eq!(exec(&controller, one, "echo mine > file").0, 200);
-    engine.signal(Signal::KILL);
-    engine.end();
-    is_adrift(&controller, &made);
-    let engine = crate::engine::engine(&place, &["--idle", "0s"]);
-    is_there_again(&controller, &made);
+    let mut engine = engine;
+    for signal in [Signal::KILL, Signal::TERM] {
+        engine.signal(signal);
+        engine.end();
+        is_adrift(&controller, &made);
+        engine = crate::engine::engine(&place, &["--idle", "0s"]);
+        is_there_again(&controller, &made);
+    }
 
     engine.signal(Signal::KILL);
     engine.end();
