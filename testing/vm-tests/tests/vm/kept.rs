@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -219,6 +219,12 @@ fn inside(on: On) {
     drop(endless.stdout.take());
     assert_eq!(endless.wait().expect("its end").code(), Some(130));
     until("the command is killed", || home.exec(&id, &[], "kill -0 $(cat pid) 2>/dev/null").code == Some(1));
+    // a full disk is no such reader
+    let mut full = home.command(&["exec", &id], &["--", "sh", "-c", "while echo x; do :; done"]);
+    full.stdout(fs::File::create("/dev/full").expect("it opens"));
+    let full = full.stderr(Stdio::piped()).spawn().and_then(Child::wait_with_output).expect("its end");
+    let told = String::from_utf8_lossy(&full.stderr);
+    assert!(full.status.code() == Some(3) && told.contains("No space left on device"), "{told}");
     if on == On::Qemu {
         let user = home.exec(&id, &["--user", "runner"], "id -un; echo $USER");
         assert_eq!(user.expect(0).stdout, ["runner", "runner"]);
