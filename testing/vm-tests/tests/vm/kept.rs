@@ -34,6 +34,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "a_sandbox_ends_when_its_time_is_up", expires));
         trials.push(crate::on(on, "what_is_wrong_with_a_sandbox_is_told", wrong));
         trials.push(crate::on(on, "when_one_sandbox_cannot_be_made_none_stays", none));
+        trials.push(crate::on(on, "sandboxes_whose_ids_could_not_be_told_are_ended", untold));
         trials.push(crate::on(on, "a_killed_command_line_ends_its_command", client_killed));
     }
     trials
@@ -92,6 +93,16 @@ impl Home {
 
     fn exec(&self, id: &str, options: &[&str], script: &str) -> Ended {
         self.start(id, options, script).end()
+    }
+
+    /// A call whose output cannot be written is an error of the host, and says which.
+    #[track_caller]
+    fn onto_full(&self, words: &[&str], rest: &[&str]) {
+        let mut call = self.command(words, rest);
+        call.stdout(fs::File::create("/dev/full").expect("it opens")).stderr(Stdio::piped());
+        let ended = call.spawn().and_then(Child::wait_with_output).expect("its end");
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(3) && told.contains("No space left on device"), "{told}");
     }
 
     fn ids(&self) -> Vec<String> {
@@ -220,11 +231,7 @@ fn inside(on: On) {
     assert_eq!(endless.wait().expect("its end").code(), Some(130));
     until("the command is killed", || home.exec(&id, &[], "kill -0 $(cat pid) 2>/dev/null").code == Some(1));
     // a full disk is no such reader
-    let mut full = home.command(&["exec", &id], &["--", "sh", "-c", "while echo x; do :; done"]);
-    full.stdout(fs::File::create("/dev/full").expect("it opens"));
-    let full = full.stderr(Stdio::piped()).spawn().and_then(Child::wait_with_output).expect("its end");
-    let told = String::from_utf8_lossy(&full.stderr);
-    assert!(full.status.code() == Some(3) && told.contains("No space left on device"), "{told}");
+    home.onto_full(&["exec", &id], &["--", "sh", "-c", "while echo x; do :; done"]);
     if on == On::Qemu {
         let user = home.exec(&id, &["--user", "runner"], "id -un; echo $USER");
         assert_eq!(user.expect(0).stdout, ["runner", "runner"]);
@@ -372,6 +379,9 @@ fn branches(on: On) {
     let before = count(&quiet);
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(count(&quiet), before);
+    let known = home.ids();
+    home.onto_full(&["branch", &id], &[]);
+    assert_eq!(home.ids(), known, "nobody knows the other");
     let before = count(&id);
     until("the source goes on", || count(&id) != before);
     counting.signal(Signal::INT);
@@ -443,6 +453,16 @@ fn none(on: On) {
     );
     assert!(ended.stdout.is_empty(), "{:#?}", ended.stdout);
     assert!(home.ids().is_empty());
+    home.end();
+}
+
+fn untold(on: On) {
+    let home = Home::new(on);
+    let id = home.one();
+    for words in [&["create", "-n", "2"][..], &["create", "--json"]] {
+        home.onto_full(words, &[]);
+        assert_eq!(home.ids(), [id.as_str()], "nobody knows the others: {words:?}");
+    }
     home.end();
 }
 
