@@ -302,6 +302,11 @@ fn copies(on: On) {
     for name in ["fresh/deep/x", "tree/out/deep/x", "tree/sub/deep/x"] {
         assert_eq!(fs::read_to_string(path(name)).expect("it is there"), "deep\n", "{name}");
     }
+    // the directory that commands run in
+    cp(&path("tree/sub"), &there("")).expect(0);
+    assert_eq!(home.exec(&id, &[], "./sub/script").expect(0).stdout, ["ran"]);
+    cp(&there(""), &path("all")).expect(0);
+    assert_eq!(fs::read_to_string(path("all/out/deep/x")).expect("it is there"), "deep\n");
     // archives
     let mut packed = home.command(&["cp", &there("out"), "-"], &[]);
     let packed = packed.stdout(Stdio::piped()).output().expect("its end");
