@@ -46,7 +46,7 @@ pub(crate) fn errno_text(errno: Errno) -> String {
 impl From<TreeError> for Failure {
     fn from(TreeError(error): TreeError) -> Self {
         let kind = match &error {
-            tree::Error::Refused { .. } | tree::Error::Limit { .. } => FailureKind::Entry,
+            tree::Error::Refused { .. } | tree::Error::Archive(_) | tree::Error::Limit { .. } => FailureKind::Entry,
             tree::Error::Entry { source, .. } => kind_of(source),
             _ => FailureKind::Io,
         };

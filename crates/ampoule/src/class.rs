@@ -163,7 +163,8 @@ impl Classed for tree::Error {
         match self {
             Self::Refused { .. } => Class::User,
             Self::Limit { .. } => Class::Limit,
-            Self::Read(_) | Self::Write(_) | Self::Entry { .. } => Class::Infrastructure,
+            // what is unpacked here a sandbox sent
+            Self::Read(_) | Self::Archive(_) | Self::Write(_) | Self::Entry { .. } => Class::Infrastructure,
         }
     }
 }

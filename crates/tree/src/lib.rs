@@ -18,9 +18,10 @@ mod error;
 pub mod fuzz_targets;
 mod pack;
 mod path;
+mod source;
 mod unpack;
 
-pub use error::{Error, Refusal, Result};
+pub use error::{Error, Malformed, Refusal, Result};
 pub use pack::pack;
 pub use unpack::{Symlinks, Unpack, make_directories, unpack};
 

@@ -12,7 +12,7 @@ use std::{
 
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
-use tree::{Copied, Error, Refusal, Symlinks, Unpack, make_directories, pack, unpack};
+use tree::{Copied, Error, Malformed, Refusal, Symlinks, Unpack, make_directories, pack, unpack};
 
 fn into(dir: &Path, archive: impl Read, options: &Unpack) -> Result<Copied, Error> {
     unpack(archive, fs::File::open(dir).expect("the directory opens").as_fd(), options)
@@ -216,10 +216,60 @@ fn special_bits_are_dropped() {
 #[test]
 fn an_archive_that_ends_early_is_an_error() {
     let tree = TempDir::new().unwrap();
-    let bytes = archive(&[(EntryType::Regular, b"file", b"", &[1; 2000])]);
-    for cut in [100, 511, 600, 1500, 2511] {
+    let bytes = archive(&[(EntryType::Regular, b"file", b"", &[1; 2000]), (EntryType::Regular, b"x", b"", b"")]);
+    for cut in [600, 1500, 2511, 2600, 3000] {
         let outcome = into(tree.path(), &bytes[..cut], &Unpack::default());
-        assert!(matches!(outcome, Err(Error::Read(_))), "cut at {cut}: {outcome:?}");
+        assert!(matches!(outcome, Err(Error::Archive(Malformed::Early))), "cut at {cut}: {outcome:?}");
+    }
+}
+
+#[test]
+fn what_is_no_archive_is_called_that_and_nothing_of_it_is_told() {
+    let tree = TempDir::new().unwrap();
+    let good = archive(&[(EntryType::Regular, b"file", b"", b"1")]);
+    let mut damaged = good.clone();
+    damaged.truncate(1024);
+    damaged.extend([b'F'; 1024]);
+    let followed = [&good[..], &vec![0; 5 << 20]].concat();
+    let gzip = [&[0x1f, 0x8b, 8, 0][..], &[0xc6; 2000]].concat();
+    for (bytes, wrong) in [
+        (&b"text"[..], Malformed::NoTar),
+        (&good[..100], Malformed::NoTar),
+        (&[b'F'; 2000], Malformed::NoTar),
+        (&gzip, Malformed::Compressed("gzip")),
+        (&gzip[..20], Malformed::Compressed("gzip")),
+        (b"BZh91AY", Malformed::Compressed("bzip2")),
+        (b"\xfd7zXZ\0\0", Malformed::Compressed("xz")),
+        (b"\x28\xb5\x2f\xfd\0", Malformed::Compressed("zstd")),
+        (&damaged, Malformed::Header),
+        (&followed, Malformed::Followed),
+    ] {
+        let outcome = into(tree.path(), bytes, &Unpack::default());
+        match outcome {
+            Err(Error::Archive(is)) => assert_eq!(is, wrong),
+            other => panic!("{wrong:?}: {other:?}"),
+        }
+    }
+    assert!(into(tree.path(), &b""[..], &Unpack::default()).is_ok(), "nothing is an archive of nothing");
+}
+
+/// A stream that breaks is no archive that is wrong.
+#[test]
+fn an_error_of_the_stream_stays_one() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        }
+    }
+    let tree = TempDir::new().unwrap();
+    let bytes = archive(&[(EntryType::Regular, b"file", b"", &[1; 2000])]);
+    for at in [0, 100, 512, 1000, 2560, 3000] {
+        let outcome = into(tree.path(), bytes[..at].chain(Broken), &Unpack::default());
+        match outcome {
+            Err(Error::Read(error)) => assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{at}"),
+            other => panic!("{at}: {other:?}"),
+        }
     }
 }
 

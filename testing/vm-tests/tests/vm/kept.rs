@@ -311,10 +311,23 @@ fn copies(on: On) {
     let mut packed = home.command(&["cp", &there("out"), "-"], &[]);
     let packed = packed.stdout(Stdio::piped()).output().expect("its end");
     assert!(packed.status.success());
-    let mut back = home.command(&["cp", "-", &there("again")], &[]);
-    let mut back = back.stdin(Stdio::piped()).spawn().expect("it starts");
-    back.stdin.take().expect("a pipe").write_all(&packed.stdout).expect("it reads all");
-    assert!(back.wait().is_ok_and(|status| status.success()));
+    let unpack = |bytes: &[u8]| {
+        let mut back = home.command(&["cp", "-", &there("again")], &[]);
+        back.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut back = back.spawn().expect("it starts");
+        back.stdin.take().expect("a pipe").write_all(bytes).expect("it reads all");
+        let ended = back.wait_with_output().expect("its end");
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let gzip = [&[0x1f, 0x8b, 8, 0][..], &[0xc6; 2000]].concat();
+    for (bytes, wrong) in [
+        (&b"text"[..], "this is no tar archive"),
+        (&gzip, "this is no tar archive: it is compressed with gzip"),
+        (&packed.stdout[..1200], "the archive ends early"),
+    ] {
+        assert_eq!(unpack(bytes), (Some(2), format!("error: {wrong}\n")));
+    }
+    assert_eq!(unpack(&packed.stdout), (Some(0), String::new()));
     assert_eq!(home.exec(&id, &[], "cat again/deep/x").expect(0).stdout, ["deep"]);
     // what cannot be, and leaves what was
     let bad = [
