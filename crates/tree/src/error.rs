@@ -107,6 +107,9 @@ pub enum Refusal {
     /// A device, a pipe, a sparse file, or a kind that does not exist.
     #[error("its kind ({0:#04x}) is none of file, directory, symbolic link, hard link")]
     Kind(u8),
+    /// Its place is taken by a device, a pipe or a socket, which is never replaced.
+    #[error("a device, a pipe or a socket is in its place")]
+    Special,
     /// An extended header that is too long or cannot be read, or that contradicts the plain one.
     #[error("its extended header is too long or cannot be read")]
     Extended,

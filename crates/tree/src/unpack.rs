@@ -356,8 +356,8 @@ impl Work<'_> {
             return Err(Error::Limit { what: "bytes", limit: self.options.max_bytes });
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = replacing(parent.as_fd(), name, || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))
-            .map_err(fail)?;
+        let file =
+            replacing(path, parent.as_fd(), name, || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
         let mut written = 0;
         loop {
             let count = entry.read(&mut self.buffer).map_err(|error| self.state.judge(error))?;
@@ -391,7 +391,7 @@ impl Work<'_> {
         mtime: u64,
     ) -> Result<()> {
         let fail = |errno: Errno| Error::entry(path.as_bytes(), errno);
-        replacing(parent.as_fd(), name, || symlinkat(target, parent, name)).map_err(fail)?;
+        replacing(path, parent.as_fd(), name, || symlinkat(target, parent, name))?;
         own(parent.as_fd(), name, self.options.owner).map_err(fail)?;
         utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
     }
@@ -407,8 +407,7 @@ impl Work<'_> {
         if *path == *target {
             return Ok(());
         }
-        replacing(parent.as_fd(), name, || linkat(&directory, file, parent, name, AtFlags::empty()))
-            .map_err(|errno| Error::entry(path.as_bytes(), errno))
+        replacing(path, parent.as_fd(), name, || linkat(&directory, file, parent, name, AtFlags::empty()))
     }
 
     /// Modes and times of directories, the deepest first.
@@ -442,17 +441,25 @@ fn through(path: &Inside, errno: Errno) -> Error {
     }
 }
 
-/// Makes something in the place of what has its name, unless that is a directory.
+/// Makes something in the place of what has its name, where that is a file or a link.
 fn replacing<T>(
+    path: &Inside,
     parent: BorrowedFd<'_>,
     name: &OsStr,
     mut make: impl FnMut() -> Result<T, Errno>,
-) -> Result<T, Errno> {
+) -> Result<T> {
+    let fail = |errno: Errno| Error::entry(path.as_bytes(), errno);
     match make() {
-        Err(Errno::EXIST) => {
-            unlinkat(parent, name, AtFlags::empty())?;
-            make()
-        }
-        other => other,
+        Err(Errno::EXIST) => {}
+        other => return other.map_err(fail),
     }
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::Symlink => {
+            unlinkat(parent, name, AtFlags::empty()).map_err(fail)?
+        }
+        FileType::Directory => return Err(fail(Errno::ISDIR)),
+        _ => return Err(Error::refused(path.as_bytes(), Refusal::Special)),
+    }
+    make().map_err(fail)
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read},
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, PermissionsExt, symlink},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
     },
     path::Path,
 };
@@ -159,6 +159,22 @@ fn a_link_that_is_in_the_place_of_a_file_is_replaced_and_not_written_through() {
     into(&tree, &bytes[..], &Unpack::default()).unwrap();
     assert_eq!(fs::read_to_string(outside.path().join("victim")).unwrap(), "mine");
     assert_eq!(fs::read_to_string(tree.join("name")).unwrap(), "new");
+}
+
+#[test]
+fn a_pipe_or_socket_is_never_replaced() {
+    let tree = TempDir::new().unwrap();
+    let pipe = tree.path().join("name");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    for kind in [EntryType::Regular, EntryType::Symlink, EntryType::Link] {
+        let bytes = archive(&[(EntryType::Regular, b"file", b"", b""), (kind, b"name", b"file", b"")]);
+        let (entry, why) = refusal(into(tree.path(), &bytes[..], &Unpack::default()));
+        assert_eq!((entry.as_str(), why), ("name", Refusal::Special));
+    }
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    let _socket = std::os::unix::net::UnixListener::bind(tree.path().join("socket")).unwrap();
+    let bytes = archive(&[(EntryType::Regular, b"socket", b"", b"")]);
+    assert_eq!(refusal(into(tree.path(), &bytes[..], &Unpack::default())).1, Refusal::Special);
 }
 
 #[test]

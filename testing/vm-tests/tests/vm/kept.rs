@@ -349,6 +349,15 @@ fn copies(on: On) {
     home.exec(&id, &[], "mkdir links; ln -s ../../../../etc/passwd links/out; mkfifo pipe").expect(0);
     cp(&there("links"), &path("links")).expect(2);
     cp(&there("pipe"), &path("pipe")).expect(2);
+    let mut special = vec![there("pipe")];
+    if on == On::Qemu {
+        special.push(there("/dev/null"));
+    }
+    for place in special {
+        let ended = cp(&path("file"), &place);
+        let told = "is refused: a device, a pipe or a socket is in its place";
+        assert!(ended.expect(2).stderr.contains(told), "{}", ended.stderr);
+    }
     let left: Vec<_> =
         fs::read_dir(dir.path()).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
     assert!(
