@@ -97,6 +97,17 @@ fn one_file_is_one_entry_and_a_link_to_it_is_followed() {
 }
 
 #[test]
+fn a_file_whose_size_is_not_told_comes_out_whole() {
+    let to = TempDir::new().unwrap();
+    let mut bytes = Vec::new();
+    let packed = pack(Path::new("/proc/self/status"), &mut bytes).unwrap();
+    into(to.path(), &bytes[..], &Unpack::default()).unwrap();
+    let status = fs::read(to.path().join("status")).unwrap();
+    assert!(status.starts_with(b"Name:"), "{}", status.escape_ascii());
+    assert_eq!(packed, Copied { entries: 1, bytes: status.len() as u64 });
+}
+
+#[test]
 fn names_that_lead_out_are_refused_and_nothing_is_made() {
     let outside = TempDir::new().unwrap();
     let tree = outside.path().join("tree");

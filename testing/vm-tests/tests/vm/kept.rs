@@ -307,6 +307,15 @@ fn copies(on: On) {
     assert_eq!(home.exec(&id, &[], "./sub/script").expect(0).stdout, ["ran"]);
     cp(&there(""), &path("all")).expect(0);
     assert_eq!(fs::read_to_string(path("all/out/deep/x")).expect("it is there"), "deep\n");
+    // what says that it is empty and is not
+    for (from, to) in [("/proc/self/status".to_owned(), there("status")), (there("status"), path("back"))] {
+        cp(&from, &to).expect(0);
+    }
+    assert!(fs::read(path("back")).expect("it is there").starts_with(b"Name:"));
+    if on == On::Qemu {
+        cp(&there("/proc/self/status"), &path("theirs")).expect(0);
+        assert!(fs::read(path("theirs")).expect("it is there").starts_with(b"Name:"));
+    }
     // archives
     let mut packed = home.command(&["cp", &there("out"), "-"], &[]);
     let packed = packed.stdout(Stdio::piped()).output().expect("its end");

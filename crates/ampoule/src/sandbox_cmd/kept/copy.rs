@@ -126,9 +126,14 @@ pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Resul
     let file = File::open(local).map_err(here("read", local))?;
     let shown = local.to_owned();
     send(sandbox, dest, move |out| {
+        let ahead = if found.len() == 0 {
+            tree::read_sizeless(&file).map_err(here("read", &shown))?
+        } else {
+            Vec::new()
+        };
         // as `send` has it: whoever took it tells why it took no more
         let mut source = Source { file, failed: None };
-        let written = archive(&mut source, &found, &name, out);
+        let written = archive(&ahead, &mut source, &found, &name, out);
         match (source.failed, written) {
             (Some(error), _) => Err(here("read", &shown)(error)),
             (None, _) => Ok(()),
@@ -155,15 +160,23 @@ impl Read for Source {
     }
 }
 
-/// An archive of one file, which has the size that it had when it was looked at.
-fn archive(file: &mut Source, found: &Metadata, name: &str, out: impl Write) -> io::Result<()> {
+/// An archive of one file, which has the size that it had when it was looked at, or, where it said none, that of what
+/// was read ahead.
+fn archive(
+    ahead: &[u8],
+    file: &mut Source,
+    found: &Metadata,
+    name: &str,
+    out: impl Write,
+) -> io::Result<()> {
+    let size = found.len().max(ahead.len() as u64);
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(found.mode() & 0o777);
     header.set_mtime(u64::try_from(found.mtime()).unwrap_or_default());
-    header.set_size(found.len());
+    header.set_size(size);
     let mut builder = tar::Builder::new(out);
-    builder.append_data(&mut header, name, file.chain(io::repeat(0)).take(found.len()))?;
+    builder.append_data(&mut header, name, ahead.chain(file).chain(io::repeat(0)).take(size))?;
     builder.into_inner()?.flush()
 }
 
@@ -322,7 +335,7 @@ mod tests {
         fs::write(&path, "012").unwrap();
         let mut out = Vec::new();
         let mut source = Source { file: File::open(&path).unwrap(), failed: None };
-        archive(&mut source, &found, "name", &mut out).unwrap();
+        archive(b"", &mut source, &found, "name", &mut out).unwrap();
         let mut archive = tar::Archive::new(out.as_slice());
         let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
         let mut text = Vec::new();
