@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -123,11 +125,35 @@ impl Error {
             Self::Entry { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::Read(_)
-            | Self::Archive(_)
-            | Self::Write(_)
-            | Self::Refused { .. }
-            | Self::Limit { .. } => false,
+            Self::Read(_) | Self::Archive(_) | Self::Write(_) | Self::Refused { .. } | Self::Limit { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Whether a path was asked for that cannot be what it would have to be: something is missing, is no directory or
+    /// is one, cannot be written or is nothing to read.
+    #[must_use]
+    pub fn is_wrong_path(&self) -> bool {
+        match self {
+            Self::Entry { source, .. } => Errno::from_io_error(source).is_some_and(|errno| {
+                matches!(
+                    errno,
+                    Errno::NOENT
+                        | Errno::NOTDIR
+                        | Errno::ISDIR
+                        | Errno::EXIST
+                        | Errno::ACCESS
+                        | Errno::PERM
+                        | Errno::ROFS
+                        | Errno::LOOP
+                        | Errno::NAMETOOLONG
+                        | Errno::FBIG
+                )
+            }),
+            Self::Read(_) | Self::Archive(_) | Self::Write(_) | Self::Refused { .. } | Self::Limit { .. } => {
+                false
+            }
         }
     }
 

@@ -334,7 +334,7 @@ fn a_huge_long_name_is_not_read() {
 #[test]
 fn a_full_disk_says_so() {
     let error = Error::Entry { entry: "x".into(), source: io::ErrorKind::StorageFull.into() };
-    assert!(error.is_full());
+    assert!(error.is_full() && !error.is_wrong_path());
 }
 
 #[test]
@@ -345,7 +345,10 @@ fn directories_are_made_where_they_are_missing() {
     make_directories(&path, None).unwrap();
     assert!(path.is_dir());
     fs::write(root.path().join("file"), "").unwrap();
-    assert!(make_directories(&root.path().join("file/x"), None).is_err());
+    for path in ["file/x", "file"] {
+        let error = make_directories(&root.path().join(path), None).unwrap_err();
+        assert!(error.is_wrong_path(), "{error:?}");
+    }
 }
 
 #[test]

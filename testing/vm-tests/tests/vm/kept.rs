@@ -344,13 +344,20 @@ fn copies(on: On) {
         (path("none"), there("x"), "cannot be read"),
         (there("out"), path("file"), "is no directory"),
         (there("single"), "/dev/null".to_owned(), "neither a file nor a directory"),
-        (there("single"), path("nowhere/x"), "cannot be written"),
+        (there("single"), path("nowhere/x"), "nowhere/x cannot be written\n"),
+        (there("single"), path("nowhere/"), "nowhere/single cannot be written\n"),
+        (there("single"), path("file/"), "file/single cannot be written\n"),
+        (there("out"), path("file/x"), "Not a directory"),
+        (path("tree"), there("single"), "Not a directory"),
+        (path("file"), there("single/"), "Not a directory"),
+        (path("file"), there("out/deep/x/y"), "Not a directory"),
         (path("file"), path("x"), "one of SOURCE and TARGET is ID:PATH"),
         (there("x"), there("y"), "one of SOURCE and TARGET is ID:PATH"),
     ];
     for (from, to, text) in bad {
         let ended = cp(&from, &to);
         assert!(ended.expect(2).stderr.contains(text), "{from} {to}: {}", ended.stderr);
+        assert!(!ended.stderr.contains(".ampoule"), "{}", ended.stderr);
     }
     home.exec(&id, &[], "head -c 3000000 /dev/zero > large").expect(0);
     let large = home.command(&["cp", &there("large"), &path("large"), "--limit", "2MiB"], &[]);

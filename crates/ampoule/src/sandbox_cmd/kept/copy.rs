@@ -76,6 +76,7 @@ impl Classed for CopyError {
     fn class(&self) -> Class {
         match self {
             Self::Sandbox(error) => error.class(),
+            Self::Here { source, .. } if is_full(source) => Class::Infrastructure,
             Self::Here { .. } | Self::Kind { .. } | Self::NoFile(_) | Self::Terminal => Class::User,
             Self::Pack { source, .. } => source.class(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
@@ -85,6 +86,10 @@ impl Classed for CopyError {
 }
 
 type Result<T, E = CopyError> = std::result::Result<T, E>;
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
 
 fn here(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError {
     let path = path.to_owned();
@@ -241,11 +246,16 @@ async fn file(sandbox: &Sandbox, path: &str, target: &Path, limit: u64) -> Resul
         Err(error) => return Err(here("written", &target)(error)),
     }
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // it need not be said of a name that nobody gave
+    fs::metadata(parent).map_err(here("written", &target))?;
     let beside = tempfile::Builder::new()
         .prefix(".ampoule-cp-")
         .tempdir_in(parent)
-        .map_err(here("written", parent))?;
-    sandbox.fetch(path, beside.path(), FetchLimits { entries: 1, bytes: limit }).await?;
+        .map_err(|error| here("written", &target)(error.kind().into()))?;
+    match sandbox.fetch(path, beside.path(), FetchLimits { entries: 1, bytes: limit }).await {
+        Err(sandbox::Error::DiskFull { .. }) => return Err(sandbox::Error::DiskFull { path: target }.into()),
+        fetched => fetched?,
+    };
     let mut made = fs::read_dir(beside.path()).map_err(here("read", beside.path()))?;
     let made = made.next().transpose().map_err(here("read", beside.path()))?;
     // whatever it is called: its place has the name that the user gave
