@@ -22,7 +22,7 @@ mod source;
 mod unpack;
 
 pub use error::{Error, Malformed, Refusal, Result};
-pub use pack::{pack, read_sizeless};
+pub use pack::{pack, pack_telling, read_sizeless};
 pub use unpack::{Symlinks, Unpack, make_directories, unpack};
 
 /// User and group that own what is made.

@@ -1,12 +1,12 @@
 //! A tree of files into a tar stream.
 //!
-//! Purpose: [`pack`].
+//! Purpose: [`pack`], [`pack_telling`].
 //! Owner: one call.
 //!
 //! Invariants
 //! - Directories are read by descriptor, symbolic links are stored and never followed, so what another
 //!   process renames meanwhile does not lead out of the tree.
-//! - Sockets, pipes and devices are left out; owners are not stored; a file that shrinks while it is read is
+//! - Sockets, pipes and devices are left out, which [`pack_telling`] tells; owners are not stored; a file that shrinks while it is read is
 //!   filled up with zeros, one that grows is cut: the archive stays readable. One that says it is empty and is not, as
 //!   those of `/proc` do, is read ahead, up to [`MAX_SIZELESS`] bytes; more is an error.
 
@@ -59,10 +59,19 @@ fn sizeless_up_to(file: &File, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Entry`] when something cannot be read, [`Error::Write`] when `out` fails.
 pub fn pack(path: &Path, out: impl Write) -> Result<Copied> {
+    pack_telling(path, out, |_| {})
+}
+
+/// The same, and tells the names of what is left out, as an archive would have them.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_telling(path: &Path, out: impl Write, left_out: impl FnMut(&Path)) -> Result<Copied> {
     let fail = |errno: Errno| Error::entry(path.as_os_str().as_bytes(), errno);
     let root = fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     let stat = fs::fstat(&root).map_err(fail)?;
-    let mut work = Work { builder: Builder::new(out), copied: Copied::default(), links: HashMap::new() };
+    let mut work =
+        Work { builder: Builder::new(out), copied: Copied::default(), links: HashMap::new(), left_out };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         let root = openat(&root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(fail)?;
@@ -84,11 +93,13 @@ pub fn pack(path: &Path, out: impl Write) -> Result<Copied> {
     Ok(work.copied)
 }
 
-struct Work<W: Write> {
+struct Work<W: Write, L> {
     builder: Builder<W>,
     copied: Copied,
     /// Files with several names: their first one.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// Told what is left out.
+    left_out: L,
 }
 
 /// A directory that is being read.
@@ -105,7 +116,7 @@ impl Level {
     }
 }
 
-impl<W: Write> Work<W> {
+impl<W: Write, L: FnMut(&Path)> Work<W, L> {
     fn tree(&mut self, root: OwnedFd) -> Result<()> {
         let mut levels = vec![Level::open(root, Vec::new())?];
         while let Some(level) = levels.last_mut() {
@@ -191,7 +202,10 @@ impl<W: Write> Work<W> {
                 self.link(&mut header, path, target.as_bytes())?;
                 Ok(None)
             }
-            _ => Ok(None),
+            _ => {
+                (self.left_out)(Path::new(OsStr::from_bytes(path)));
+                Ok(None)
+            }
         }
     }
 

@@ -12,7 +12,9 @@ use std::{
 
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
-use tree::{Copied, Error, Malformed, Refusal, Symlinks, Unpack, make_directories, pack, unpack};
+use tree::{
+    Copied, Error, Malformed, Refusal, Symlinks, Unpack, make_directories, pack, pack_telling, unpack,
+};
 
 fn into(dir: &Path, archive: impl Read, options: &Unpack) -> Result<Copied, Error> {
     unpack(archive, fs::File::open(dir).expect("the directory opens").as_fd(), options)
@@ -105,6 +107,19 @@ fn a_file_whose_size_is_not_told_comes_out_whole() {
     let status = fs::read(to.path().join("status")).unwrap();
     assert!(status.starts_with(b"Name:"), "{}", status.escape_ascii());
     assert_eq!(packed, Copied { entries: 1, bytes: status.len() as u64 });
+}
+
+#[test]
+fn what_is_left_out_is_told() {
+    let from = TempDir::new().unwrap();
+    fs::create_dir(from.path().join("d")).unwrap();
+    fs::write(from.path().join("d/file"), "").unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, from.path().join("d/pipe"), rustix::fs::Mode::RUSR).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(from.path().join("socket")).unwrap();
+    let mut told = Vec::new();
+    let packed = pack_telling(from.path(), Vec::new(), |path| told.push(path.to_owned())).unwrap();
+    told.sort();
+    assert_eq!((packed.entries, told), (2, vec!["d/pipe".into(), "socket".into()]));
 }
 
 #[test]
@@ -243,7 +258,8 @@ fn special_bits_are_dropped() {
 #[test]
 fn an_archive_that_ends_early_is_an_error() {
     let tree = TempDir::new().unwrap();
-    let bytes = archive(&[(EntryType::Regular, b"file", b"", &[1; 2000]), (EntryType::Regular, b"x", b"", b"")]);
+    let bytes =
+        archive(&[(EntryType::Regular, b"file", b"", &[1; 2000]), (EntryType::Regular, b"x", b"", b"")]);
     for cut in [600, 1500, 2511, 2600, 3000] {
         let outcome = into(tree.path(), &bytes[..cut], &Unpack::default());
         assert!(matches!(outcome, Err(Error::Archive(Malformed::Early))), "cut at {cut}: {outcome:?}");

@@ -307,6 +307,11 @@ fn copies(on: On) {
     assert_eq!(home.exec(&id, &[], "./sub/script").expect(0).stdout, ["ran"]);
     cp(&there(""), &path("all")).expect(0);
     assert_eq!(fs::read_to_string(path("all/out/deep/x")).expect("it is there"), "deep\n");
+    // what no archive has is told
+    rustix::fs::mkfifoat(rustix::fs::CWD, path("fresh/pipe"), rustix::fs::Mode::RUSR).expect("a pipe");
+    let told = cp(&path("fresh"), &there("fresh"));
+    let expected = format!("are left out: {}\n", path("fresh/pipe"));
+    assert!(told.expect(0).stderr.contains(&expected), "{}", told.stderr);
     // what says that it is empty and is not
     for (from, to) in [("/proc/self/status".to_owned(), there("status")), (there("status"), path("back"))] {
         cp(&from, &to).expect(0);

@@ -24,6 +24,8 @@ use crate::class::{Class, Classed};
 
 /// Most entries that are taken out of a sandbox.
 const MOST_ENTRIES: u64 = 4_000_000;
+/// Most names of what was left out that are told.
+const MOST_NAMED: usize = 10;
 /// What lies between the archive's writer and the link.
 const AHEAD: usize = 256 << 10;
 
@@ -96,13 +98,39 @@ fn here(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError 
     move |source| CopyError::Here { what, path, source }
 }
 
+/// Pipes, sockets and devices of this host that are in no archive.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    /// The first of them.
+    named: Vec<PathBuf>,
+    more: u64,
+}
+
+impl LeftOut {
+    fn add(&mut self, path: PathBuf) {
+        if self.named.len() < MOST_NAMED {
+            self.named.push(path);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// What is to be said of them, if there are any.
+    pub(super) fn told(&self) -> Option<String> {
+        let named: Vec<_> = self.named.iter().map(|path| path.display().to_string()).collect();
+        let more = if self.more > 0 { format!(" and {} more", self.more) } else { String::new() };
+        let told = format!("pipes, sockets and devices are left out: {}{more}", named.join(", "));
+        (!named.is_empty()).then_some(told)
+    }
+}
+
 /// Copies into a sandbox; everything there belongs to root.
-pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Result<()> {
+pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Result<LeftOut> {
     let local = match from {
         Side::Path(local) => local,
         Side::Stream => {
             sandbox.copy_in(path, Account::ROOT, tokio::io::stdin()).await?;
-            return Ok(());
+            return Ok(LeftOut::default());
         }
     };
     let found = fs::metadata(local).map_err(here("read", local))?;
@@ -113,10 +141,13 @@ pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Resul
             Some(_) | None => path.to_owned(),
         };
         let (root, shown) = (local.to_owned(), local.to_owned());
-        return send(sandbox, &dest, move |out| match tree::pack(&root, out) {
-            // whoever took it tells why
-            Ok(_) | Err(tree::Error::Write(_)) => Ok(()),
-            Err(source) => Err(CopyError::Pack { path: shown, source }),
+        return send(sandbox, &dest, move |out| {
+            let mut left_out = LeftOut::default();
+            match tree::pack_telling(&root, out, |path| left_out.add(shown.join(path))) {
+                // whoever took it tells why
+                Ok(_) | Err(tree::Error::Write(_)) => Ok(left_out),
+                Err(source) => Err(CopyError::Pack { path: shown, source }),
+            }
         })
         .await;
     }
@@ -141,7 +172,7 @@ pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Resul
         let written = archive(&ahead, &mut source, &found, &name, out);
         match (source.failed, written) {
             (Some(error), _) => Err(here("read", &shown)(error)),
-            (None, _) => Ok(()),
+            (None, _) => Ok(LeftOut::default()),
         }
     })
     .await
@@ -167,13 +198,7 @@ impl Read for Source {
 
 /// An archive of one file, which has the size that it had when it was looked at, or, where it said none, that of what
 /// was read ahead.
-fn archive(
-    ahead: &[u8],
-    file: &mut Source,
-    found: &Metadata,
-    name: &str,
-    out: impl Write,
-) -> io::Result<()> {
+fn archive(ahead: &[u8], file: &mut Source, found: &Metadata, name: &str, out: impl Write) -> io::Result<()> {
     let size = found.len().max(ahead.len() as u64);
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
@@ -181,7 +206,7 @@ fn archive(
     header.set_mtime(u64::try_from(found.mtime()).unwrap_or_default());
     header.set_size(size);
     let mut builder = tar::Builder::new(out);
-    builder.append_data(&mut header, name, ahead.chain(file).chain(io::repeat(0)).take(size))?;
+    builder.append_data(&mut header, name, Read::chain(ahead, file).chain(io::repeat(0)).take(size))?;
     builder.into_inner()?.flush()
 }
 
@@ -189,16 +214,16 @@ fn archive(
 async fn send(
     sandbox: &Sandbox,
     dest: &str,
-    pack: impl FnOnce(SyncIoBridge<tokio::io::DuplexStream>) -> Result<()> + Send + 'static,
-) -> Result<()> {
+    pack: impl FnOnce(SyncIoBridge<tokio::io::DuplexStream>) -> Result<LeftOut> + Send + 'static,
+) -> Result<LeftOut> {
     let (writer, reader) = tokio::io::duplex(AHEAD);
     let bridge = SyncIoBridge::new(writer);
     let packing = spawn_blocking(move || pack(bridge));
     let copied = sandbox.copy_in(dest, Account::ROOT, reader).await;
     // its error is the reason of the other's
-    packing.await.unwrap_or(Err(sandbox::Error::Lost.into()))?;
+    let left_out = packing.await.unwrap_or(Err(sandbox::Error::Lost.into()))?;
     copied?;
-    Ok(())
+    Ok(left_out)
 }
 
 /// Copies out of a sandbox.
@@ -334,6 +359,17 @@ mod tests {
         assert_eq!((below("/", "x"), below("/a/", "x")), ("/x".to_owned(), "/a/x".to_owned()));
         assert!(contents_only(Path::new("a/.")) && contents_only(Path::new(".")));
         assert!(!contents_only(Path::new("a/..")) && !contents_only(Path::new("a.")));
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_up_to_a_number() {
+        let mut left_out = LeftOut::default();
+        assert_eq!(left_out.told(), None);
+        left_out.add("d/p".into());
+        left_out.add("d/q".into());
+        assert_eq!(left_out.told().unwrap(), "pipes, sockets and devices are left out: d/p, d/q");
+        (0..MOST_NAMED).for_each(|_| left_out.add("x".into()));
+        assert!(left_out.told().unwrap().ends_with(", x and 2 more"));
     }
 
     #[test]
