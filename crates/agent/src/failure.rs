@@ -46,8 +46,13 @@ pub(crate) fn errno_text(errno: Errno) -> String {
 impl From<TreeError> for Failure {
     fn from(TreeError(error): TreeError) -> Self {
         let kind = match &error {
-            tree::Error::Refused { .. } | tree::Error::Limit { .. } => FailureKind::Entry,
-            tree::Error::Entry { source, .. } => kind_of(source),
+            tree::Error::Refused { .. } | tree::Error::Archive(_) | tree::Error::Limit { .. } => {
+                FailureKind::Entry
+            }
+            tree::Error::Entry { source, .. } => match kind_of(source) {
+                FailureKind::Io if error.is_wrong_path() => FailureKind::Entry,
+                kind => kind,
+            },
             _ => FailureKind::Io,
         };
         let mut message = error.to_string();

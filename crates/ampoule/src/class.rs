@@ -163,7 +163,9 @@ impl Classed for tree::Error {
         match self {
             Self::Refused { .. } => Class::User,
             Self::Limit { .. } => Class::Limit,
-            Self::Read(_) | Self::Write(_) | Self::Entry { .. } => Class::Infrastructure,
+            Self::Entry { .. } if self.is_wrong_path() => Class::User,
+            // what is unpacked here a sandbox sent
+            Self::Read(_) | Self::Archive(_) | Self::Write(_) | Self::Entry { .. } => Class::Infrastructure,
         }
     }
 }
@@ -284,6 +286,17 @@ impl Classed for crate::registry::RegistryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_cannot_be_is_the_users_and_a_disk_is_not() {
+        let class = |kind: rustix::io::Errno| {
+            tree::Error::Entry { entry: "x".to_owned(), source: kind.into() }.class()
+        };
+        assert_eq!(class(rustix::io::Errno::NOTDIR), Class::User);
+        assert_eq!(class(rustix::io::Errno::ACCESS), Class::User);
+        assert_eq!(class(rustix::io::Errno::IO), Class::Infrastructure);
+        assert_eq!(class(rustix::io::Errno::NOSPC), Class::Infrastructure);
+    }
 
     #[test]
     fn exit_codes_are_a_promise() {

@@ -35,9 +35,17 @@ pub enum Signal {
     Hangup,
     /// Nobody reads our output any more.
     OutputGone,
+    /// Our output cannot be written: a full disk.
+    OutputFailed,
 }
 
 impl Signal {
+    /// What a failure to write our output is: only a broken pipe is a reader that went.
+    #[must_use]
+    pub fn of_output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::OutputGone } else { Self::OutputFailed }
+    }
+
     /// As messages name it.
     #[must_use]
     pub const fn reason(self) -> &'static str {
@@ -46,6 +54,7 @@ impl Signal {
             Self::Terminate => "asked to end",
             Self::Hangup => "the terminal was closed",
             Self::OutputGone => "nobody reads the output any more",
+            Self::OutputFailed => "the output cannot be written",
         }
     }
 }

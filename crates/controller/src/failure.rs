@@ -255,8 +255,9 @@ fn of_tree(error: &sandbox::TreeError) -> Class {
     match error {
         sandbox::TreeError::Refused { .. } => Class::User,
         sandbox::TreeError::Limit { .. } => Class::Limit,
-        sandbox::TreeError::Read(_) | sandbox::TreeError::Write(_) | sandbox::TreeError::Entry { .. } => {
-            Class::Infrastructure
-        }
+        sandbox::TreeError::Read(_)
+        | sandbox::TreeError::Archive(_)
+        | sandbox::TreeError::Write(_)
+        | sandbox::TreeError::Entry { .. } => Class::Infrastructure,
     }
 }

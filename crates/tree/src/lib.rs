@@ -9,7 +9,7 @@
 //!   no symbolic link is ever gone through (`openat2` with `RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS` and
 //!   `RESOLVE_NO_MAGICLINKS`, one component at a time where something is made).
 //! - Only directories, regular files, symbolic links and hard links to regular files of the tree are made;
-//!   no mode has a set-user-ID, set-group-ID or sticky bit.
+//!   no mode has a set-user-ID, set-group-ID or sticky bit. Only files and links are replaced.
 //! - Memory is bounded by the number of directories; long names and extended headers are capped.
 //! - An archive that ends early is an error. What was made before an error stays: the caller removes it.
 
@@ -18,10 +18,11 @@ mod error;
 pub mod fuzz_targets;
 mod pack;
 mod path;
+mod source;
 mod unpack;
 
-pub use error::{Error, Refusal, Result};
-pub use pack::pack;
+pub use error::{Error, Malformed, Refusal, Result};
+pub use pack::{pack, pack_telling, read_sizeless};
 pub use unpack::{Symlinks, Unpack, make_directories, unpack};
 
 /// User and group that own what is made.

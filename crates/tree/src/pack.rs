@@ -1,17 +1,19 @@
 //! A tree of files into a tar stream.
 //!
-//! Purpose: [`pack`].
+//! Purpose: [`pack`], [`pack_telling`].
 //! Owner: one call.
 //!
 //! Invariants
 //! - Directories are read by descriptor, symbolic links are stored and never followed, so what another
 //!   process renames meanwhile does not lead out of the tree.
-//! - Sockets, pipes and devices are left out; owners are not stored; a file that shrinks while it is read is
-//!   filled up with zeros, one that grows is cut: the archive stays readable.
+//! - Sockets, pipes and devices are left out, which [`pack_telling`] tells; owners are not stored; a file that shrinks while it is read is
+//!   filled up with zeros, one that grows is cut: the archive stays readable. One that says it is empty and is not, as
+//!   those of `/proc` do, is read ahead, up to [`MAX_SIZELESS`] bytes; more is an error.
 
 use std::{
     collections::HashMap,
     ffi::{CString, OsStr},
+    fs::File,
     io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -30,6 +32,26 @@ use crate::{Copied, Error, Refusal, Result};
 
 /// Deepest directory that is entered.
 const MAX_DEPTH: usize = 512;
+/// Most bytes of a file that says it is empty: they are in memory.
+const MAX_SIZELESS: u64 = 16 << 20;
+
+/// What a file gives that says it is empty: most often nothing.
+///
+/// # Errors
+/// It cannot be read, or there is more than fits into memory.
+pub fn read_sizeless(file: &File) -> io::Result<Vec<u8>> {
+    sizeless_up_to(file, MAX_SIZELESS)
+}
+
+fn sizeless_up_to(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    // the rest of one that has a size by now was written since: it is cut, as any that grows
+    if bytes.len() as u64 == most && file.metadata()?.len() == 0 && (&*file).read(&mut [0])? > 0 {
+        return Err(Errno::FBIG.into());
+    }
+    Ok(bytes)
+}
 
 /// Packs the content of a directory, named relative to it, or anything else as one entry with its file
 /// name. A last component that is a symbolic link is followed.
@@ -37,10 +59,19 @@ const MAX_DEPTH: usize = 512;
 /// # Errors
 /// [`Error::Entry`] when something cannot be read, [`Error::Write`] when `out` fails.
 pub fn pack(path: &Path, out: impl Write) -> Result<Copied> {
+    pack_telling(path, out, |_| {})
+}
+
+/// The same, and tells the names of what is left out, as an archive would have them.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_telling(path: &Path, out: impl Write, left_out: impl FnMut(&Path)) -> Result<Copied> {
     let fail = |errno: Errno| Error::entry(path.as_os_str().as_bytes(), errno);
     let root = fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     let stat = fs::fstat(&root).map_err(fail)?;
-    let mut work = Work { builder: Builder::new(out), copied: Copied::default(), links: HashMap::new() };
+    let mut work =
+        Work { builder: Builder::new(out), copied: Copied::default(), links: HashMap::new(), left_out };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         let root = openat(&root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(fail)?;
@@ -62,11 +93,13 @@ pub fn pack(path: &Path, out: impl Write) -> Result<Copied> {
     Ok(work.copied)
 }
 
-struct Work<W: Write> {
+struct Work<W: Write, L> {
     builder: Builder<W>,
     copied: Copied,
     /// Files with several names: their first one.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// Told what is left out.
+    left_out: L,
 }
 
 /// A directory that is being read.
@@ -83,7 +116,7 @@ impl Level {
     }
 }
 
-impl<W: Write> Work<W> {
+impl<W: Write, L: FnMut(&Path)> Work<W, L> {
     fn tree(&mut self, root: OwnedFd) -> Result<()> {
         let mut levels = vec![Level::open(root, Vec::new())?];
         while let Some(level) = levels.last_mut() {
@@ -143,12 +176,20 @@ impl<W: Write> Work<W> {
                     }
                     self.links.insert(key, path.to_vec());
                 }
-                let file = openat(parent, name, flags, Mode::empty()).map_err(fail)?;
-                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                let file = File::from(openat(parent, name, flags, Mode::empty()).map_err(fail)?);
+                let mut size = u64::try_from(stat.st_size).unwrap_or(0);
+                let mut ahead = Vec::new();
+                if size == 0 {
+                    ahead = read_sizeless(&file).map_err(|error| Error::entry(path, error))?;
+                    size = ahead.len() as u64;
+                }
                 header.set_entry_type(EntryType::Regular);
                 header.set_size(size);
                 self.copied.bytes += size;
-                let mut content = Content { file: file.into(), left: size, failed: None };
+                if !ahead.is_empty() {
+                    return self.append(&mut header, path, ahead.as_slice()).map(|()| None);
+                }
+                let mut content = Content { file, left: size, failed: None };
                 let appended = self.append(&mut header, path, &mut content);
                 if let Some(error) = content.failed {
                     return Err(Error::entry(path, error));
@@ -161,7 +202,10 @@ impl<W: Write> Work<W> {
                 self.link(&mut header, path, target.as_bytes())?;
                 Ok(None)
             }
-            _ => Ok(None),
+            _ => {
+                (self.left_out)(Path::new(OsStr::from_bytes(path)));
+                Ok(None)
+            }
         }
     }
 
@@ -191,7 +235,7 @@ fn header(stat: &Stat) -> Header {
 
 /// Exactly as many bytes as the header says.
 struct Content {
-    file: std::fs::File,
+    file: File,
     left: u64,
     failed: Option<io::Error>,
 }
@@ -215,5 +259,24 @@ impl Read for Content {
         };
         self.left -= count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_that_it_is_empty_has_an_end() {
+        let status = || File::open("/proc/self/status").unwrap();
+        assert_eq!(status().metadata().unwrap().len(), 0);
+        assert!(read_sizeless(&status()).unwrap().starts_with(b"Name:"));
+        let more = sizeless_up_to(&status(), 5).unwrap_err();
+        assert_eq!(more.raw_os_error(), Some(Errno::FBIG.raw_os_error()));
+        // one that was written since is cut
+        let mut grown = tempfile::tempfile().unwrap();
+        grown.write_all(b"0123456789").unwrap();
+        io::Seek::rewind(&mut grown).unwrap();
+        assert_eq!(sizeless_up_to(&grown, 5).unwrap(), b"01234");
     }
 }

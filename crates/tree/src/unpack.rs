@@ -28,7 +28,12 @@ use rustix::{
 };
 use tar::{Archive, EntryType};
 
-use crate::{Copied, Error, Owner, Refusal, Result, path::Inside};
+use crate::{
+    Copied, Error, Owner, Refusal, Result,
+    error::Malformed,
+    path::Inside,
+    source::{Source, State},
+};
 
 /// Longest GNU long name or PAX header, in bytes.
 const MAX_EXTENDED: u64 = 64 * 1024;
@@ -70,20 +75,24 @@ impl Default for Unpack {
 /// # Errors
 /// [`Error`]; what was made before stays.
 pub fn unpack(archive: impl Read, tree: BorrowedFd<'_>, options: &Unpack) -> Result<Copied> {
-    let mut archive = Archive::new(archive);
+    let (source, state) = Source::new(archive);
+    let mut archive = Archive::new(source);
     let mut work = Work {
         tree,
         options,
+        state: &state,
         copied: Copied::default(),
         parent: None,
         directories: HashMap::new(),
         buffer: vec![0; BUFFER],
     };
     let mut extended = Extended::default();
-    let entries = archive.entries().map_err(Error::Read)?.raw(true);
+    let judge = |error| state.judge(error);
+    let entries = archive.entries().map_err(judge)?.raw(true);
     for entry in entries {
-        let mut entry = entry.map_err(Error::Read)?;
-        if extended.take(&mut entry)? {
+        let mut entry = entry.map_err(judge)?;
+        state.understood();
+        if extended.take(&mut entry, &state)? {
             continue;
         }
         work.entry(&mut entry, &std::mem::take(&mut extended))?;
@@ -91,8 +100,8 @@ pub fn unpack(archive: impl Read, tree: BorrowedFd<'_>, options: &Unpack) -> Res
     work.finish()?;
     let copied = work.copied;
     let padding = io::copy(&mut archive.into_inner().take(MAX_PADDING + 1), &mut io::sink());
-    if padding.map_err(Error::Read)? > MAX_PADDING {
-        return Err(Error::Read(io::Error::new(io::ErrorKind::InvalidData, "data behind the archive's end")));
+    if padding.map_err(judge)? > MAX_PADDING {
+        return Err(Malformed::Followed.into());
     }
     Ok(copied)
 }
@@ -150,13 +159,13 @@ struct Extended {
 
 impl Extended {
     /// Reads an entry that only says something of the next one.
-    fn take(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<bool> {
+    fn take(&mut self, entry: &mut tar::Entry<'_, impl Read>, state: &State) -> Result<bool> {
         let kind = entry.header().entry_type();
         match kind {
-            EntryType::GNULongName => self.name = Some(long(entry)?),
-            EntryType::GNULongLink => self.link = Some(long(entry)?),
+            EntryType::GNULongName => self.name = Some(long(entry, state)?),
+            EntryType::GNULongLink => self.link = Some(long(entry, state)?),
             EntryType::XHeader => {
-                let bytes = capped(entry)?;
+                let bytes = capped(entry, state)?;
                 for extension in tar::PaxExtensions::new(&bytes) {
                     let bad = |_| Error::refused(b"PaxHeader", Refusal::Extended);
                     let extension = extension.map_err(bad)?;
@@ -173,28 +182,28 @@ impl Extended {
                 }
             }
             // Defaults for all entries, as git writes its commit id: nothing that matters here.
-            EntryType::XGlobalHeader => drop(capped(entry)?),
+            EntryType::XGlobalHeader => drop(capped(entry, state)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
 }
 
-fn capped(entry: &mut tar::Entry<'_, impl Read>) -> Result<Vec<u8>> {
+fn capped(entry: &mut tar::Entry<'_, impl Read>, state: &State) -> Result<Vec<u8>> {
     let size = entry.size();
     if size > MAX_EXTENDED {
         return Err(Error::refused(&entry.path_bytes(), Refusal::Extended));
     }
     let mut bytes = Vec::new();
-    entry.read_to_end(&mut bytes).map_err(Error::Read)?;
+    entry.read_to_end(&mut bytes).map_err(|error| state.judge(error))?;
     if bytes.len() as u64 != size {
-        return Err(Error::Read(io::ErrorKind::UnexpectedEof.into()));
+        return Err(Malformed::Early.into());
     }
     Ok(bytes)
 }
 
-fn long(entry: &mut tar::Entry<'_, impl Read>) -> Result<Vec<u8>> {
-    let mut bytes = capped(entry)?;
+fn long(entry: &mut tar::Entry<'_, impl Read>, state: &State) -> Result<Vec<u8>> {
+    let mut bytes = capped(entry, state)?;
     if bytes.last() == Some(&0) {
         bytes.pop();
     }
@@ -209,6 +218,7 @@ struct Directory {
 struct Work<'a> {
     tree: BorrowedFd<'a>,
     options: &'a Unpack,
+    state: &'a State,
     copied: Copied,
     /// The directory of the entry before: most often that of the next one too.
     parent: Option<(Inside, Rc<OwnedFd>)>,
@@ -346,11 +356,11 @@ impl Work<'_> {
             return Err(Error::Limit { what: "bytes", limit: self.options.max_bytes });
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = replacing(parent.as_fd(), name, || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))
-            .map_err(fail)?;
+        let file =
+            replacing(path, parent.as_fd(), name, || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
         let mut written = 0;
         loop {
-            let count = entry.read(&mut self.buffer).map_err(Error::Read)?;
+            let count = entry.read(&mut self.buffer).map_err(|error| self.state.judge(error))?;
             let mut rest = self.buffer.get(..count).unwrap_or_default();
             if rest.is_empty() {
                 break;
@@ -363,7 +373,7 @@ impl Work<'_> {
         }
         self.copied.bytes += written;
         if written != size {
-            return Err(Error::Read(io::ErrorKind::UnexpectedEof.into()));
+            return Err(Malformed::Early.into());
         }
         if let Some(Owner { uid, gid }) = self.options.owner {
             fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(fail)?;
@@ -381,7 +391,7 @@ impl Work<'_> {
         mtime: u64,
     ) -> Result<()> {
         let fail = |errno: Errno| Error::entry(path.as_bytes(), errno);
-        replacing(parent.as_fd(), name, || symlinkat(target, parent, name)).map_err(fail)?;
+        replacing(path, parent.as_fd(), name, || symlinkat(target, parent, name))?;
         own(parent.as_fd(), name, self.options.owner).map_err(fail)?;
         utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
     }
@@ -397,8 +407,7 @@ impl Work<'_> {
         if *path == *target {
             return Ok(());
         }
-        replacing(parent.as_fd(), name, || linkat(&directory, file, parent, name, AtFlags::empty()))
-            .map_err(|errno| Error::entry(path.as_bytes(), errno))
+        replacing(path, parent.as_fd(), name, || linkat(&directory, file, parent, name, AtFlags::empty()))
     }
 
     /// Modes and times of directories, the deepest first.
@@ -432,17 +441,25 @@ fn through(path: &Inside, errno: Errno) -> Error {
     }
 }
 
-/// Makes something in the place of what has its name, unless that is a directory.
+/// Makes something in the place of what has its name, where that is a file or a link.
 fn replacing<T>(
+    path: &Inside,
     parent: BorrowedFd<'_>,
     name: &OsStr,
     mut make: impl FnMut() -> Result<T, Errno>,
-) -> Result<T, Errno> {
+) -> Result<T> {
+    let fail = |errno: Errno| Error::entry(path.as_bytes(), errno);
     match make() {
-        Err(Errno::EXIST) => {
-            unlinkat(parent, name, AtFlags::empty())?;
-            make()
-        }
-        other => other,
+        Err(Errno::EXIST) => {}
+        other => return other.map_err(fail),
     }
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::Symlink => {
+            unlinkat(parent, name, AtFlags::empty()).map_err(fail)?
+        }
+        FileType::Directory => return Err(fail(Errno::ISDIR)),
+        _ => return Err(Error::refused(path.as_bytes(), Refusal::Special)),
+    }
+    make().map_err(fail)
 }

@@ -5,14 +5,16 @@ use std::{
     io::{self, Read},
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, PermissionsExt, symlink},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
     },
     path::Path,
 };
 
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
-use tree::{Copied, Error, Refusal, Symlinks, Unpack, make_directories, pack, unpack};
+use tree::{
+    Copied, Error, Malformed, Refusal, Symlinks, Unpack, make_directories, pack, pack_telling, unpack,
+};
 
 fn into(dir: &Path, archive: impl Read, options: &Unpack) -> Result<Copied, Error> {
     unpack(archive, fs::File::open(dir).expect("the directory opens").as_fd(), options)
@@ -97,6 +99,30 @@ fn one_file_is_one_entry_and_a_link_to_it_is_followed() {
 }
 
 #[test]
+fn a_file_whose_size_is_not_told_comes_out_whole() {
+    let to = TempDir::new().unwrap();
+    let mut bytes = Vec::new();
+    let packed = pack(Path::new("/proc/self/status"), &mut bytes).unwrap();
+    into(to.path(), &bytes[..], &Unpack::default()).unwrap();
+    let status = fs::read(to.path().join("status")).unwrap();
+    assert!(status.starts_with(b"Name:"), "{}", status.escape_ascii());
+    assert_eq!(packed, Copied { entries: 1, bytes: status.len() as u64 });
+}
+
+#[test]
+fn what_is_left_out_is_told() {
+    let from = TempDir::new().unwrap();
+    fs::create_dir(from.path().join("d")).unwrap();
+    fs::write(from.path().join("d/file"), "").unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, from.path().join("d/pipe"), rustix::fs::Mode::RUSR).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(from.path().join("socket")).unwrap();
+    let mut told = Vec::new();
+    let packed = pack_telling(from.path(), Vec::new(), |path| told.push(path.to_owned())).unwrap();
+    told.sort();
+    assert_eq!((packed.entries, told), (2, vec!["d/pipe".into(), "socket".into()]));
+}
+
+#[test]
 fn names_that_lead_out_are_refused_and_nothing_is_made() {
     let outside = TempDir::new().unwrap();
     let tree = outside.path().join("tree");
@@ -162,6 +188,22 @@ fn a_link_that_is_in_the_place_of_a_file_is_replaced_and_not_written_through() {
 }
 
 #[test]
+fn a_pipe_or_socket_is_never_replaced() {
+    let tree = TempDir::new().unwrap();
+    let pipe = tree.path().join("name");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    for kind in [EntryType::Regular, EntryType::Symlink, EntryType::Link] {
+        let bytes = archive(&[(EntryType::Regular, b"file", b"", b""), (kind, b"name", b"file", b"")]);
+        let (entry, why) = refusal(into(tree.path(), &bytes[..], &Unpack::default()));
+        assert_eq!((entry.as_str(), why), ("name", Refusal::Special));
+    }
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    let _socket = std::os::unix::net::UnixListener::bind(tree.path().join("socket")).unwrap();
+    let bytes = archive(&[(EntryType::Regular, b"socket", b"", b"")]);
+    assert_eq!(refusal(into(tree.path(), &bytes[..], &Unpack::default())).1, Refusal::Special);
+}
+
+#[test]
 fn hard_links_stay_among_the_files_of_the_tree() {
     let outside = TempDir::new().unwrap();
     fs::write(outside.path().join("victim"), "mine").unwrap();
@@ -216,10 +258,61 @@ fn special_bits_are_dropped() {
 #[test]
 fn an_archive_that_ends_early_is_an_error() {
     let tree = TempDir::new().unwrap();
-    let bytes = archive(&[(EntryType::Regular, b"file", b"", &[1; 2000])]);
-    for cut in [100, 511, 600, 1500, 2511] {
+    let bytes =
+        archive(&[(EntryType::Regular, b"file", b"", &[1; 2000]), (EntryType::Regular, b"x", b"", b"")]);
+    for cut in [600, 1500, 2511, 2600, 3000] {
         let outcome = into(tree.path(), &bytes[..cut], &Unpack::default());
-        assert!(matches!(outcome, Err(Error::Read(_))), "cut at {cut}: {outcome:?}");
+        assert!(matches!(outcome, Err(Error::Archive(Malformed::Early))), "cut at {cut}: {outcome:?}");
+    }
+}
+
+#[test]
+fn what_is_no_archive_is_called_that_and_nothing_of_it_is_told() {
+    let tree = TempDir::new().unwrap();
+    let good = archive(&[(EntryType::Regular, b"file", b"", b"1")]);
+    let mut damaged = good.clone();
+    damaged.truncate(1024);
+    damaged.extend([b'F'; 1024]);
+    let followed = [&good[..], &vec![0; 5 << 20]].concat();
+    let gzip = [&[0x1f, 0x8b, 8, 0][..], &[0xc6; 2000]].concat();
+    for (bytes, wrong) in [
+        (&b"text"[..], Malformed::NoTar),
+        (&good[..100], Malformed::NoTar),
+        (&[b'F'; 2000], Malformed::NoTar),
+        (&gzip, Malformed::Compressed("gzip")),
+        (&gzip[..20], Malformed::Compressed("gzip")),
+        (b"BZh91AY", Malformed::Compressed("bzip2")),
+        (b"\xfd7zXZ\0\0", Malformed::Compressed("xz")),
+        (b"\x28\xb5\x2f\xfd\0", Malformed::Compressed("zstd")),
+        (&damaged, Malformed::Header),
+        (&followed, Malformed::Followed),
+    ] {
+        let outcome = into(tree.path(), bytes, &Unpack::default());
+        match outcome {
+            Err(Error::Archive(is)) => assert_eq!(is, wrong),
+            other => panic!("{wrong:?}: {other:?}"),
+        }
+    }
+    assert!(into(tree.path(), &b""[..], &Unpack::default()).is_ok(), "nothing is an archive of nothing");
+}
+
+/// A stream that breaks is no archive that is wrong.
+#[test]
+fn an_error_of_the_stream_stays_one() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        }
+    }
+    let tree = TempDir::new().unwrap();
+    let bytes = archive(&[(EntryType::Regular, b"file", b"", &[1; 2000])]);
+    for at in [0, 100, 512, 1000, 2560, 3000] {
+        let outcome = into(tree.path(), bytes[..at].chain(Broken), &Unpack::default());
+        match outcome {
+            Err(Error::Read(error)) => assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{at}"),
+            other => panic!("{at}: {other:?}"),
+        }
     }
 }
 
@@ -257,7 +350,7 @@ fn a_huge_long_name_is_not_read() {
 #[test]
 fn a_full_disk_says_so() {
     let error = Error::Entry { entry: "x".into(), source: io::ErrorKind::StorageFull.into() };
-    assert!(error.is_full());
+    assert!(error.is_full() && !error.is_wrong_path());
 }
 
 #[test]
@@ -268,7 +361,10 @@ fn directories_are_made_where_they_are_missing() {
     make_directories(&path, None).unwrap();
     assert!(path.is_dir());
     fs::write(root.path().join("file"), "").unwrap();
-    assert!(make_directories(&root.path().join("file/x"), None).is_err());
+    for path in ["file/x", "file"] {
+        let error = make_directories(&root.path().join(path), None).unwrap_err();
+        assert!(error.is_wrong_path(), "{error:?}");
+    }
 }
 
 #[test]

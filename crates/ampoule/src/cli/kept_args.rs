@@ -243,6 +243,8 @@ mod tests {
         for good in [
             "create -n 3 --image small --cpus 1 --memory 256MiB --disk 1GiB --ttl 2h --json --backend qemu",
             "cp ab:/x y",
+            "cp ab: y",
+            "cp y ab:",
             "cp y ab:x --limit 1GiB",
             "cp - ab:/x",
             "branch ab -n 2 --kill-running --ttl 5m --json",
@@ -268,7 +270,6 @@ mod tests {
             "exec ab --user= -- true",
             "cp a",
             "cp : b",
-            "cp ab: b",
             "branch",
             "ls -q --json",
             "inspect",

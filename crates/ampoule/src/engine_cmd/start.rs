@@ -14,7 +14,7 @@ use std::{
         process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -66,14 +66,14 @@ pub async fn connect_or_start(args: &MachineArgs, state_dir: &Path) -> Result<En
         Err(error) => return Err(error.into()),
     }
     let log = state_dir.join(LOG);
-    let mut child = start(args, state_dir, &log).map_err(EngineCmdError::Start)?;
+    let (mut child, before) = start(args, state_dir, &log).map_err(EngineCmdError::Start)?;
     let until = Instant::now() + PATIENCE;
     let mut ended = false;
     loop {
         match Engine::connect(&path).await {
             Ok(engine) => return fits(args, engine),
             Err(sandbox::Error::Engine(error)) if error.is_absence() && !ended && Instant::now() < until => {}
-            Err(_) if ended => return Err(EngineCmdError::Ended { words: words(&log), log }),
+            Err(_) if ended => return Err(EngineCmdError::Ended { words: words(&log, before), log }),
             Err(sandbox::Error::Engine(EngineError::Absent { .. })) => {
                 return Err(EngineCmdError::Silent { log });
             }
@@ -107,13 +107,14 @@ fn accel(accel: AccelArg) -> String {
     accel.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-/// Starts an engine that outlives this process and its terminal.
-fn start(args: &MachineArgs, state_dir: &Path, log: &Path) -> io::Result<std::process::Child> {
+/// Starts an engine that outlives this process and its terminal. Also how long its log was before.
+fn start(args: &MachineArgs, state_dir: &Path, log: &Path) -> io::Result<(Child, u64)> {
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
     let long = fs::metadata(log).is_ok_and(|log| log.len() > MAX_LOG);
     let out =
         OpenOptions::new().create(true).append(!long).write(true).truncate(long).mode(0o600).open(log)?;
-    Command::new("/proc/self/exe")
+    let before = out.metadata()?.len();
+    let child = Command::new("/proc/self/exe")
         .arg0("ampoule")
         .arg("engine")
         .arg("--background")
@@ -124,18 +125,54 @@ fn start(args: &MachineArgs, state_dir: &Path, log: &Path) -> io::Result<std::pr
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
         .stderr(out)
-        .spawn()
+        .spawn()?;
+    Ok((child, before))
 }
 
-/// The last words of a log.
-fn words(log: &Path) -> String {
+/// What a log says since it had this length; of much the last rows.
+fn words(log: &Path, before: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(WORDS)))?;
+        let from = before.max(file.metadata()?.len().saturating_sub(WORDS));
+        // with the byte before, which says whether a row begins there
+        let begin = from.saturating_sub(1).max(before);
+        file.seek(SeekFrom::Start(begin))?;
         let mut bytes = Vec::new();
-        file.take(WORDS).read_to_end(&mut bytes)?;
+        file.take(from - begin + WORDS).read_to_end(&mut bytes)?;
+        if begin > before {
+            let row = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            bytes.drain(..row);
+        }
         Ok(bytes)
     };
     String::from_utf8_lossy(&read().unwrap_or_default()).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_an_engine_are_its_own_and_whole_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join(LOG);
+        let old = "an old run\n".repeat(10);
+        let before = old.len() as u64;
+        fs::write(&log, format!("{old}why\nit ended\n")).unwrap();
+        assert_eq!(words(&log, before), "why\nit ended");
+        assert_eq!(words(&log, before + 13), "");
+        // of a run that says much, the end
+        let row = "x".repeat(98);
+        fs::write(&log, format!("{old}{}the cause\n", format!("{row}\n").repeat(100))).unwrap();
+        let told = words(&log, before);
+        assert!(told.len() <= 2000 && told.ends_with("\nthe cause"), "{told}");
+        assert_eq!(told.lines().next(), Some(row.as_str()));
+        // a row that begins just where the last bytes do is whole
+        let half = format!("{}\n", "y".repeat(999));
+        fs::write(&log, format!("{old}{half}{half}{half}")).unwrap();
+        assert_eq!(words(&log, before), format!("{half}{half}").trim_end());
+        // and one without an end is better than nothing
+        fs::write(&log, format!("{old}{}", "z".repeat(5000))).unwrap();
+        assert_eq!(words(&log, before).len(), 2001);
+    }
 }

@@ -147,9 +147,9 @@ async fn supervised(
     loop {
         tokio::select! {
             end = &mut work => return end,
-            () = broken.cancelled(), if !told => {
+            how = broken.how(), if !told => {
                 told = true;
-                signals.raise(Signal::OutputGone);
+                signals.raise(how);
             }
             Some(()) = recv(&mut quit) => {
                 signals.raise(Signal::Terminate);

@@ -317,7 +317,7 @@ impl Scheduler<'_> {
         };
         self.done.cancelled = true;
         let reason = match signal {
-            Signal::Interrupt | Signal::Hangup | Signal::OutputGone => Reason::User,
+            Signal::Interrupt | Signal::Hangup | Signal::OutputGone | Signal::OutputFailed => Reason::User,
             Signal::Terminate => Reason::Shutdown,
         };
         for group in &self.open {

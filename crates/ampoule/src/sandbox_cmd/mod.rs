@@ -49,8 +49,8 @@ use crate::{
     },
     limits,
     registry::Registry,
-    signals::{Signal, Signals, Wish},
-    sink::{Look, Writer, escaped},
+    signals::{Signals, Wish},
+    sink::{Broken, Look, Writer, escaped},
     state_dir,
 };
 
@@ -109,15 +109,19 @@ async fn shown(
     let out = writer.out();
     let broken = writer.broken();
     let ended = supervised(args, machine, Report::Rows(out.clone()), signals, &broken, look).await;
-    if ended.is_err() {
+    if ended.is_err() && !broken.is() {
         // nobody waits for a reader that is slow
         out.give_up();
     }
     drop(out);
     let written = writer.finish().await;
     match (ended, written) {
-        (Err(error), _) => Err(error),
         (Ok(_), Err(error)) => Err(SandboxCmdError::Output(error)),
+        // why it was cancelled
+        (Err(SandboxCmdError::Cancelled), Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(SandboxCmdError::Output(error))
+        }
+        (Err(error), _) => Err(error),
         (Ok(members), Ok(())) => Worst::of(members),
     }
 }
@@ -130,18 +134,18 @@ async fn collected(
     look: Look,
 ) -> Result<Worst, SandboxCmdError> {
     let report = Report::Kept { most: member::most_kept(args.count) };
-    let members = supervised(args, machine, report, signals, &CancellationToken::new(), look).await?;
+    let members = supervised(args, machine, report, signals, &Broken::default(), look).await?;
     print(&members).map_err(SandboxCmdError::Output)?;
     Worst::of(members)
 }
 
-/// The members' ends. A signal, and a reader that is gone, end them all.
+/// The members' ends. A signal, and an output that cannot be written, end them all.
 async fn supervised(
     args: &RunArgs,
     machine: &Machine,
     report: Report,
     signals: &Signals,
-    broken: &CancellationToken,
+    broken: &Broken,
     look: Look,
 ) -> Result<Vec<Member>, SandboxCmdError> {
     let task = Task { command: args.command.clone(), count: args.count, timeout: args.timeout, report };
@@ -173,9 +177,9 @@ async fn supervised(
                     say(look, &format!("waiting for room on this host: {reason}"));
                 }
             }
-            () = broken.cancelled(), if !told => {
+            how = broken.how(), if !told => {
                 told = true;
-                signals.raise(Signal::OutputGone);
+                signals.raise(how);
             }
             Ok(()) = seen.changed() => match *seen.borrow_and_update() {
                 Wish::Run => {}

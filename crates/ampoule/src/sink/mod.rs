@@ -20,7 +20,7 @@ pub use json::Json;
 pub(crate) use json::{escaped, millis};
 pub use style::Look;
 pub use terminal::{Prefix, Terminal};
-pub use thread::{Held, Out, Writer};
+pub use thread::{Broken, Held, Out, Writer};
 
 /// One thing that a run says.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! ```text
 //!  jobs ──bounded──▶ [Out::send] ──bounded──▶ thread ──▶ Sink ──▶ stdout
 //!                       │                        │  └── held: waits
-//!                       └── given up: dropped    └── failed: `broken` is cancelled
+//!                       └── given up: dropped    └── failed: [Broken] says how
 //! ```
 //! Invariants: what was accepted is written in its order, and no time is earlier than that of the row before;
 //! [`Writer::finish`] returns after the last row is out; a writer that is stuck in a stopped terminal can be left
@@ -12,7 +12,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc as std_mpsc,
     },
@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Say, Sink, Timed};
+use crate::signals::Signal;
 
 /// Rows under way, at most.
 const QUEUE: usize = 256;
@@ -103,25 +104,51 @@ impl<T> Clone for Out<T> {
     }
 }
 
+/// That nothing can be written any more; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Broken {
+    is: CancellationToken,
+    how: Arc<OnceLock<Signal>>,
+}
+
+impl Broken {
+    fn because(&self, error: &io::Error) {
+        let _ = self.how.set(Signal::of_output(error));
+        self.is.cancel();
+    }
+
+    /// Waits for it, perhaps for ever; what it is to the run.
+    pub async fn how(&self) -> Signal {
+        self.is.cancelled().await;
+        self.how.get().copied().unwrap_or(Signal::OutputFailed)
+    }
+
+    /// Whether it is so.
+    #[must_use]
+    pub fn is(&self) -> bool {
+        self.is.is_cancelled()
+    }
+}
+
 /// The thread.
 pub struct Writer<T = Say> {
     out: Option<Out<T>>,
     thread: JoinHandle<io::Result<()>>,
-    broken: CancellationToken,
+    broken: Broken,
 }
 
 impl<T: Timed + Send + 'static> Writer<T> {
     /// Starts it.
     pub fn start(mut sink: Box<dyn Sink<T>>) -> io::Result<Self> {
         let (queue, mut rows) = mpsc::channel::<Item<T>>(QUEUE);
-        let broken = CancellationToken::new();
+        let broken = Broken::default();
         let failed = broken.clone();
         let progress = Arc::new(Progress::default());
         let seen = Arc::clone(&progress);
         let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || {
             let result = write_all(sink.as_mut(), &mut rows, &seen);
-            if result.is_err() {
-                failed.cancel();
+            if let Err(error) = &result {
+                failed.because(error);
             }
             result
         })?;
@@ -138,9 +165,9 @@ impl<T: Timed + Send + 'static> Writer<T> {
         }
     }
 
-    /// Cancelled when nobody reads our output any more.
+    /// Says when nothing can be written any more.
     #[must_use]
-    pub fn broken(&self) -> CancellationToken {
+    pub fn broken(&self) -> Broken {
         self.broken.clone()
     }
 
@@ -254,10 +281,10 @@ mod tests {
         }
     }
 
-    struct Broken;
-    impl Sink for Broken {
+    struct Failing(io::ErrorKind);
+    impl Sink for Failing {
         fn say(&mut self, _: &Say) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
+            Err(self.0.into())
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
@@ -363,9 +390,9 @@ mod tests {
         release.send(()).unwrap();
         drop(out);
         writer.finish().await.unwrap();
-        let writer = Writer::start(Box::new(Broken)).unwrap();
+        let writer = Writer::start(Box::new(Failing(io::ErrorKind::BrokenPipe))).unwrap();
         writer.out().send(Say::Notice(String::new())).await;
-        writer.broken().cancelled().await;
+        writer.broken().how().await;
         assert!(writer.out().hold().await.is_none());
     }
 
@@ -398,13 +425,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_is_gone_is_told() {
-        let writer = Writer::start(Box::new(Broken)).unwrap();
-        let out = writer.out();
-        out.send(Say::Notice(String::new())).await;
-        writer.broken().cancelled().await;
-        out.send(Say::Notice(String::new())).await;
-        drop(out);
-        assert_eq!(writer.finish().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    async fn a_reader_that_is_gone_is_told_and_a_full_disk_is_none() {
+        for (kind, how) in [
+            (io::ErrorKind::BrokenPipe, Signal::OutputGone),
+            (io::ErrorKind::StorageFull, Signal::OutputFailed),
+        ] {
+            let writer = Writer::start(Box::new(Failing(kind))).unwrap();
+            let out = writer.out();
+            assert!(!writer.broken().is());
+            out.send(Say::Notice(String::new())).await;
+            assert_eq!(writer.broken().how().await, how);
+            out.send(Say::Notice(String::new())).await;
+            drop(out);
+            assert_eq!(writer.finish().await.unwrap_err().kind(), kind);
+        }
     }
 }

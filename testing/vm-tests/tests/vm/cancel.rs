@@ -1,6 +1,10 @@
 //! Ctrl-C, SIGTERM, a closed terminal, time-outs, a guest that dies.
 
-use std::time::Duration;
+use std::{
+    fs::File,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use libtest_mimic::Trial;
 use rustix::process::{Signal, kill_process};
@@ -24,10 +28,25 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
             killed_from_outside,
         ),
     ];
+    if on == On::Fake {
+        trials.push(crate::on(on, "an_output_that_is_full_ends_the_run_and_is_told", output_full));
+    }
     if on == On::Qemu {
         trials.push(crate::on(on, "a_kernel_that_panics_is_told", kernel_panics));
     }
     trials
+}
+
+fn output_full(on: On) {
+    let place = Place::new(on);
+    let dir = project(&script("echo row; sleep 1000"));
+    let mut call = place.command(&["exec"]);
+    call.arg("-C").arg(dir.path()).stdout(File::create("/dev/full").expect("it opens"));
+    let output = call.stderr(Stdio::piped()).spawn().and_then(Child::wait_with_output).expect("its end");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("No space left on device") && !told.contains("nobody reads"), "{told}");
+    place.assert_clean();
 }
 
 fn interrupt(on: On) {

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "a_sandbox_ends_when_its_time_is_up", expires));
         trials.push(crate::on(on, "what_is_wrong_with_a_sandbox_is_told", wrong));
         trials.push(crate::on(on, "when_one_sandbox_cannot_be_made_none_stays", none));
+        trials.push(crate::on(on, "sandboxes_whose_ids_could_not_be_told_are_ended", untold));
         trials.push(crate::on(on, "a_killed_command_line_ends_its_command", client_killed));
     }
     trials
@@ -92,6 +93,16 @@ impl Home {
 
     fn exec(&self, id: &str, options: &[&str], script: &str) -> Ended {
         self.start(id, options, script).end()
+    }
+
+    /// A call whose output cannot be written is an error of the host, and says which.
+    #[track_caller]
+    fn onto_full(&self, words: &[&str], rest: &[&str]) {
+        let mut call = self.command(words, rest);
+        call.stdout(fs::File::create("/dev/full").expect("it opens")).stderr(Stdio::piped());
+        let ended = call.spawn().and_then(Child::wait_with_output).expect("its end");
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(3) && told.contains("No space left on device"), "{told}");
     }
 
     fn ids(&self) -> Vec<String> {
@@ -219,6 +230,8 @@ fn inside(on: On) {
     drop(endless.stdout.take());
     assert_eq!(endless.wait().expect("its end").code(), Some(130));
     until("the command is killed", || home.exec(&id, &[], "kill -0 $(cat pid) 2>/dev/null").code == Some(1));
+    // a full disk is no such reader
+    home.onto_full(&["exec", &id], &["--", "sh", "-c", "while echo x; do :; done"]);
     if on == On::Qemu {
         let user = home.exec(&id, &["--user", "runner"], "id -un; echo $USER");
         assert_eq!(user.expect(0).stdout, ["runner", "runner"]);
@@ -289,14 +302,46 @@ fn copies(on: On) {
     for name in ["fresh/deep/x", "tree/out/deep/x", "tree/sub/deep/x"] {
         assert_eq!(fs::read_to_string(path(name)).expect("it is there"), "deep\n", "{name}");
     }
+    // the directory that commands run in
+    cp(&path("tree/sub"), &there("")).expect(0);
+    assert_eq!(home.exec(&id, &[], "./sub/script").expect(0).stdout, ["ran"]);
+    cp(&there(""), &path("all")).expect(0);
+    assert_eq!(fs::read_to_string(path("all/out/deep/x")).expect("it is there"), "deep\n");
+    // what no archive has is told
+    rustix::fs::mkfifoat(rustix::fs::CWD, path("fresh/pipe"), rustix::fs::Mode::RUSR).expect("a pipe");
+    let told = cp(&path("fresh"), &there("fresh"));
+    let expected = format!("are left out: {}\n", path("fresh/pipe"));
+    assert!(told.expect(0).stderr.contains(&expected), "{}", told.stderr);
+    // what says that it is empty and is not
+    for (from, to) in [("/proc/self/status".to_owned(), there("status")), (there("status"), path("back"))] {
+        cp(&from, &to).expect(0);
+    }
+    assert!(fs::read(path("back")).expect("it is there").starts_with(b"Name:"));
+    if on == On::Qemu {
+        cp(&there("/proc/self/status"), &path("theirs")).expect(0);
+        assert!(fs::read(path("theirs")).expect("it is there").starts_with(b"Name:"));
+    }
     // archives
     let mut packed = home.command(&["cp", &there("out"), "-"], &[]);
     let packed = packed.stdout(Stdio::piped()).output().expect("its end");
     assert!(packed.status.success());
-    let mut back = home.command(&["cp", "-", &there("again")], &[]);
-    let mut back = back.stdin(Stdio::piped()).spawn().expect("it starts");
-    back.stdin.take().expect("a pipe").write_all(&packed.stdout).expect("it reads all");
-    assert!(back.wait().is_ok_and(|status| status.success()));
+    let unpack = |bytes: &[u8]| {
+        let mut back = home.command(&["cp", "-", &there("again")], &[]);
+        back.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut back = back.spawn().expect("it starts");
+        back.stdin.take().expect("a pipe").write_all(bytes).expect("it reads all");
+        let ended = back.wait_with_output().expect("its end");
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let gzip = [&[0x1f, 0x8b, 8, 0][..], &[0xc6; 2000]].concat();
+    for (bytes, wrong) in [
+        (&b"text"[..], "this is no tar archive"),
+        (&gzip, "this is no tar archive: it is compressed with gzip"),
+        (&packed.stdout[..1200], "the archive ends early"),
+    ] {
+        assert_eq!(unpack(bytes), (Some(2), format!("error: {wrong}\n")));
+    }
+    assert_eq!(unpack(&packed.stdout), (Some(0), String::new()));
     assert_eq!(home.exec(&id, &[], "cat again/deep/x").expect(0).stdout, ["deep"]);
     // what cannot be, and leaves what was
     let bad = [
@@ -304,13 +349,20 @@ fn copies(on: On) {
         (path("none"), there("x"), "cannot be read"),
         (there("out"), path("file"), "is no directory"),
         (there("single"), "/dev/null".to_owned(), "neither a file nor a directory"),
-        (there("single"), path("nowhere/x"), "cannot be written"),
+        (there("single"), path("nowhere/x"), "nowhere/x cannot be written\n"),
+        (there("single"), path("nowhere/"), "nowhere/single cannot be written\n"),
+        (there("single"), path("file/"), "file/single cannot be written\n"),
+        (there("out"), path("file/x"), "Not a directory"),
+        (path("tree"), there("single"), "Not a directory"),
+        (path("file"), there("single/"), "Not a directory"),
+        (path("file"), there("out/deep/x/y"), "Not a directory"),
         (path("file"), path("x"), "one of SOURCE and TARGET is ID:PATH"),
         (there("x"), there("y"), "one of SOURCE and TARGET is ID:PATH"),
     ];
     for (from, to, text) in bad {
         let ended = cp(&from, &to);
         assert!(ended.expect(2).stderr.contains(text), "{from} {to}: {}", ended.stderr);
+        assert!(!ended.stderr.contains(".ampoule"), "{}", ended.stderr);
     }
     home.exec(&id, &[], "head -c 3000000 /dev/zero > large").expect(0);
     let large = home.command(&["cp", &there("large"), &path("large"), "--limit", "2MiB"], &[]);
@@ -318,6 +370,15 @@ fn copies(on: On) {
     home.exec(&id, &[], "mkdir links; ln -s ../../../../etc/passwd links/out; mkfifo pipe").expect(0);
     cp(&there("links"), &path("links")).expect(2);
     cp(&there("pipe"), &path("pipe")).expect(2);
+    let mut special = vec![there("pipe")];
+    if on == On::Qemu {
+        special.push(there("/dev/null"));
+    }
+    for place in special {
+        let ended = cp(&path("file"), &place);
+        let told = "is refused: a device, a pipe or a socket is in its place";
+        assert!(ended.expect(2).stderr.contains(told), "{}", ended.stderr);
+    }
     let left: Vec<_> =
         fs::read_dir(dir.path()).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
     assert!(
@@ -366,6 +427,9 @@ fn branches(on: On) {
     let before = count(&quiet);
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(count(&quiet), before);
+    let known = home.ids();
+    home.onto_full(&["branch", &id], &[]);
+    assert_eq!(home.ids(), known, "nobody knows the other");
     let before = count(&id);
     until("the source goes on", || count(&id) != before);
     counting.signal(Signal::INT);
@@ -437,6 +501,16 @@ fn none(on: On) {
     );
     assert!(ended.stdout.is_empty(), "{:#?}", ended.stdout);
     assert!(home.ids().is_empty());
+    home.end();
+}
+
+fn untold(on: On) {
+    let home = Home::new(on);
+    let id = home.one();
+    for words in [&["create", "-n", "2"][..], &["create", "--json"]] {
+        home.onto_full(words, &[]);
+        assert_eq!(home.ids(), [id.as_str()], "nobody knows the others: {words:?}");
+    }
     home.end();
 }
 

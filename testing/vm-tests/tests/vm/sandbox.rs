@@ -1,6 +1,9 @@
 //! `ampoule sandbox run`: one command in several VMs.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
@@ -24,6 +27,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "a_sandbox_that_is_killed_from_outside_is_an_error", lost));
         trials.push(crate::on(on, "when_one_sandbox_cannot_be_made_none_is_left", one_fails));
         trials.push(crate::on(on, "a_reader_that_goes_away_ends_all_sandboxes", reader_gone));
+        trials.push(crate::on(on, "an_output_that_is_full_ends_all_sandboxes_and_is_told", output_full));
         trials.push(crate::on(on, "a_lot_of_output_is_kept_up_to_a_limit", truncated));
     }
     trials
@@ -172,6 +176,19 @@ fn reader_gone(on: On) {
     let mut child = call.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("its end").code(), Some(130));
+    place.assert_clean();
+}
+
+fn output_full(on: On) {
+    let place = Place::new(on);
+    let mut call = place.command(&["sandbox", "run"]);
+    call.args(["-n", "2", "--", "sh", "-c", "echo row; exec sleep 1000"]);
+    call.stdout(std::fs::File::create("/dev/full").expect("it opens"));
+    let output = call.stderr(std::process::Stdio::piped()).spawn().and_then(Child::wait_with_output);
+    let output = output.expect("its end");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("No space left on device") && !told.contains("nobody reads"), "{told}");
     place.assert_clean();
 }
 

@@ -24,6 +24,8 @@ use crate::class::{Class, Classed};
 
 /// Most entries that are taken out of a sandbox.
 const MOST_ENTRIES: u64 = 4_000_000;
+/// Most names of what was left out that are told.
+const MOST_NAMED: usize = 10;
 /// What lies between the archive's writer and the link.
 const AHEAD: usize = 256 << 10;
 
@@ -76,6 +78,7 @@ impl Classed for CopyError {
     fn class(&self) -> Class {
         match self {
             Self::Sandbox(error) => error.class(),
+            Self::Here { source, .. } if is_full(source) => Class::Infrastructure,
             Self::Here { .. } | Self::Kind { .. } | Self::NoFile(_) | Self::Terminal => Class::User,
             Self::Pack { source, .. } => source.class(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
@@ -86,18 +89,48 @@ impl Classed for CopyError {
 
 type Result<T, E = CopyError> = std::result::Result<T, E>;
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn here(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError {
     let path = path.to_owned();
     move |source| CopyError::Here { what, path, source }
 }
 
+/// Pipes, sockets and devices of this host that are in no archive.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    /// The first of them.
+    named: Vec<PathBuf>,
+    more: u64,
+}
+
+impl LeftOut {
+    fn add(&mut self, path: PathBuf) {
+        if self.named.len() < MOST_NAMED {
+            self.named.push(path);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// What is to be said of them, if there are any.
+    pub(super) fn told(&self) -> Option<String> {
+        let named: Vec<_> = self.named.iter().map(|path| path.display().to_string()).collect();
+        let more = if self.more > 0 { format!(" and {} more", self.more) } else { String::new() };
+        let told = format!("pipes, sockets and devices are left out: {}{more}", named.join(", "));
+        (!named.is_empty()).then_some(told)
+    }
+}
+
 /// Copies into a sandbox; everything there belongs to root.
-pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Result<()> {
+pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Result<LeftOut> {
     let local = match from {
         Side::Path(local) => local,
         Side::Stream => {
             sandbox.copy_in(path, Account::ROOT, tokio::io::stdin()).await?;
-            return Ok(());
+            return Ok(LeftOut::default());
         }
     };
     let found = fs::metadata(local).map_err(here("read", local))?;
@@ -108,10 +141,13 @@ pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Resul
             Some(_) | None => path.to_owned(),
         };
         let (root, shown) = (local.to_owned(), local.to_owned());
-        return send(sandbox, &dest, move |out| match tree::pack(&root, out) {
-            // whoever took it tells why
-            Ok(_) | Err(tree::Error::Write(_)) => Ok(()),
-            Err(source) => Err(CopyError::Pack { path: shown, source }),
+        return send(sandbox, &dest, move |out| {
+            let mut left_out = LeftOut::default();
+            match tree::pack_telling(&root, out, |path| left_out.add(shown.join(path))) {
+                // whoever took it tells why
+                Ok(_) | Err(tree::Error::Write(_)) => Ok(left_out),
+                Err(source) => Err(CopyError::Pack { path: shown, source }),
+            }
         })
         .await;
     }
@@ -126,12 +162,17 @@ pub(super) async fn into(sandbox: &Sandbox, from: Side<'_>, path: &str) -> Resul
     let file = File::open(local).map_err(here("read", local))?;
     let shown = local.to_owned();
     send(sandbox, dest, move |out| {
+        let ahead = if found.len() == 0 {
+            tree::read_sizeless(&file).map_err(here("read", &shown))?
+        } else {
+            Vec::new()
+        };
         // as `send` has it: whoever took it tells why it took no more
         let mut source = Source { file, failed: None };
-        let written = archive(&mut source, &found, &name, out);
+        let written = archive(&ahead, &mut source, &found, &name, out);
         match (source.failed, written) {
             (Some(error), _) => Err(here("read", &shown)(error)),
-            (None, _) => Ok(()),
+            (None, _) => Ok(LeftOut::default()),
         }
     })
     .await
@@ -155,15 +196,17 @@ impl Read for Source {
     }
 }
 
-/// An archive of one file, which has the size that it had when it was looked at.
-fn archive(file: &mut Source, found: &Metadata, name: &str, out: impl Write) -> io::Result<()> {
+/// An archive of one file, which has the size that it had when it was looked at, or, where it said none, that of what
+/// was read ahead.
+fn archive(ahead: &[u8], file: &mut Source, found: &Metadata, name: &str, out: impl Write) -> io::Result<()> {
+    let size = found.len().max(ahead.len() as u64);
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(found.mode() & 0o777);
     header.set_mtime(u64::try_from(found.mtime()).unwrap_or_default());
-    header.set_size(found.len());
+    header.set_size(size);
     let mut builder = tar::Builder::new(out);
-    builder.append_data(&mut header, name, file.chain(io::repeat(0)).take(found.len()))?;
+    builder.append_data(&mut header, name, Read::chain(ahead, file).chain(io::repeat(0)).take(size))?;
     builder.into_inner()?.flush()
 }
 
@@ -171,16 +214,16 @@ fn archive(file: &mut Source, found: &Metadata, name: &str, out: impl Write) -> 
 async fn send(
     sandbox: &Sandbox,
     dest: &str,
-    pack: impl FnOnce(SyncIoBridge<tokio::io::DuplexStream>) -> Result<()> + Send + 'static,
-) -> Result<()> {
+    pack: impl FnOnce(SyncIoBridge<tokio::io::DuplexStream>) -> Result<LeftOut> + Send + 'static,
+) -> Result<LeftOut> {
     let (writer, reader) = tokio::io::duplex(AHEAD);
     let bridge = SyncIoBridge::new(writer);
     let packing = spawn_blocking(move || pack(bridge));
     let copied = sandbox.copy_in(dest, Account::ROOT, reader).await;
     // its error is the reason of the other's
-    packing.await.unwrap_or(Err(sandbox::Error::Lost.into()))?;
+    let left_out = packing.await.unwrap_or(Err(sandbox::Error::Lost.into()))?;
     copied?;
-    Ok(())
+    Ok(left_out)
 }
 
 /// Copies out of a sandbox.
@@ -228,11 +271,16 @@ async fn file(sandbox: &Sandbox, path: &str, target: &Path, limit: u64) -> Resul
         Err(error) => return Err(here("written", &target)(error)),
     }
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // it need not be said of a name that nobody gave
+    fs::metadata(parent).map_err(here("written", &target))?;
     let beside = tempfile::Builder::new()
         .prefix(".ampoule-cp-")
         .tempdir_in(parent)
-        .map_err(here("written", parent))?;
-    sandbox.fetch(path, beside.path(), FetchLimits { entries: 1, bytes: limit }).await?;
+        .map_err(|error| here("written", &target)(error.kind().into()))?;
+    match sandbox.fetch(path, beside.path(), FetchLimits { entries: 1, bytes: limit }).await {
+        Err(sandbox::Error::DiskFull { .. }) => return Err(sandbox::Error::DiskFull { path: target }.into()),
+        fetched => fetched?,
+    };
     let mut made = fs::read_dir(beside.path()).map_err(here("read", beside.path()))?;
     let made = made.next().transpose().map_err(here("read", beside.path()))?;
     // whatever it is called: its place has the name that the user gave
@@ -314,6 +362,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_out_is_told_up_to_a_number() {
+        let mut left_out = LeftOut::default();
+        assert_eq!(left_out.told(), None);
+        left_out.add("d/p".into());
+        left_out.add("d/q".into());
+        assert_eq!(left_out.told().unwrap(), "pipes, sockets and devices are left out: d/p, d/q");
+        (0..MOST_NAMED).for_each(|_| left_out.add("x".into()));
+        assert!(left_out.told().unwrap().ends_with(", x and 2 more"));
+    }
+
+    #[test]
     fn a_file_that_shrinks_keeps_the_size_that_was_promised() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
@@ -322,7 +381,7 @@ mod tests {
         fs::write(&path, "012").unwrap();
         let mut out = Vec::new();
         let mut source = Source { file: File::open(&path).unwrap(), failed: None };
-        archive(&mut source, &found, "name", &mut out).unwrap();
+        archive(b"", &mut source, &found, "name", &mut out).unwrap();
         let mut archive = tar::Archive::new(out.as_slice());
         let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
         let mut text = Vec::new();

@@ -1,7 +1,7 @@
 //! Sandboxes that stay, forked of a template or of one that runs.
 //!
 //! Invariants: all are made or none, also where a signal comes; an id is printed when its sandbox is left to the
-//! engine, never before.
+//! engine, never before; a sandbox whose id could not be printed is ended.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use sandbox::{Engine, ForkSpec, Inherited, Lease, LeaseSpec, PoolLimits};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use vm::OwnerLoss;
+use vm::{OwnerLoss, SlotId};
 
 use super::{MARK, Stop, millis, print, runtime, with_sandbox};
 use crate::{
@@ -59,52 +59,70 @@ pub(super) fn run(args: &CreateArgs, registry: &Registry) -> Result<End, Sandbox
             ..spec(&args.size, args.disk, &machine)
         };
         let lease = async |cancel: &CancellationToken| machine.engine.lease(spec.clone(), cancel).await;
-        let made = all(args.count, &machine.engine, &stop.cancel, look, &lease).await;
+        let made = async {
+            let ids = all(args.count, &machine.engine, &stop.cancel, look, &lease).await?;
+            let names: Vec<_> = ids.iter().copied().map(name).collect();
+            let text = if args.json { format!("{}\n", json!(names)) } else { lines(&names) };
+            tell(&text, ids, &machine.engine, look).await
+        };
+        let made = made.await;
         machine.engine.close().await;
         made
     });
     runtime.shutdown_background();
-    let ids = made?;
-    let text = if args.json { format!("{}\n", json!(ids)) } else { lines(&ids) };
-    print(&text)
+    made
 }
 
 pub(super) fn branch(args: &BranchArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
     let until = until(args.ttl)?;
     limits::raise_files();
-    let (source, ids, times, forked) =
-        with_sandbox(&args.id, &args.machine, &args.state, registry, async |engine, sandbox, look| {
-            let stop = Stop::listen()?;
-            let branch = tokio::select! {
-                branch = sandbox.branch() => branch.map_err(SandboxCmdError::Branch)?,
-                () = stop.cancel.cancelled() => return Err(SandboxCmdError::Cancelled),
-            };
-            let began = Instant::now();
-            let inherited = if args.kill_running { Inherited::Kill } else { Inherited::GoOn };
-            let fork = ForkSpec {
-                bind: controller::guest::bind(),
-                on_owner_loss: OwnerLoss::Keep { until },
-                inherited,
-            };
-            let lease =
-                async |cancel: &CancellationToken| engine.lease_branch(&branch, fork.clone(), cancel).await;
-            let ids = all(args.count, engine, &stop.cancel, look, &lease).await?;
-            Ok((name(sandbox.id()), ids, branch.times(), began.elapsed()))
-        })?;
-    let text = if args.json {
-        let value = json!({
-            "source": source,
-            "ids": ids,
-            "pause_ms": millis(times.pause),
-            "frozen_ms": millis(times.frozen),
-            "branch_ms": millis(times.total),
-            "total_ms": millis(times.total + forked),
-        });
-        format!("{value}\n")
-    } else {
-        lines(&ids)
-    };
-    print(&text)
+    with_sandbox(&args.id, &args.machine, &args.state, registry, async |engine, sandbox, look| {
+        let stop = Stop::listen()?;
+        let branch = tokio::select! {
+            branch = sandbox.branch() => branch.map_err(SandboxCmdError::Branch)?,
+            () = stop.cancel.cancelled() => return Err(SandboxCmdError::Cancelled),
+        };
+        let began = Instant::now();
+        let inherited = if args.kill_running { Inherited::Kill } else { Inherited::GoOn };
+        let fork =
+            ForkSpec { bind: controller::guest::bind(), on_owner_loss: OwnerLoss::Keep { until }, inherited };
+        let lease =
+            async |cancel: &CancellationToken| engine.lease_branch(&branch, fork.clone(), cancel).await;
+        let ids = all(args.count, engine, &stop.cancel, look, &lease).await?;
+        let (times, forked) = (branch.times(), began.elapsed());
+        let names: Vec<_> = ids.iter().copied().map(name).collect();
+        let text = if args.json {
+            let value = json!({
+                "source": name(sandbox.id()),
+                "ids": names,
+                "pause_ms": millis(times.pause),
+                "frozen_ms": millis(times.frozen),
+                "branch_ms": millis(times.total),
+                "total_ms": millis(times.total + forked),
+            });
+            format!("{value}\n")
+        } else {
+            lines(&names)
+        };
+        tell(&text, ids, engine, look).await
+    })
+}
+
+/// Prints what tells the ids; where that cannot be, nobody could end these sandboxes, and they are ended.
+async fn tell(text: &str, ids: Vec<SlotId>, engine: &Engine, look: Look) -> Result<End, SandboxCmdError> {
+    let told = print(text);
+    if told.is_err() {
+        end(ids, engine, look).await;
+    }
+    told
+}
+
+async fn end(ids: Vec<SlotId>, engine: &Engine, look: Look) {
+    for id in ids {
+        if let Err(error) = engine.end(id).await {
+            warn(look, &format!("{} could not be ended: {error}", name(id)));
+        }
+    }
 }
 
 fn lines(ids: &[String]) -> String {
@@ -115,14 +133,14 @@ fn until(ttl: Duration) -> Result<SystemTime, SandboxCmdError> {
     SystemTime::now().checked_add(ttl).ok_or(SandboxCmdError::TooLong)
 }
 
-/// So many sandboxes, left to the engine, or none; their names.
+/// So many sandboxes, left to the engine, or none; their ids.
 async fn all(
     count: u16,
     engine: &Engine,
     stop: &CancellationToken,
     look: Look,
     lease: &impl AsyncFn(&CancellationToken) -> sandbox::Result<Lease>,
-) -> Result<Vec<String>, SandboxCmdError> {
+) -> Result<Vec<SlotId>, SandboxCmdError> {
     let leases = tokio::select! {
         biased;
         leases = leases(count, stop, look, lease) => leases?,
@@ -138,13 +156,9 @@ async fn all(
             Err(_) => destroy(lease, look).await,
         }
     }
-    let Err(source) = left else { return Ok(ids.into_iter().map(name).collect()) };
+    let Err(source) = left else { return Ok(ids) };
     let index = u16::try_from(ids.len()).unwrap_or(u16::MAX);
-    for id in ids {
-        if let Err(error) = engine.end(id).await {
-            warn(look, &format!("{} could not be ended: {error}", name(id)));
-        }
-    }
+    end(ids, engine, look).await;
     Err(SandboxCmdError::Fork { index, count, source })
 }
 

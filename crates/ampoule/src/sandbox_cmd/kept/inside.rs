@@ -52,6 +52,7 @@ pub(super) async fn run(sandbox: &Sandbox, args: &InsideArgs) -> Result<Inside, 
         Err(Failed::Sandbox(source)) => Err(SandboxCmdError::Inside(source)),
         Err(Failed::Terminal(error)) => Err(SandboxCmdError::Terminal(error)),
         Err(Failed::Runtime(error)) => Err(SandboxCmdError::Runtime(error)),
+        Err(Failed::Output(error)) => Err(SandboxCmdError::Output(error)),
         Ok(inside) => Ok(inside),
     }
 }
@@ -61,6 +62,7 @@ enum Failed {
     Sandbox(SandboxError),
     Terminal(io::Error),
     Runtime(io::Error),
+    Output(io::Error),
 }
 
 impl From<SandboxError> for Failed {
@@ -156,17 +158,21 @@ async fn shown(running: &mut Running) -> Result<Inside, Failed> {
             Stream::Stdout => stdout.write(&chunk.bytes).await,
             Stream::Stderr => stderr.write(&chunk.bytes).await,
         };
-        if written.is_err() {
-            // nobody reads it any more
-            return Ok(Inside::Left);
+        if let Err(error) = written {
+            return unwritten(error);
         }
     }
-    let finished = (stdout.finish().await, stderr.finish().await);
+    let finished = stdout.finish().await.and(stderr.finish().await);
     let exited: Exited = running.exit().await?;
     match finished {
-        (Ok(()), Ok(())) => Ok(Inside::Ended(How::of(exited))),
-        (Err(_), _) | (_, Err(_)) => Ok(Inside::Left),
+        Ok(()) => Ok(Inside::Ended(How::of(exited))),
+        Err(error) => unwritten(error),
     }
+}
+
+/// An output of ours failed: nobody reads it any more, or it is one to be told.
+fn unwritten(error: io::Error) -> Result<Inside, Failed> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(Inside::Left) } else { Err(Failed::Output(error)) }
 }
 
 /// What an output of ours is.

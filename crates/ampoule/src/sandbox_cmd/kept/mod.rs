@@ -102,12 +102,15 @@ pub fn inside(args: &InsideArgs, registry: &Registry) -> Result<Code, SandboxCmd
 /// Copies files into a sandbox or out of it.
 pub fn cp(args: &CpArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
     let copy = args.copy().ok_or(SandboxCmdError::CopyEnds)?;
-    with_sandbox(copy.id, &args.machine, &args.state, registry, async |_, sandbox, _| {
+    with_sandbox(copy.id, &args.machine, &args.state, registry, async |_, sandbox, look| {
         let signals = Signals::listen().map_err(SandboxCmdError::Runtime)?;
         let mut wish = signals.wish();
         let copied = async {
             match copy.way {
-                place::Way::In(from) => copy::into(sandbox, from, copy.path).await?,
+                place::Way::In(from) => {
+                    let left_out = copy::into(sandbox, from, copy.path).await?;
+                    left_out.told().iter().for_each(|told| warn(look, told));
+                }
                 place::Way::Out(to) => copy::out(sandbox, copy.path, to, args.limit).await?,
             }
             Ok(End::Success)

@@ -32,7 +32,7 @@ pub enum PlaceError {
 }
 
 impl Place {
-    /// `ID:PATH` unless a slash or a dot at the beginning says that the colon is one of a path.
+    /// `ID:PATH` unless a slash or a dot at the beginning says that the colon is one of a path; `ID:` is `ID:.`.
     pub(crate) fn parse(text: &str) -> Result<Self, PlaceError> {
         if text == "-" {
             return Ok(Self::Stream);
@@ -40,9 +40,7 @@ impl Place {
         match text.split_once(':') {
             Some(("", _)) => Err(PlaceError::NoId),
             Some((id, path)) if !id.contains('/') && !id.starts_with('.') => {
-                if path.is_empty() {
-                    return Err(PlaceError::Empty);
-                }
+                let path = if path.is_empty() { "." } else { path };
                 Ok(Self::There { id: id.to_owned(), path: absolute(path) })
             }
             _ if text.is_empty() => Err(PlaceError::Empty),
@@ -108,6 +106,8 @@ mod tests {
         for (text, place) in [
             ("sb-1:/x", there("sb-1", "/x")),
             ("sb-1:x/y:z", there("sb-1", "/workspace/x/y:z")),
+            ("sb-1:", there("sb-1", "/workspace/.")),
+            ("sb-1:.", there("sb-1", "/workspace/.")),
             ("./a:b", Place::Here("./a:b".into())),
             ("/a:b", Place::Here("/a:b".into())),
             ("d/a:b", Place::Here("d/a:b".into())),
@@ -118,9 +118,7 @@ mod tests {
             assert_eq!(Place::parse(text), Ok(place), "{text}");
         }
         assert_eq!(Place::parse(":x"), Err(PlaceError::NoId));
-        for empty in ["", "a:"] {
-            assert_eq!(Place::parse(empty), Err(PlaceError::Empty), "{empty}");
-        }
+        assert_eq!(Place::parse(""), Err(PlaceError::Empty));
     }
 
     #[test]
