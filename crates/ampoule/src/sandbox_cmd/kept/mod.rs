@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Whose they are, for the engine.
-pub(super) const MARK: &str = "sandbox";
+pub(crate) const MARK: &str = "sandbox";
 /// Characters of an id that people are shown: all.
 const SHOWN: usize = 35;
 
