@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     class::{Class, Classed, End},
     cli::args::{ImageCommand, StateArgs},
+    in_use::InUse,
     progress::Build,
     sanitise::{self, Colours},
     signals::{Signals, Wish},
@@ -37,6 +38,17 @@ pub enum ImageCmdError {
     /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// It cannot be told what uses it.
+    #[error("it cannot be told whether a sandbox runs on the image")]
+    Look(#[source] sandbox::Error),
+    /// Something runs on it.
+    #[error("the image `{name}` is in use by {by}; end what uses it first")]
+    InUse {
+        /// The image.
+        name: String,
+        /// By what, in words.
+        by: String,
+    },
     /// Standard output cannot be written.
     #[error("standard output cannot be written")]
     Output(#[source] io::Error),
@@ -51,6 +63,8 @@ impl Classed for ImageCmdError {
             Self::StateDir(error) => error.class(),
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
+            Self::Look(error) => error.class(),
+            Self::InUse { .. } => Class::User,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
             Self::Output(_) | Self::Runtime(_) => Class::Infrastructure,
         }
@@ -110,13 +124,26 @@ pub fn run(command: &ImageCommand) -> Result<End, ImageCmdError> {
         ImageCommand::Rm { names, state } => {
             let store = open(state)?;
             for name in names {
-                image::rm(name, &store)?;
+                remove(name, state, &store)?;
                 print(&format!("removed {}\n", sanitise::line(name, Colours::Drop)))?;
             }
         }
         ImageCommand::Inspect { name, state } => print(&inspection(&image::inspect(name, &open(state)?)?))?,
     }
     Ok(End::Success)
+}
+
+/// Removes an image, unless a sandbox runs on it: whoever reaches that later forks branches of it from these files.
+fn remove(name: &str, state: &StateArgs, store: &Store) -> Result<(), ImageCmdError> {
+    let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
+    let in_use = InUse::look(&state_dir, store).map_err(ImageCmdError::Look)?;
+    // of one that cannot be read the files that are used stay
+    if let Ok(Some(image)) = image::find(name, store)
+        && let Some(by) = in_use.on(&image)
+    {
+        return Err(ImageCmdError::InUse { name: image.name, by });
+    }
+    Ok(image::rm(name, store, &in_use.by_vms())?)
 }
 
 /// Makes the standard image if it is not there.

@@ -138,7 +138,7 @@ fn files(args: &PruneArgs, state_dir: &Path) -> Result<(), PruneError> {
             match in_use.on(&image) {
                 Some(by) => say(&format!("image {what}: stays, in use by {by}"))?,
                 None => {
-                    image::rm(&image.name, &store)?;
+                    image::rm(&image.name, &store, &used)?;
                     say(&format!("image {what}: removed"))?
                 }
             };

@@ -36,6 +36,8 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "when_one_sandbox_cannot_be_made_none_stays", none));
         trials.push(crate::on(on, "sandboxes_whose_ids_could_not_be_told_are_ended", untold));
         trials.push(crate::on(on, "a_killed_command_line_ends_its_command", client_killed));
+    } else {
+        trials.push(crate::on(on, "an_image_stays_while_a_sandbox_on_it_lives", image_stays));
     }
     trials
 }
@@ -49,6 +51,17 @@ struct Home {
 impl Home {
     fn new(on: On) -> Self {
         Self { place: Place::new(on), on }
+    }
+
+    fn with_its_own_images(on: On) -> Self {
+        Self { place: Place::new(on).with_its_own_images(), on }
+    }
+
+    /// Kills its engine.
+    fn kill_engine(&self) {
+        let [engine] = background(&self.place)[..] else { panic!("{:?}", background(&self.place)) };
+        kill_process(engine, Signal::KILL).expect("it is there");
+        until("it is gone", || background(&self.place).is_empty());
     }
 
     fn backend(&self) -> &'static [&'static str] {
@@ -523,5 +536,42 @@ fn client_killed(on: On) {
     running.end();
     until("its command is killed", || home.exec(&id, &[], "kill -0 $(cat pid) 2>/dev/null").code == Some(1));
     assert_eq!(home.ids(), [id.as_str()], "and the sandbox stays");
+    home.end();
+}
+
+fn image_stays(on: On) {
+    let home = Home::with_its_own_images(on);
+    let id = home.one();
+    let prune = || {
+        let ended = Run::spawn(home.place.plain(&["prune", "--all"])).end();
+        ended.expect(0).stdout.join("\n")
+    };
+    let refused = || {
+        let ended = Run::spawn(home.place.plain(&["image", "rm", "standard"])).end();
+        let text = format!("the image `standard` is in use by the sandbox {id}");
+        assert!(ended.expect(2).stderr.contains(&text), "{}", ended.stderr);
+    };
+    // with its engine
+    let told = prune();
+    assert!(told.contains("images: none removed, a process that runs uses them"), "{told}");
+    refused();
+    // without one
+    home.kill_engine();
+    let told = prune();
+    assert!(told.contains(&format!("stays, in use by the sandbox {id}")), "{told}");
+    refused();
+    home.exec(&id, &[], "echo mine > file").expect(0);
+    let branch = home.call(&["branch", &id]).expect(0).stdout.concat();
+    assert_eq!(home.exec(&branch, &[], "cat file").expect(0).stdout, ["mine"]);
+    // and where its image is gone all the same
+    home.kill_engine();
+    fs::remove_file(home.place.path().join("store/pins/image-standard")).expect("a pin");
+    assert!(prune().contains("snapshots of no use: 0 removed"), "what it boots from is there");
+    let branch = home.call(&["branch", &id]).expect(0).stdout.concat();
+    assert_eq!(home.exec(&branch, &[], "cat file").expect(0).stdout, ["mine"]);
+    home.call(&["rm", "--all"]).expect(0);
+    home.kill_engine();
+    let told = prune();
+    assert!(told.contains(" 0 MiB remain"), "{told}");
     home.end();
 }
