@@ -120,15 +120,21 @@ pub fn run(command: &ImageCommand) -> Result<End, ImageCmdError> {
             let image = build(&open(state)?, &recipe)?;
             print(&format!("{}\n", describe(&image)))?;
         }
-        ImageCommand::Ls { state } => print(&listing(&image::ls(&open(state)?)?))?,
+        ImageCommand::Ls { state } => {
+            let all = there(state)?.map(|store| image::ls(&store)).transpose()?;
+            print(&listing(&all.unwrap_or_default()))?;
+        }
         ImageCommand::Rm { names, state } => {
-            let store = open(state)?;
+            let store = there(state)?.ok_or_else(|| none(names.first()))?;
             for name in names {
                 remove(name, state, &store)?;
                 print(&format!("removed {}\n", sanitise::line(name, Colours::Drop)))?;
             }
         }
-        ImageCommand::Inspect { name, state } => print(&inspection(&image::inspect(name, &open(state)?)?))?,
+        ImageCommand::Inspect { name, state } => {
+            let store = there(state)?.ok_or_else(|| none(Some(name)))?;
+            print(&inspection(&image::inspect(name, &store)?))?;
+        }
     }
     Ok(End::Success)
 }
@@ -173,6 +179,18 @@ pub(crate) fn ensure_standard(state: &StateArgs, mirror: Option<&str>) -> Result
 fn open(state: &StateArgs) -> Result<Store, ImageCmdError> {
     let dir = state_dir::resolve(state.state_dir.as_deref())?;
     Ok(Store::open(store_dir(&dir))?)
+}
+
+/// The store that is there: one is not made to find nothing in it.
+fn there(state: &StateArgs) -> Result<Option<Store>, ImageCmdError> {
+    let dir = state_dir::resolve(state.state_dir.as_deref())?;
+    if store_dir(&dir).is_dir() { open(state).map(Some) } else { Ok(None) }
+}
+
+/// There is no image of this name, since there is none at all.
+fn none(name: Option<&String>) -> image::Error {
+    let name = name.map(|name| name.chars().take(100).collect()).unwrap_or_default();
+    image::Error::Unknown { name, known: Vec::new() }
 }
 
 /// Builds with progress; Ctrl-C ends it and leaves nothing.

@@ -36,6 +36,7 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "when_one_sandbox_cannot_be_made_none_stays", none));
         trials.push(crate::on(on, "sandboxes_whose_ids_could_not_be_told_are_ended", untold));
         trials.push(crate::on(on, "a_killed_command_line_ends_its_command", client_killed));
+        trials.push(crate::on(on, "a_look_for_sandboxes_makes_nothing", looks));
     } else {
         trials.push(crate::on(on, "an_image_stays_while_a_sandbox_on_it_lives", image_stays));
     }
@@ -536,6 +537,43 @@ fn client_killed(on: On) {
     running.end();
     until("its command is killed", || home.exec(&id, &[], "kill -0 $(cat pid) 2>/dev/null").code == Some(1));
     assert_eq!(home.ids(), [id.as_str()], "and the sandbox stays");
+    home.end();
+}
+
+fn looks(on: On) {
+    let home = Home::new(on);
+    let nowhere = home.place.path().join("none");
+    let nowhere = ["--state-dir", nowhere.to_str().expect("a path")];
+    let empty = tempfile::tempdir().expect("a directory");
+    let empty = ["--state-dir", empty.path().to_str().expect("a path")];
+    for (dir, warned) in [(nowhere, true), (empty, false)] {
+        let call = |words: &[&str]| {
+            let rest = if words[0] == "exec" { &["--", "true"][..] } else { &[] };
+            let ended = Run::spawn(home.command(&[words, &dir].concat(), rest)).end();
+            let said = ended.stderr.contains("there is no state directory");
+            assert_eq!(said, warned, "{words:?}: {}", ended.stderr);
+            ended
+        };
+        let table = call(&["ls"]);
+        assert!(table.expect(0).stdout[0].starts_with("there are no sandboxes"), "{:#?}", table.stdout);
+        assert_eq!(call(&["ls", "--json"]).expect(0).stdout, ["[]"]);
+        assert!(call(&["ls", "-q"]).expect(0).stdout.is_empty());
+        assert!(call(&["rm", "--all"]).expect(0).stdout.is_empty());
+        for words in [["inspect", "sb-1"], ["rm", "sb-1"], ["exec", "sb-1"], ["branch", "sb-1"]] {
+            let ended = call(&words);
+            let text = "there is no sandbox `sb-1`, and no other";
+            assert!(ended.expect(2).stderr.contains(text), "{words:?}: {}", ended.stderr);
+        }
+        for (words, code) in [(&["ls"][..], 0), (&["inspect"], 2), (&["rm", "standard"], 2)] {
+            let mut image = home.place.plain(&["image"]);
+            image.args(words).args(dir);
+            let ended = Run::spawn(image).end();
+            let told = ended.expect(code).stdout.concat() + &ended.stderr;
+            assert!(told.contains("there are no images") || told.contains("there are none yet"), "{told}");
+        }
+    }
+    assert!(!fs::exists(nowhere[1]).expect("a look"));
+    assert_eq!(fs::read_dir(empty[1]).expect("a directory").count(), 0);
     home.end();
 }
 
