@@ -117,7 +117,7 @@ pub fn run(command: &ImageCommand) -> Result<End, ImageCmdError> {
             if mirror.is_some() {
                 recipe.mirror.clone_from(mirror);
             }
-            let image = build(&open(state)?, &recipe)?;
+            let image = build(state, &recipe)?;
             print(&format!("{}\n", describe(&image)))?;
         }
         ImageCommand::Ls { state } => {
@@ -171,7 +171,7 @@ pub(crate) fn ensure_standard(state: &StateArgs, mirror: Option<&str>) -> Result
             Some(warning) => format!("{} {warning}", look.warning()),
             None => format!("{} the image is there: {}", look.bold("setup:"), describe(&image)),
         },
-        None => format!("{} made the image {}", look.bold("setup:"), describe(&build(&store, &recipe)?)),
+        None => format!("{} made the image {}", look.bold("setup:"), describe(&build(state, &recipe)?)),
     };
     writeln!(io::stderr().lock(), "{said}").map_err(ImageCmdError::Output)
 }
@@ -194,7 +194,16 @@ fn none(name: Option<&String>) -> image::Error {
 }
 
 /// Builds with progress; Ctrl-C ends it and leaves nothing.
-fn build(store: &Store, recipe: &Recipe) -> Result<Image, ImageCmdError> {
+fn build(state: &StateArgs, recipe: &Recipe) -> Result<Image, ImageCmdError> {
+    let store = open(state)?;
+    let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
+    let is_used = |root: &store::Digest| match InUse::look(&state_dir, &store) {
+        Ok(in_use) => in_use.by_vms().contains(root),
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be told what uses the older image");
+            true
+        }
+    };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ImageCmdError::Runtime)?;
     runtime.block_on(async {
@@ -202,7 +211,7 @@ fn build(store: &Store, recipe: &Recipe) -> Result<Image, ImageCmdError> {
         let mut wish = signals.wish();
         let cancel = CancellationToken::new();
         let progress = Build::new(&recipe.name);
-        let building = image::build(recipe, store, &progress, &cancel);
+        let building = image::build(recipe, &store, &is_used, &progress, &cancel);
         tokio::pin!(building);
         let built = tokio::select! {
             built = &mut building => built,

@@ -299,6 +299,20 @@ mod tests {
     }
 
     #[test]
+    fn the_root_of_an_older_image_goes_unless_it_is_used() {
+        let (_dir, store) = new();
+        let older = save(&manifest("a", "older", &store), &store).unwrap();
+        let newer = save(&manifest("a", "newer", &store), &store).unwrap();
+        let let_go = |older: &Image, used: bool| crate::build::let_go(older, &newer, &store, &|_| used);
+        let_go(&older, true);
+        assert!(older.root.exists());
+        let_go(&older, false);
+        assert!(!older.root.exists());
+        let_go(&newer, false);
+        assert!(newer.root.exists());
+    }
+
+    #[test]
     fn a_name_that_is_a_path_names_nothing() {
         let (_dir, store) = new();
         for name in ["", ".", "..", "../x", "a/b", "A"] {
