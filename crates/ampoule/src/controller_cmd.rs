@@ -42,7 +42,9 @@ use crate::{
         machine::{self, CPUS, MEMORY, MachineError, SCRATCH, Use},
         warn,
     },
-    image_cmd, limits,
+    image_cmd,
+    in_use::InUse,
+    limits,
     registry::{self, Needs, Registry},
     signals::{Signal, Signals, Wish},
     sink::Look,
@@ -261,12 +263,17 @@ async fn begin(
             let store = Store::open(image_cmd::store_dir(state_dir))?;
             let hold = store.hold()?;
             let image = match image_cmd::standard(&store)? {
-                Some(image) => image,
-                None => image::ls(&store)?.into_iter().next().ok_or(MachineError::NoImage)?,
+                Some(image) => Some(image),
+                None => image::ls(&store)?.into_iter().next(),
             };
-            let initramfs = image::initramfs(&image, &agent, &store)?;
-            let boots = registry::Boots { kernel: image.kernel, initramfs };
-            (stored(store, agent), Some(boots), Some(hold))
+            let boots = match image {
+                Some(image) => {
+                    let initramfs = image::initramfs(&image, &agent, &store)?;
+                    registry::Boots { kernel: image.kernel, initramfs }
+                }
+                None => machine::boots_of_kept(state_dir)?,
+            };
+            (stored(store, agent, state_dir.to_owned()), Some(boots), Some(hold))
         }
     };
     let pool = PoolLimits::of_this_host(STANDBYS);
@@ -276,7 +283,7 @@ async fn begin(
 }
 
 /// The images of the store.
-fn stored(store: Store, agent: PathBuf) -> Images {
+fn stored(store: Store, agent: PathBuf, state_dir: PathBuf) -> Images {
     let store = Arc::new(store);
     let (listed, removed) = (Arc::clone(&store), Arc::clone(&store));
     Images::new(
@@ -286,15 +293,19 @@ fn stored(store: Store, agent: PathBuf) -> Images {
             let initramfs = image::initramfs(&image, &agent, &store).map_err(failed)?;
             Ok(Some(Boots { kernel: image.kernel, initramfs, root: Root::Image(image.root) }))
         },
-        move |tag| match image::rm(tag.as_str(), &removed) {
-            Ok(()) => Ok(true),
-            Err(image::Error::Unknown { .. }) => Ok(false),
-            Err(error) => Err(failed(error)),
+        move |tag| {
+            // what goes is the name: sandboxes that run on it need its files for as long as they are there
+            let in_use = InUse::look(&state_dir, &removed).map_err(failed)?;
+            match image::rm(tag.as_str(), &removed, &in_use.by_vms()) {
+                Ok(()) => Ok(true),
+                Err(image::Error::Unknown { .. }) => Ok(false),
+                Err(error) => Err(failed(error)),
+            }
         },
     )
 }
 
-fn failed(error: image::Error) -> ImagesError {
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ImagesError {
     ImagesError::Store(Box::new(error))
 }
 

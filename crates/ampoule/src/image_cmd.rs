@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     class::{Class, Classed, End},
     cli::args::{ImageCommand, StateArgs},
+    in_use::InUse,
     progress::Build,
     sanitise::{self, Colours},
     signals::{Signals, Wish},
@@ -37,6 +38,17 @@ pub enum ImageCmdError {
     /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// It cannot be told what uses it.
+    #[error("it cannot be told whether a sandbox runs on the image")]
+    Look(#[source] sandbox::Error),
+    /// Something runs on it.
+    #[error("the image `{name}` is in use by {by}; end what uses it first")]
+    InUse {
+        /// The image.
+        name: String,
+        /// By what, in words.
+        by: String,
+    },
     /// Standard output cannot be written.
     #[error("standard output cannot be written")]
     Output(#[source] io::Error),
@@ -51,6 +63,8 @@ impl Classed for ImageCmdError {
             Self::StateDir(error) => error.class(),
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
+            Self::Look(error) => error.class(),
+            Self::InUse { .. } => Class::User,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
             Self::Output(_) | Self::Runtime(_) => Class::Infrastructure,
         }
@@ -103,20 +117,39 @@ pub fn run(command: &ImageCommand) -> Result<End, ImageCmdError> {
             if mirror.is_some() {
                 recipe.mirror.clone_from(mirror);
             }
-            let image = build(&open(state)?, &recipe)?;
+            let image = build(state, &recipe)?;
             print(&format!("{}\n", describe(&image)))?;
         }
-        ImageCommand::Ls { state } => print(&listing(&image::ls(&open(state)?)?))?,
+        ImageCommand::Ls { state } => {
+            let all = there(state)?.map(|store| image::ls(&store)).transpose()?;
+            print(&listing(&all.unwrap_or_default()))?;
+        }
         ImageCommand::Rm { names, state } => {
-            let store = open(state)?;
+            let store = there(state)?.ok_or_else(|| none(names.first()))?;
             for name in names {
-                image::rm(name, &store)?;
+                remove(name, state, &store)?;
                 print(&format!("removed {}\n", sanitise::line(name, Colours::Drop)))?;
             }
         }
-        ImageCommand::Inspect { name, state } => print(&inspection(&image::inspect(name, &open(state)?)?))?,
+        ImageCommand::Inspect { name, state } => {
+            let store = there(state)?.ok_or_else(|| none(Some(name)))?;
+            print(&inspection(&image::inspect(name, &store)?))?;
+        }
     }
     Ok(End::Success)
+}
+
+/// Removes an image, unless a sandbox runs on it: whoever reaches that later forks branches of it from these files.
+fn remove(name: &str, state: &StateArgs, store: &Store) -> Result<(), ImageCmdError> {
+    let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
+    let in_use = InUse::look(&state_dir, store).map_err(ImageCmdError::Look)?;
+    // of one that cannot be read the files that are used stay
+    if let Ok(Some(image)) = image::find(name, store)
+        && let Some(by) = in_use.on(&image)
+    {
+        return Err(ImageCmdError::InUse { name: image.name, by });
+    }
+    Ok(image::rm(name, store, &in_use.by_vms())?)
 }
 
 /// Makes the standard image if it is not there.
@@ -138,7 +171,7 @@ pub(crate) fn ensure_standard(state: &StateArgs, mirror: Option<&str>) -> Result
             Some(warning) => format!("{} {warning}", look.warning()),
             None => format!("{} the image is there: {}", look.bold("setup:"), describe(&image)),
         },
-        None => format!("{} made the image {}", look.bold("setup:"), describe(&build(&store, &recipe)?)),
+        None => format!("{} made the image {}", look.bold("setup:"), describe(&build(state, &recipe)?)),
     };
     writeln!(io::stderr().lock(), "{said}").map_err(ImageCmdError::Output)
 }
@@ -148,8 +181,29 @@ fn open(state: &StateArgs) -> Result<Store, ImageCmdError> {
     Ok(Store::open(store_dir(&dir))?)
 }
 
+/// The store that is there: one is not made to find nothing in it.
+fn there(state: &StateArgs) -> Result<Option<Store>, ImageCmdError> {
+    let dir = state_dir::resolve(state.state_dir.as_deref())?;
+    if store_dir(&dir).is_dir() { open(state).map(Some) } else { Ok(None) }
+}
+
+/// There is no image of this name, since there is none at all.
+fn none(name: Option<&String>) -> image::Error {
+    let name = name.map(|name| name.chars().take(100).collect()).unwrap_or_default();
+    image::Error::Unknown { name, known: Vec::new() }
+}
+
 /// Builds with progress; Ctrl-C ends it and leaves nothing.
-fn build(store: &Store, recipe: &Recipe) -> Result<Image, ImageCmdError> {
+fn build(state: &StateArgs, recipe: &Recipe) -> Result<Image, ImageCmdError> {
+    let store = open(state)?;
+    let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
+    let is_used = |root: &store::Digest| match InUse::look(&state_dir, &store) {
+        Ok(in_use) => in_use.by_vms().contains(root),
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be told what uses the older image");
+            true
+        }
+    };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ImageCmdError::Runtime)?;
     runtime.block_on(async {
@@ -157,7 +211,7 @@ fn build(store: &Store, recipe: &Recipe) -> Result<Image, ImageCmdError> {
         let mut wish = signals.wish();
         let cancel = CancellationToken::new();
         let progress = Build::new(&recipe.name);
-        let building = image::build(recipe, store, &progress, &cancel);
+        let building = image::build(recipe, &store, &is_used, &progress, &cancel);
         tokio::pin!(building);
         let built = tokio::select! {
             built = &mut building => built,

@@ -21,6 +21,7 @@ pub mod engine_cmd;
 pub mod exec;
 pub mod host;
 pub mod image_cmd;
+mod in_use;
 mod limits;
 pub mod prefix;
 mod progress;

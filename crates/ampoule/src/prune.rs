@@ -1,7 +1,8 @@
-//! `ampoule prune`: removes what crashed runs left, blobs that no image uses, and snapshots of no use.
+//! `ampoule prune`: removes what crashed runs left, blobs that nothing uses, and snapshots of no use.
 //!
-//! Invariants: nothing that a living process uses is touched: slots are locked by their owners, blobs are
-//! held by runs; what is removed can be made again.
+//! Invariants: nothing that a living process uses is touched, VMs that wait for an owner included: slots are locked by
+//! their owners, blobs are held by runs and named by the records of VMs that are kept; a snapshot that is usable stays
+//! so, unless its image goes; what is removed can be made again.
 
 use std::{
     fs, io,
@@ -17,6 +18,7 @@ use crate::{
     class::{Class, Classed, End},
     cli::args::PruneArgs,
     image_cmd,
+    in_use::InUse,
     registry::Registry,
     snapshot_cmd,
     state_dir::{self, NoStateDir},
@@ -43,6 +45,9 @@ pub enum PruneError {
     /// Snapshots.
     #[error("the snapshots of no use cannot be removed")]
     Snapshots(#[source] sandbox::Error),
+    /// What uses files of images.
+    #[error("it cannot be told what uses the files of the store")]
+    InUse(#[source] sandbox::Error),
     /// An image.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -70,7 +75,10 @@ impl Classed for PruneError {
     fn class(&self) -> Class {
         match self {
             Self::StateDir(error) => error.class(),
-            Self::Engine(error) | Self::Slot { source: error, .. } | Self::Snapshots(error) => error.class(),
+            Self::Engine(error)
+            | Self::Slot { source: error, .. }
+            | Self::Snapshots(error)
+            | Self::InUse(error) => error.class(),
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
@@ -89,14 +97,14 @@ pub fn run(args: &PruneArgs, registry: &Registry) -> Result<End, PruneError> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PruneError::Runtime)?;
     let (engine, swept) = runtime.block_on(bare::engine(&state_dir)).map_err(PruneError::Engine)?;
     let pruned = slots(swept).and_then(|()| {
+        // before the files: what one was made of is of use only as long as it fits this host
+        let unfit = runtime.block_on(snapshot_cmd::remove_unfit(&engine, &state_dir, registry));
+        let unfit = unfit.map_err(PruneError::Snapshots)?;
         files(args, &state_dir)?;
         // after the images: a snapshot of one that is gone is of no use
-        let collected = async {
-            let unfit = snapshot_cmd::remove_unfit(&engine, &state_dir, registry).await?;
-            let rest = engine.collect_snapshots(SnapshotGc::default()).await?;
-            Ok((unfit.removed.len() + rest.removed.len(), unfit.bytes + rest.bytes))
-        };
-        let (removed, bytes) = runtime.block_on(collected).map_err(PruneError::Snapshots)?;
+        let rest = runtime.block_on(engine.collect_snapshots(SnapshotGc::default()));
+        let rest = rest.map_err(PruneError::Snapshots)?;
+        let (removed, bytes) = (unfit.removed.len() + rest.removed.len(), unfit.bytes + rest.bytes);
         say(&format!("snapshots of no use: {removed} removed, {} MiB", bytes >> 20))?;
         let templates = templates(&state_dir.join("scratch"))?;
         say(&format!("scratch disk templates: {templates} removed"))
@@ -113,17 +121,30 @@ fn slots(swept: Swept) -> Result<(), PruneError> {
     say(&format!("VMs of dead processes: {} removed", swept.removed.len())).map(drop)
 }
 
-/// Images, and blobs that none uses.
+/// Images, and blobs that nothing uses.
 fn files(args: &PruneArgs, state_dir: &Path) -> Result<(), PruneError> {
     let store = Store::open(image_cmd::store_dir(state_dir))?;
     image::sweep(&store);
-    if args.all {
+    let collecting = store.collecting()?;
+    let in_use = InUse::look(state_dir, &store).map_err(PruneError::InUse)?;
+    let mut used = in_use.by_all();
+    if args.all && !collecting.is_alone() {
+        say("images: none removed, a process that runs uses them")?;
+    } else if args.all {
+        // and the snapshots of those that go
+        used = in_use.by_vms();
         for image in image::ls(&store)? {
-            image::rm(&image.name, &store)?;
-            say(&format!("image {}: removed", image_cmd::describe(&image)))?;
+            let what = image_cmd::describe(&image);
+            match in_use.on(&image) {
+                Some(by) => say(&format!("image {what}: stays, in use by {by}"))?,
+                None => {
+                    image::rm(&image.name, &store, &used)?;
+                    say(&format!("image {what}: removed"))?
+                }
+            };
         }
     }
-    let collected = store.gc(&GcPolicy::default())?;
+    let collected = collecting.run(&GcPolicy::default(), &used)?;
     say(&format!(
         "store: {} files removed, {} MiB; {} MiB remain",
         collected.blobs,

@@ -65,7 +65,8 @@ pub(crate) fn builder() -> Digest {
 }
 
 /// Builds the image of `recipe` and gives it the recipe's name, in place of an older one. When another
-/// process is building this recipe, its image is waited for and returned.
+/// process is building this recipe, its image is waited for and returned. The root of the older one goes, unless
+/// `is_used` says that something needs it.
 ///
 /// # Errors
 /// When the host lacks something, packages cannot be had, or `cancel` was cancelled; then there is
@@ -73,6 +74,7 @@ pub(crate) fn builder() -> Digest {
 pub async fn build(
     recipe: &Recipe,
     store: &Store,
+    is_used: &(dyn Fn(&Digest) -> bool + Sync),
     progress: &dyn Progress,
     cancel: &CancellationToken,
 ) -> Result<Image> {
@@ -97,6 +99,7 @@ pub async fn build(
     let sweeping = store.clone();
     blocking(move || sweep(&sweeping)).await?;
 
+    let older = now_there();
     let _hold = store.hold()?;
     let scratch = store.scratch()?;
     let built = attempt(recipe, store, &scratch, progress, cancel).await;
@@ -110,7 +113,21 @@ pub async fn build(
     if let Err(error) = removed {
         tracing::warn!(%error, "files of the image build stay behind until the next one");
     }
+    if let (Ok(image), Some(older)) = (&built, older) {
+        let_go(&older, image, store, is_used);
+    }
     built
+}
+
+/// Removes the root of an image in whose place another is; one that a VM has open lives on without its name.
+pub(crate) fn let_go(older: &Image, image: &Image, store: &Store, is_used: &dyn Fn(&Digest) -> bool) {
+    if older.root_digest == image.root_digest || is_used(&older.root_digest) {
+        return;
+    }
+    match store.remove(&older.root_digest) {
+        Ok(()) | Err(store::Error::Pinned { .. }) => {}
+        Err(error) => tracing::warn!(%error, "the older image's root stays until the next prune"),
+    }
 }
 
 /// Removes what killed builds have left in the store's `tmp/`. [`build`] does this as well.
@@ -265,16 +282,7 @@ fn keep(recipe: &Recipe, store: &Store, made: &Made) -> Result<Image> {
         node: recipe.node.as_ref().map(|node| node.version.clone()),
         packages,
     };
-    let older = find(&recipe.name, store).ok().flatten();
-    let image = save(&manifest, store)?;
-    // The older root is of no more use; one that a VM has open lives on without its name.
-    if let Some(older) = older.filter(|older| older.root_digest != image.root_digest) {
-        match store.remove(&older.root_digest) {
-            Ok(()) | Err(store::Error::Pinned { .. }) => {}
-            Err(error) => tracing::warn!(%error, "the older image's root stays until the next prune"),
-        }
-    }
-    Ok(image)
+    save(&manifest, store)
 }
 
 fn adopt(store: &Store, path: &Path) -> Result<Digest> {
@@ -385,7 +393,7 @@ mod tests {
         let _other = store.try_lock("image standard").unwrap().unwrap();
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let built = build(&recipe, &store, &crate::Silent, &cancel).await;
+        let built = build(&recipe, &store, &|_| false, &crate::Silent, &cancel).await;
         assert!(matches!(built, Err(Error::Cancelled)), "{built:?}");
         assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     }

@@ -1,6 +1,6 @@
 //! The images of a store: what is known about each, and where its parts are.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -213,15 +213,16 @@ pub fn ls(store: &Store) -> Result<Vec<Image>> {
     Ok(images)
 }
 
-/// Removes an image and its blobs, as far as no other image shares them. A VM that runs on it goes on.
+/// Removes an image and its blobs, as far as no other image shares them and they are not among `used`. A VM that runs
+/// on it goes on.
 ///
 /// # Errors
 /// When there is none, or its files cannot be removed.
-pub fn rm(name: &str, store: &Store) -> Result<()> {
+pub fn rm(name: &str, store: &Store, used: &BTreeSet<Digest>) -> Result<()> {
     let Some(pin) = pin_name(name) else { return Err(unknown(name, store)) };
     let digests = store.pinned(&pin)?.ok_or_else(|| unknown(name, store))?;
     store.unpin(&pin)?;
-    for digest in digests {
+    for digest in digests.into_iter().filter(|digest| !used.contains(digest)) {
         match store.remove(&digest) {
             Ok(()) | Err(store::Error::Pinned { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -286,11 +287,29 @@ mod tests {
         assert!(inspect("a", &store).is_ok());
         store.gc(&store::GcPolicy::default()).unwrap();
 
-        rm("a", &store).unwrap();
+        let none = BTreeSet::new();
+        rm("a", &store, &none).unwrap();
         assert!(!a.root.exists());
         assert!(b.root.exists() && b.kernel.exists() && b.modules.exists());
-        let error = rm("a", &store).unwrap_err().to_string();
+        let error = rm("a", &store, &none).unwrap_err().to_string();
         assert_eq!(error, "there is no image \"a\"; there are: b");
+        rm("b", &store, &[b.root_digest].into()).unwrap();
+        assert!(ls(&store).unwrap().is_empty());
+        assert!(b.root.exists() && !b.kernel.exists() && !b.modules.exists());
+    }
+
+    #[test]
+    fn the_root_of_an_older_image_goes_unless_it_is_used() {
+        let (_dir, store) = new();
+        let older = save(&manifest("a", "older", &store), &store).unwrap();
+        let newer = save(&manifest("a", "newer", &store), &store).unwrap();
+        let let_go = |older: &Image, used: bool| crate::build::let_go(older, &newer, &store, &|_| used);
+        let_go(&older, true);
+        assert!(older.root.exists());
+        let_go(&older, false);
+        assert!(!older.root.exists());
+        let_go(&newer, false);
+        assert!(newer.root.exists());
     }
 
     #[test]
@@ -298,7 +317,7 @@ mod tests {
         let (_dir, store) = new();
         for name in ["", ".", "..", "../x", "a/b", "A"] {
             assert!(find(name, &store).unwrap().is_none(), "{name}");
-            assert!(matches!(rm(name, &store), Err(Error::Unknown { .. })), "{name}");
+            assert!(matches!(rm(name, &store, &BTreeSet::new()), Err(Error::Unknown { .. })), "{name}");
         }
     }
 

@@ -98,7 +98,7 @@ impl Engine {
     /// booted.
     ///
     /// # Errors
-    /// Whatever made it impossible.
+    /// Whatever made it impossible; [`Error::NoRoom`] where VMs of this size never have room on this host.
     pub async fn template(&self, spec: &LeaseSpec) -> Result<Option<String>> {
         match &self.kind {
             Kind::Local(local) => local.template(spec).await,

@@ -37,6 +37,7 @@ use crate::{
     kept,
 };
 
+const SLOTS: &str = "slots";
 const LOCK: &str = "slot.lock";
 const RECORD: &str = "slot.json";
 const NEW: &str = ".new-";
@@ -80,11 +81,16 @@ pub(crate) struct Held {
 impl Journal {
     /// The journal in `state_dir`, which is made where it is not there. Blocks.
     pub(crate) fn open(state_dir: &Path, teardown: Duration) -> Result<Self> {
-        let slots = state_dir.join("slots");
+        let slots = state_dir.join(SLOTS);
         DirBuilder::new().recursive(true).mode(0o700).create(&slots).map_err(Error::state("make", &slots))?;
         // Absolute and without links: the names in it are compared with those that other processes wrote.
         let slots = fs::canonicalize(&slots).map_err(Error::state("find", &slots))?;
         Ok(Self { slots, identities: Identities::of_this_process()?, teardown })
+    }
+
+    /// Whether there is one in `state_dir`.
+    pub(crate) fn is_in(state_dir: &Path) -> bool {
+        state_dir.join(SLOTS).is_dir()
     }
 
     /// The state directory, absolute and without links.
@@ -136,11 +142,7 @@ impl Journal {
     /// The slots whose VM runs and waits for an owner, but for `ours`. Blocks, for a moment where others are owned: a
     /// process that a dead owner was just starting may hold its locks for a moment longer than it lived.
     pub(crate) fn kept(&self, ours: &[SlotId]) -> Result<Vec<(SlotId, kept::Record)>> {
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.slots).map_err(Error::state("read", &self.slots))? {
-            let entry = entry.map_err(Error::state("read", &self.slots))?;
-            ids.extend(entry.file_name().to_str().and_then(|name| name.parse::<SlotId>().ok()));
-        }
+        let mut ids = ids(&self.slots)?;
         ids.retain(|id| !ours.contains(id));
         let mut found = Vec::new();
         for look in 0..LOOKS {
@@ -330,13 +332,38 @@ fn gone_is_fine(error: jail::Error, path: &Path) -> Result<Option<Lock>> {
     }
 }
 
+fn ids(slots: &Path) -> Result<Vec<SlotId>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(slots).map_err(Error::state("read", slots))? {
+        let entry = entry.map_err(Error::state("read", slots))?;
+        ids.extend(entry.file_name().to_str().and_then(|name| name.parse::<SlotId>().ok()));
+    }
+    Ok(ids)
+}
+
+/// The VMs of a state directory that run and are kept, whoever owns them, the oldest first. Nothing is changed, and
+/// nothing made. Blocks.
+pub(crate) fn kept_by_anybody(state_dir: &Path) -> Result<Vec<(SlotId, kept::Record)>> {
+    if !Journal::is_in(state_dir) {
+        return Ok(Vec::new());
+    }
+    let slots = state_dir.join(SLOTS);
+    let mut found = Vec::new();
+    for id in ids(&slots)? {
+        found.extend(waits_for_an_owner(&slots.join(id.to_string()))?.map(|record| (id, record)));
+    }
+    found.sort_by_key(|(id, _)| *id);
+    Ok(found)
+}
+
 /// Whether the directory was made a moment ago; one whose age cannot be told is not.
 fn is_young(dir: &Path) -> bool {
     let made = fs::symlink_metadata(dir).and_then(|metadata| metadata.modified());
     made.is_ok_and(|made| made.elapsed().map_or(true, |age| age < CREATION_WINDOW))
 }
 
-/// What is known of the VM of this slot where it runs on without an owner because it was told to.
+/// What is known of the VM of this slot where it runs on without an owner, now or when it has none, because it was told
+/// to.
 fn waits_for_an_owner(dir: &Path) -> Result<Option<kept::Record>> {
     let Some(record) = kept::read(dir)? else { return Ok(None) };
     let running = || {
@@ -391,6 +418,13 @@ mod tests {
     fn names(journal: &Journal) -> Vec<String> {
         let entries = fs::read_dir(&journal.slots).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_look_makes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(kept_by_anybody(dir.path()).unwrap().is_empty() && !Journal::is_in(dir.path()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -470,18 +504,24 @@ mod tests {
         assert_eq!(swept.removed, [ended.file_name().unwrap().to_str().unwrap()]);
         let kept = journal.kept(&[]).unwrap();
         assert_eq!(kept.iter().map(|(id, _)| waits.ends_with(id.to_string())).collect::<Vec<_>>(), [true]);
+        let by_anybody = || kept_by_anybody(dir.path()).unwrap();
+        assert_eq!(by_anybody(), kept);
+        let in_use = crate::files_in_use(dir.path()).unwrap();
+        assert_eq!(in_use.vms[0].root, Path::new("/root"), "{in_use:?}");
         // owned by one at a time
         let (held, record) = journal.take_over(kept[0].0, "fake").unwrap().unwrap();
         assert_eq!((held.slot().dir.as_path(), &record), (waits.as_path(), &kept[0].1));
         assert_eq!(held.slot().ids.is_some(), held.identity.is_some());
         assert!(matches!(journal.take_over(kept[0].0, "fake"), Err(Error::Owned { .. })));
         assert!(journal.kept(&[]).unwrap().is_empty());
+        assert_eq!(by_anybody(), kept, "whoever owns it");
         drop(held);
         let foreign = journal.take_over(kept[0].0, "another").unwrap_err();
         assert!(matches!(&foreign, Error::Foreign { backend, .. } if backend == "fake"), "{foreign}");
         assert!(waits.exists());
         drop(shim);
         until_free(&waits.join("shim.lock"));
+        assert!(by_anybody().is_empty());
         assert_eq!(journal.sweep().unwrap().removed.len(), 1);
         assert!(journal.take_over(kept[0].0, "fake").unwrap().is_none());
         journal.end(kept[0].0).unwrap();

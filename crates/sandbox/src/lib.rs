@@ -33,6 +33,7 @@ pub mod fuzz_targets;
 mod handle;
 mod holding;
 mod identity;
+mod in_use;
 mod journal;
 mod kept;
 mod lease;
@@ -55,6 +56,7 @@ pub use engine::Engine;
 pub use error::{Error, Gone, Result};
 pub use exec::{Chunk, Collected, ExecRequest, Exited, OutputMode, Stdin, Stream, TerminalSize};
 pub use handle::{GuestInfo, Origin, Sandbox};
+pub use in_use::{FilesInUse, FilesOfVm, files_in_use, is_state_dir};
 pub use kept::{Holder, Kept};
 pub use lease::Lease;
 pub use remote::{

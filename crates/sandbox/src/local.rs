@@ -134,6 +134,8 @@ impl Local {
 
     /// As [`crate::Engine::template`].
     pub(crate) async fn template(&self, spec: &LeaseSpec) -> Result<Option<String>> {
+        // no VM could be forked of it
+        self.inner.gate.check_size(spec.memory)?;
         Ok(snapshots::template(&self.inner, spec).await?.map(|(key, _)| key))
     }
 

@@ -17,8 +17,8 @@ use std::{
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use sandbox::{
-    Engine, EngineConfig, ExecRequest, LeaseSpec, Origin, OutputMode, Patience, PoolLimits, Reserve, Sandbox,
-    SnapshotGc, Standing, Start, Swept,
+    Engine, EngineConfig, Error, ExecRequest, LeaseSpec, Origin, OutputMode, Patience, PoolLimits, Reserve,
+    Sandbox, SnapshotGc, Standing, Start, Swept,
 };
 use tokio_util::sync::CancellationToken;
 use vm::{Mebibytes, OwnerLoss};
@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         trial("a_template_is_made_once_and_serves_the_next_engine", made_once()),
         trial("leases_at_once_share_one_template", at_once()),
         trial("a_damaged_template_is_made_anew", damaged()),
+        trial("no_template_is_made_of_vms_that_this_host_never_has_room_for", too_large()),
         trial("an_engine_that_closes_while_a_template_is_made_leaves_nothing", closed_early()),
         trial("what_stands_by_is_taken_and_replaced", stands_by()),
         trial("a_hook_of_the_image_runs_once_and_a_failing_one_ends_the_vm", hooks()),
@@ -141,6 +142,17 @@ async fn made_once() {
     assert_eq!(gone.removed, [made[0].key.clone()]);
     engine.close().await;
     assert_eq!(left(state.path()), Vec::<String>::new());
+}
+
+async fn too_large() {
+    let state = state();
+    let (engine, _) = open(state.path(), PoolLimits::NONE).await;
+    let spec = LeaseSpec { memory: Mebibytes(1 << 30), ..spec("large") };
+    let refused = engine.template(&spec).await.unwrap_err();
+    assert!(matches!(&refused, Error::NoRoom { lack } if lack.contains("this host has")), "{refused}");
+    assert_eq!(refused.to_string(), engine.lease(spec, &cancel()).await.unwrap_err().to_string());
+    assert!(engine.snapshots().await.unwrap().is_empty());
+    engine.close().await;
 }
 
 async fn at_once() {

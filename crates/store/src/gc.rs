@@ -1,12 +1,15 @@
-//! Garbage collection: what no pin holds goes when it is old, or while the store is over its quota.
+//! Garbage collection: what no pin holds, and nobody else uses, goes when it is old, or while the store is over its
+//! quota. Who uses a blob without a pin is known to the caller, who looks after [`Store::collecting`]: nobody that holds
+//! the store has begun anything since.
 //!
 //! While a process holds the store ([`Store::hold`]), blobs that were used within the last day stay
 //! whatever the policy says, because it may be about to pin them.
 
 use std::{
     collections::BTreeSet,
-    fs, io,
-    path::PathBuf,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -39,6 +42,14 @@ pub struct Collected {
 
 const IN_USE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A collection that has begun. Until it ends no process can begin to hold the store, unless one held it before.
+#[derive(Debug)]
+pub struct Collecting<'a> {
+    store: &'a Store,
+    alone: bool,
+    _lock: File,
+}
+
 struct Candidate {
     used: SystemTime,
     size: u64,
@@ -52,13 +63,33 @@ impl Store {
     /// When pins or blobs cannot be listed or removed. A pin that cannot be read stops it before anything
     /// is removed.
     pub fn gc(&self, policy: &GcPolicy) -> Result<Collected> {
-        let hold_path = self.dir.join("gc.lock");
-        let hold = open_lock(&hold_path)?;
-        let alone = try_exclusive(&hold, &hold_path)?;
+        self.collecting()?.run(policy, &BTreeSet::new())
+    }
 
+    /// Begins a collection.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn collecting(&self) -> Result<Collecting<'_>> {
+        let path = self.dir.join("gc.lock");
+        let lock = open_lock(&path)?;
+        let alone = try_exclusive(&lock, &path)?;
+        Ok(Collecting { store: self, alone, _lock: lock })
+    }
+
+    /// The blob that is at `path`, by whatever way; `None` where that is no blob of this store.
+    #[must_use]
+    pub fn digest_at(&self, path: &Path) -> Option<Digest> {
+        let path = fs::canonicalize(path).ok()?;
+        let digest = path.file_name()?.to_str()?.parse().ok()?;
+        (fs::canonicalize(self.blob_path(&digest)).ok()? == path).then_some(digest)
+    }
+
+    fn collect(&self, alone: bool, policy: &GcPolicy, used: &BTreeSet<Digest>) -> Result<Collected> {
         let max_age = if alone { policy.max_age } else { policy.max_age.max(IN_USE) };
-        let pinned: BTreeSet<String> =
-            self.pins()?.into_iter().flat_map(|(_, digests)| digests).map(|digest| digest.hex()).collect();
+        let mut wanted = used.clone();
+        wanted.extend(self.pins()?.into_iter().flat_map(|(_, digests)| digests));
+        let wanted: BTreeSet<String> = wanted.iter().map(Digest::hex).collect();
         let now = SystemTime::now();
         let mut done = Collected::default();
         let mut kept = Vec::new();
@@ -66,7 +97,7 @@ impl Store {
             let name = candidate.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let age = now.duration_since(candidate.used).unwrap_or_default();
             done.remaining += candidate.size;
-            if pinned.contains(name) || (!alone && age < IN_USE) {
+            if wanted.contains(name) || (!alone && age < IN_USE) {
                 continue;
             }
             if age >= max_age {
@@ -133,6 +164,22 @@ impl Store {
     }
 }
 
+impl Collecting<'_> {
+    /// Whether no other process holds the store.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Removes what `policy` does not keep and is not among what somebody uses.
+    ///
+    /// # Errors
+    /// As [`Store::gc`].
+    pub fn run(self, policy: &GcPolicy, used: &BTreeSet<Digest>) -> Result<Collected> {
+        self.store.collect(self.alone, policy, used)
+    }
+}
+
 fn drop_blob(candidate: &Candidate, done: &mut Collected) -> Result<()> {
     remove_if_there(&candidate.path)?;
     done.blobs += 1;
@@ -141,7 +188,7 @@ fn drop_blob(candidate: &Candidate, done: &mut Collected) -> Result<()> {
     Ok(())
 }
 
-fn remove_if_there(path: &std::path::Path) -> Result<()> {
+fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::from_io("remove", path, error)),
         _ => Ok(()),

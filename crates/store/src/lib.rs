@@ -39,7 +39,7 @@ use std::{
 pub use blob::Writer;
 pub use digest::{Digest, InvalidDigest};
 pub use error::{BuildError, Error, Result};
-pub use gc::{Collected, GcPolicy};
+pub use gc::{Collected, Collecting, GcPolicy};
 pub use lock::{Hold, KeyLock};
 pub use names::{InvalidPinName, PinName};
 pub use temp::Scratch;

@@ -192,6 +192,35 @@ fn gc_keeps_what_is_pinned_young_or_held() {
 }
 
 #[test]
+fn gc_keeps_what_its_caller_says_is_used() {
+    let (dir, store) = new();
+    let used = store.put(&b"used"[..]).unwrap();
+    let loose = store.put(&b"loose"[..]).unwrap();
+    let hold = store.hold().unwrap();
+    assert!(!store.collecting().unwrap().is_alone());
+    drop(hold);
+    let collecting = store.collecting().unwrap();
+    assert!(collecting.is_alone());
+    let done = collecting.run(&GcPolicy { quota: Some(0), ..GcPolicy::default() }, &[used].into()).unwrap();
+    assert_eq!((done.blobs, done.remaining), (1, 4));
+    assert!(store.get(&used).is_some() && store.get(&loose).is_none());
+
+    // by whatever way it is named
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(store.dir(), &link).unwrap();
+    let path = store.get(&used).unwrap();
+    let by_link = link.join(path.strip_prefix(store.dir()).unwrap());
+    for path in [&path, &by_link] {
+        assert_eq!(store.digest_at(path), Some(used));
+    }
+    let copy = dir.path().join(used.hex());
+    fs::write(&copy, "used").unwrap();
+    for other in [&copy, store.dir(), &path.join("none")] {
+        assert_eq!(store.digest_at(other), None, "{}", other.display());
+    }
+}
+
+#[test]
 fn gc_frees_down_to_the_quota_oldest_first() {
     let (_dir, store) = new();
     let at = |digest: &Digest, ago: u64| {

@@ -82,6 +82,21 @@ impl Place {
         Self { dir, on, program }
     }
 
+    /// With a copy of the images in place of those that all share, for a test that removes some.
+    ///
+    /// # Panics
+    /// When they cannot be copied.
+    #[must_use]
+    pub fn with_its_own_images(self) -> Self {
+        let store = self.path().join("store");
+        let shared = fs::canonicalize(&store).expect("the shared images");
+        fs::remove_file(&store).expect("a link");
+        let mut copy = Command::new("cp");
+        copy.args(["-a", "--reflink=auto", "--sparse=always"]).args([&shared, &store]);
+        assert!(copy.status().is_ok_and(|status| status.success()), "the images cannot be copied");
+        self
+    }
+
     /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -371,7 +371,7 @@ pub struct DoctorArgs {
 /// Arguments of `ampoule prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Remove images too, not only what no image uses
+    /// Remove images too, with their snapshots, but for those that something uses
     #[arg(long)]
     pub all: bool,
     /// Where state is kept.

@@ -141,7 +141,7 @@ fn make(state_dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)
 }
 
-/// The engine, on the image that jobs have where there is one.
+/// The engine, on the image that jobs have where there is one; VMs that are kept are reached without any.
 async fn open(args: &EngineArgs, registry: &Registry, state_dir: &Path) -> Result<Machine, MachineError> {
     let pool = PoolLimits::of_this_host(STANDBYS);
     let look = Look::of(&io::stderr());
@@ -158,7 +158,7 @@ async fn open(args: &EngineArgs, registry: &Registry, state_dir: &Path) -> Resul
                     let initramfs = image::initramfs(&image, &agent, &store)?;
                     Some(Boots { kernel: image.kernel, initramfs })
                 }
-                (Needs::Image, None) => return Err(MachineError::NoImage),
+                (Needs::Image, None) => Some(machine::boots_of_kept(state_dir)?),
                 (Needs::Nothing, _) => None,
             };
             let (engine, missing) =

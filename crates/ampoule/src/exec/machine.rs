@@ -6,7 +6,7 @@
 use std::{ffi::OsString, num::NonZeroU8, path::Path};
 
 use job::{JobImage, Machinery, Size};
-use sandbox::{Engine, EngineConfig, Patience, PoolLimits, Root};
+use sandbox::{Engine, EngineConfig, FilesOfVm, Patience, PoolLimits, Root, files_in_use};
 use store::{Hold, Store};
 use vm::Mebibytes;
 
@@ -197,6 +197,14 @@ pub(crate) async fn engine(
         warn(look, &format!("what a dead process left in slot {slot} cannot be removed: {error}"));
     }
     Ok((engine, missing))
+}
+
+/// What boots in the VMs that are kept, for whoever has no image and is there to reach those: then an engine is needed
+/// and nothing has to boot.
+pub(crate) fn boots_of_kept(state_dir: &Path) -> Result<Boots, MachineError> {
+    let vms = files_in_use(state_dir).map_err(MachineError::Engine)?.vms;
+    let FilesOfVm { kernel, initramfs, .. } = vms.into_iter().next_back().ok_or(MachineError::NoImage)?;
+    Ok(Boots { kernel, initramfs })
 }
 
 /// The backend alone, for those who only ask it what it can do. No image is no error then.

@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use vm::{OwnerLoss, SlotId};
 
 pub use error::SandboxCmdError;
-pub(crate) use kept::place::Copy;
 pub use kept::{
     Code, branch,
     copy::CopyError,
@@ -34,6 +33,7 @@ pub use kept::{
     place::{Place, PlaceError},
     rm,
 };
+pub(crate) use kept::{MARK, place::Copy};
 pub use worst::Worst;
 
 use self::{
@@ -194,7 +194,7 @@ async fn supervised(
 }
 
 /// The name of a sandbox.
-fn name(id: SlotId) -> String {
+pub(crate) fn name(id: SlotId) -> String {
     format!("sb-{id}")
 }
 

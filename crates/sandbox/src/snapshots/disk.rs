@@ -291,17 +291,15 @@ impl Disk {
 
     /// All, the oldest first. What is damaged is passed over: its next use finds out.
     pub(crate) fn list(&self) -> Result<Vec<SnapshotInfo>> {
-        let mut found: Vec<SnapshotInfo> = self
-            .names()?
-            .into_iter()
-            .filter(|name| name.len() == 64)
-            .filter_map(|key| {
-                let manifest = self.manifest(&key).ok().flatten()?;
-                Some(self.info(key, manifest))
-            })
-            .collect();
+        let all = self.manifests()?.into_iter();
+        let mut found: Vec<SnapshotInfo> = all.map(|(key, manifest)| self.info(key, manifest)).collect();
         found.sort_by_key(|info| info.made);
         Ok(found)
+    }
+
+    fn manifests(&self) -> Result<Vec<(String, Manifest)>> {
+        let keys = self.names()?.into_iter().filter(|name| name.len() == 64);
+        Ok(keys.filter_map(|key| self.manifest(&key).ok().flatten().map(|found| (key, found))).collect())
     }
 
     fn info(&self, key: String, manifest: Manifest) -> SnapshotInfo {
@@ -358,6 +356,19 @@ impl Disk {
         }
         Ok(done)
     }
+}
+
+/// The files that the usable snapshots of a state directory were made of. Nothing is changed, and nothing made. Blocks.
+pub(crate) fn files_of_usable(state_dir: &Path) -> Result<Vec<PathBuf>> {
+    let disk = Disk { dir: state_dir.join(SNAPSHOTS), hosts: Hosts(Vec::new()) };
+    let mut files = Vec::new();
+    for (key, manifest) in if disk.dir.is_dir() { disk.manifests()? } else { Vec::new() } {
+        let made_of: Vec<PathBuf> = manifest.kind.files().collect();
+        if disk.info(key, manifest).standing == Standing::Usable {
+            files.extend(made_of);
+        }
+    }
+    Ok(files)
 }
 
 /// The snapshots of a state directory, the oldest first, for whoever has no engine in it. Nothing is changed, and
@@ -457,6 +468,7 @@ mod tests {
     fn a_look_makes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         assert!(list_snapshots(dir.path(), &[]).unwrap().is_empty());
+        assert!(files_of_usable(dir.path()).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
@@ -524,7 +536,7 @@ mod tests {
 
     #[test]
     fn what_nobody_can_use_is_collected_whatever_the_policy() {
-        let (_dir, disk) = disk();
+        let (dir, disk) = disk();
         let (orphan, good, damaged) = (kept(&disk, "a", 1), kept(&disk, "b", 2), kept(&disk, "c", 3));
         let all = SnapshotGc::default();
         assert_eq!(disk.collect(&all).unwrap(), SnapshotsRemoved::default());
@@ -535,6 +547,8 @@ mod tests {
             standings().collect::<Vec<_>>(),
             [(orphan.clone(), Standing::Orphaned), (good.clone(), Standing::Usable)]
         );
+        let root = fs::canonicalize(root_file(&disk, "b")).unwrap();
+        assert_eq!(files_of_usable(dir.path()).unwrap(), [root], "of what nobody can use no file is");
         let removed = disk.collect(&all).unwrap();
         assert_eq!(removed.removed, [damaged, orphan]);
         assert!(removed.bytes > 0);

@@ -1,6 +1,10 @@
 //! What a template depends on, and the name that follows from it.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use store::Digest;
@@ -90,8 +94,16 @@ impl Kind {
 
     /// Whether a lease can still ask for it, as far as it is about files. Blocks.
     pub(crate) fn is_current(&self) -> bool {
-        let inputs = [&self.kernel, &self.initramfs, &self.root];
-        self.format == FORMAT && inputs.into_iter().flatten().all(Input::is_there)
+        self.format == FORMAT && self.inputs().all(Input::is_there)
+    }
+
+    /// The files that it is made of.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.inputs().map(|input| PathBuf::from(&input.path))
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &Input> {
+        [&self.kernel, &self.initramfs, &self.root].into_iter().flatten()
     }
 
     /// Its name: 64 hexadecimal digits.

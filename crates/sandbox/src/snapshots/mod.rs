@@ -44,6 +44,7 @@ use vm::Backend;
 pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
 use self::{disk::Disk, hosts::Hosts};
 pub(crate) use self::{
+    disk::files_of_usable,
     key::Kind,
     memory::{disk as copy_of_disk, ram_file, seal},
 };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use vm_tests::{
     controller::{Controller, TOKEN},
     forkd, host,
-    program::{On, Place},
+    program::{On, Place, Run},
 };
 
 const CLIENT: &str = include_str!("forkd_client.py");
@@ -20,6 +20,9 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         crate::on(on, "a_sandbox_outlives_its_controller", survives),
         action.with_ignored_flag(!has_node()),
     ];
+    if on == On::Qemu {
+        trials.push(crate::on(on, "a_controller_reaches_its_sandboxes_without_an_image", without_image));
+    }
     if on == On::Fake {
         trials.push(crate::on(on, "a_controller_that_ends_for_good_leaves_nothing", ends));
         trials.push(crate::on(on, "a_sandbox_of_an_engine_process_outlives_its_controller", of_an_engine));
@@ -145,6 +148,32 @@ fn ends(on: On) {
         assert!(left.is_empty(), "{signal:?}: {left:#?}");
         place.assert_clean();
     }
+}
+
+fn without_image(on: On) {
+    let place = Place::new(on).with_its_own_images();
+    let controller = Controller::start(&place);
+    let begin = "from forkd import Controller\nc = Controller()\nid = c.spawn_sandboxes('standard', n=1)[0]['id']\n\
+                 c.exec_command(id, ['sh', '-c', 'echo mine > file'])\nprint(id)";
+    let id = python(&controller, begin).trim().to_owned();
+    let refused = Run::spawn(place.plain(&["image", "rm", "standard"])).end();
+    let text = format!("in use by the sandbox {id} of the controller 0;");
+    assert!(refused.expect(2).stderr.contains(&text), "{}", refused.stderr);
+    // a client may take its name away
+    let force = "import os, urllib.request as u\nr = u.Request(os.environ['FORKD_URL'] + '/v1/snapshots/standard?force', \
+                 method='DELETE', headers={'Authorization': 'Bearer ' + os.environ['FORKD_TOKEN']})\n\
+                 print(u.urlopen(r).status)";
+    assert_eq!(python(&controller, force), "204\n");
+    let images = Run::spawn(place.plain(&["image", "ls"])).end();
+    assert!(images.expect(0).stdout.concat().contains("there are no images"), "{:#?}", images.stdout);
+    controller.end(Signal::TERM);
+    let controller = Controller::start(&place);
+    let look = format!(
+        "from forkd import Controller\nprint(Controller().exec_command('{id}', ['cat', 'file'])['stdout'])"
+    );
+    assert_eq!(python(&controller, &look), "mine\n\n");
+    controller.end(Signal::INT);
+    place.assert_clean();
 }
 
 fn survives(on: On) {

@@ -1,5 +1,7 @@
 //! `ampoule sandbox create`, `exec`, `cp`, `branch`, `ls`, `inspect` and `rm`: sandboxes that outlive a command.
 
+mod images;
+
 use std::{
     fs,
     io::Write,
@@ -36,6 +38,9 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
         trials.push(crate::on(on, "when_one_sandbox_cannot_be_made_none_stays", none));
         trials.push(crate::on(on, "sandboxes_whose_ids_could_not_be_told_are_ended", untold));
         trials.push(crate::on(on, "a_killed_command_line_ends_its_command", client_killed));
+        trials.push(crate::on(on, "a_look_for_sandboxes_makes_nothing", images::looks));
+    } else {
+        trials.push(crate::on(on, "an_image_stays_while_a_sandbox_on_it_lives", images::image_stays));
     }
     trials
 }
@@ -49,6 +54,17 @@ struct Home {
 impl Home {
     fn new(on: On) -> Self {
         Self { place: Place::new(on), on }
+    }
+
+    fn with_its_own_images(on: On) -> Self {
+        Self { place: Place::new(on).with_its_own_images(), on }
+    }
+
+    /// Kills its engine.
+    fn kill_engine(&self) {
+        let [engine] = background(&self.place)[..] else { panic!("{:?}", background(&self.place)) };
+        kill_process(engine, Signal::KILL).expect("it is there");
+        until("it is gone", || background(&self.place).is_empty());
     }
 
     fn backend(&self) -> &'static [&'static str] {

@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         crate::on(On::Fake, "a_look_for_snapshots_makes_nothing", looks),
         crate::on(On::Fake, "a_backend_that_cannot_fork_makes_no_snapshot", booted),
         crate::on(On::Qemu, "a_snapshot_is_of_no_use_without_its_image", orphaned),
+        crate::on(On::Qemu, "a_usable_snapshot_outlives_a_prune_unless_images_go_too", pruned),
         crate::on(On::Qemu, "setup_makes_the_snapshot_of_jobs_and_is_no_failure_without", setup),
     ]
 }
@@ -210,15 +211,7 @@ fn booted(on: On) {
 }
 
 fn orphaned(on: On) {
-    let place = Place::new(on);
-    // an image of its own, since this test removes it
-    let store = place.path().join("store");
-    let shared = fs::canonicalize(&store).expect("the shared images");
-    fs::remove_file(&store).expect("a link");
-    let copied =
-        Command::new("cp").args(["-a", "--reflink=auto", "--sparse=always"]).args([&shared, &store]).status();
-    assert!(copied.is_ok_and(|status| status.success()), "the images cannot be copied");
-
+    let place = Place::new(on).with_its_own_images();
     let small = ["--cpus", "1", "--memory", "256MiB", "--disk", "256MiB"];
     let mut call_build = place.command(&["snapshot", "build"]);
     call_build.args(small);
@@ -250,6 +243,35 @@ fn orphaned(on: On) {
     let pruned = Run::spawn(place.plain(&["prune"])).end();
     let line = pruned.expect(0).stdout.iter().find(|line| line.starts_with("snapshots of no use: 1 removed"));
     assert!(line.is_some(), "{:#?}", pruned.stdout);
+    assert!(listed(&place).is_empty());
+    place.assert_clean();
+}
+
+fn pruned(on: On) {
+    let place = Place::new(on).with_its_own_images();
+    let mut call_build = place.command(&["snapshot", "build"]);
+    call_build.args(["--cpus", "1", "--memory", "256MiB"]);
+    let built = Run::spawn(call_build).end();
+    built.expect(0);
+    let key = key(&built);
+    let prune = |options: &[&str]| {
+        let ended = Run::spawn(place.plain(&[&["prune"], options].concat())).end();
+        ended.expect(0).stdout.clone()
+    };
+    let said =
+        |lines: &[String], text: &str| assert!(lines.iter().any(|line| line.contains(text)), "{lines:#?}");
+    for _ in 0..2 {
+        said(&prune(&[]), "snapshots of no use: 0 removed");
+        let all = listed(&place);
+        assert_eq!(
+            (all.len(), &all[0]["key"], &all[0]["standing"]),
+            (1, &key.as_str().into(), &"usable".into())
+        );
+    }
+    let all = prune(&["--all"]);
+    said(&all, "image standard");
+    said(&all, "snapshots of no use: 1 removed");
+    said(&all, " 0 MiB remain");
     assert!(listed(&place).is_empty());
     place.assert_clean();
 }

@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Whose they are, for the engine.
-pub(super) const MARK: &str = "sandbox";
+pub(crate) const MARK: &str = "sandbox";
 /// Characters of an id that people are shown: all.
 const SHOWN: usize = 35;
 
@@ -155,6 +155,7 @@ pub fn rm(args: &RmArgs) -> Result<End, SandboxCmdError> {
         };
         meant.sort_by_key(|kept| kept.id);
         meant.dedup_by_key(|kept| kept.id);
+        let Some(engine) = engine else { return Ok(End::Success) };
         for kept in meant {
             let ended = engine.end(kept.id).await;
             ended.map_err(|source| SandboxCmdError::End { id: id(kept), source })?;
@@ -164,17 +165,20 @@ pub fn rm(args: &RmArgs) -> Result<End, SandboxCmdError> {
     })
 }
 
-/// Works with the engine that runs, or, where none does, with one that runs nothing but knows what is kept.
+/// Works with the engine that runs, or, where none does, with one that runs nothing but knows what is kept; with none
+/// where nothing is.
 fn with_engine<T>(
     state: &StateArgs,
-    work: impl AsyncFnOnce(&Engine) -> Result<T, SandboxCmdError>,
+    work: impl AsyncFnOnce(Option<&Engine>) -> Result<T, SandboxCmdError>,
 ) -> Result<T, SandboxCmdError> {
     let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
     let runtime = runtime()?;
     let done = runtime.block_on(async {
         let engine = any_engine(&state_dir).await?;
-        let done = work(&engine).await;
-        engine.close().await;
+        let done = work(engine.as_ref()).await;
+        if let Some(engine) = engine {
+            engine.close().await;
+        }
         done
     });
     runtime.shutdown_background();
@@ -195,12 +199,17 @@ fn with_sandbox<T>(
     let look = Look::of(&io::stderr());
     let runtime = runtime()?;
     let done = runtime.block_on(async {
-        let mut engine = any_engine(&state_dir).await?;
-        let one = find(&engine, given).await?;
-        if engine.socket().is_none() {
-            engine.close().await;
-            engine = engine_cmd::connect_or_start(args, &state_dir).await.map_err(Box::new)?;
-        }
+        let found = any_engine(&state_dir).await?;
+        let one = find(found.as_ref(), given).await?;
+        let engine = match found {
+            Some(engine) if engine.socket().is_some() => engine,
+            bare => {
+                if let Some(bare) = bare {
+                    bare.close().await;
+                }
+                engine_cmd::connect_or_start(args, &state_dir).await.map_err(Box::new)?
+            }
+        };
         let attached = engine.attach(one.id).await;
         let sandbox = attached.map_err(|source| SandboxCmdError::Attach { id: id(&one), source })?;
         let done = work(&engine, &sandbox, look).await;
@@ -212,12 +221,21 @@ fn with_sandbox<T>(
     done
 }
 
-/// The engine that runs in the state directory, whatever its VMs run on; else one that runs nothing.
-async fn any_engine(state_dir: &Path) -> Result<Engine, SandboxCmdError> {
+/// The engine that runs in the state directory, whatever its VMs run on; else one that runs nothing. `None`: it is no
+/// state directory, and is not made one to find nothing in it.
+async fn any_engine(state_dir: &Path) -> Result<Option<Engine>, SandboxCmdError> {
     match Engine::connect(&engine_cmd::socket(state_dir)).await {
-        Ok(engine) => Ok(engine),
+        Ok(engine) => Ok(Some(engine)),
         Err(sandbox::Error::Engine(error)) if error.is_absence() => {
-            Ok(bare::engine(state_dir).await.map_err(SandboxCmdError::Engine)?.0)
+            if sandbox::is_state_dir(state_dir) {
+                return Ok(Some(bare::engine(state_dir).await.map_err(SandboxCmdError::Engine)?.0));
+            }
+            if !state_dir.exists() {
+                let path = state_dir.display().to_string();
+                let text = format!("there is no state directory {}", sanitise::line(&path, Colours::Drop));
+                warn(Look::of(&io::stderr()), &text);
+            }
+            Ok(None)
         }
         Err(error) => Err(SandboxCmdError::Engine(error)),
     }
@@ -233,7 +251,8 @@ fn id(kept: &Kept) -> String {
 }
 
 /// The sandboxes of these commands.
-async fn kept(engine: &Engine) -> Result<Vec<Kept>, SandboxCmdError> {
+async fn kept(engine: Option<&Engine>) -> Result<Vec<Kept>, SandboxCmdError> {
+    let Some(engine) = engine else { return Ok(Vec::new()) };
     let all = engine.kept().await.map_err(SandboxCmdError::List)?;
     Ok(all.into_iter().filter(|kept| kept.mark.as_deref() == Some(MARK)).collect())
 }
@@ -250,7 +269,7 @@ fn one_of<'a>(all: &'a [Kept], given: &str) -> Result<&'a Kept, SandboxCmdError>
     Ok(found.1)
 }
 
-async fn find(engine: &Engine, given: &str) -> Result<Kept, SandboxCmdError> {
+async fn find(engine: Option<&Engine>, given: &str) -> Result<Kept, SandboxCmdError> {
     one_of(&kept(engine).await?, given).cloned()
 }
 
