@@ -67,7 +67,7 @@ fn lease(state: &Path, image: &Path) {
             root: Root::Image(image.to_owned()),
             cpus: NonZeroU8::MIN,
             memory: Mebibytes(64),
-            scratch_bytes: 256 << 20,
+            scratch_bytes: 4 << 30,
             bind: Bind { hostname: "guest".into(), directories: Vec::new() },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
