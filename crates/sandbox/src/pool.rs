@@ -57,6 +57,10 @@ const EXERCISE: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_millis(500);
 /// Since the first lease that was not followed by a rest.
 const MOST_REST: Duration = Duration::from_secs(2);
+/// The same on a host whose processors all have something to do, most likely in those VMs.
+const MOST_CROWDED: Duration = Duration::from_secs(10);
+/// Between two looks whether they still have.
+const LOOK_CROWDED: Duration = Duration::from_millis(100);
 /// After a fill that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A host on which more than this part of the time somebody waits for a processor is not idle, in percent.
@@ -230,11 +234,14 @@ impl Pool {
         let mut state = self.state();
         let (first, last) = state.asked?;
         let left = (last + REST).min(first + MOST_REST).saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            state.asked = None;
-            return None;
+        if !left.is_zero() {
+            return Some(left);
         }
-        Some(left)
+        if first.elapsed() < MOST_CROWDED && is_crowded() {
+            return Some(LOOK_CROWDED);
+        }
+        state.asked = None;
+        None
     }
 
     fn put(&self, template: &str, standby: Standby, spec: &LeaseSpec) {
@@ -397,6 +404,20 @@ fn is_idle() -> bool {
     share_of_waiting(&pressure).is_none_or(|share| share < BUSY)
 }
 
+/// Whether there is more to run at this moment than there are processors. A kernel that does not say has no more.
+fn is_crowded() -> bool {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // whoever reads it is one of them
+    runnable(&load).is_some_and(|count| count > processors + 1)
+}
+
+/// `0.00 0.01 0.05 3/789 1234`
+fn runnable(load: &str) -> Option<usize> {
+    let (running, _) = load.split_ascii_whitespace().nth(3)?.split_once('/')?;
+    running.parse().ok()
+}
+
 /// `some avg10=12.34 …`
 fn share_of_waiting(pressure: &str) -> Option<f64> {
     let line = pressure.lines().find(|line| line.starts_with("some "))?;
@@ -451,6 +472,13 @@ mod tests {
         let none = Pool::new(PoolLimits::NONE);
         none.take("t", &spec);
         assert!(none.look().0.is_none());
+    }
+
+    #[test]
+    fn a_kernel_says_how_many_want_to_run() {
+        assert_eq!(runnable("22.52 7.14 4.58 21/78 2342\n"), Some(21));
+        assert_eq!(runnable("22.52 7.14"), None);
+        assert!(runnable(&fs::read_to_string("/proc/loadavg").unwrap()).is_some_and(|count| count > 0));
     }
 
     #[test]
