@@ -55,9 +55,11 @@ impl Machine for QemuMachine {
     }
 
     async fn park(&mut self) -> Result<()> {
-        let mut qmp = self.control().await?;
-        qmp.execute::<Value>("stop", None).await?;
-        self.parked = Parked::Yes(Some(qmp));
+        if let Parked::No = self.parked {
+            let mut qmp = self.control().await?;
+            qmp.execute::<Value>("stop", None).await?;
+            self.parked = Parked::Yes(Some(qmp));
+        }
         Ok(())
     }
 
