@@ -63,7 +63,9 @@ pub use remote::{
     Cause, EngineError, EngineStatus, Listening, Served, Sighting, Whose, look_at_engine, serve,
 };
 pub use running::{Control, Input, Output, Running};
-pub use snapshots::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
+pub use snapshots::{
+    Pin, SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots, pin_snapshot,
+};
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};
 pub use tree::{Error as TreeError, Refusal};
 pub use wire::{

@@ -54,6 +54,10 @@ pub enum SnapshotCommand {
         #[command(flatten)]
         state: StateArgs,
     },
+    /// Keep snapshots from `gc`, and from being removed by themselves, as long as they are of use
+    Pin(PinArgs),
+    /// Let pinned snapshots go as others do
+    Unpin(PinArgs),
     /// Remove the snapshots that nobody can use any more, and those that these options name
     Gc(GcArgs),
 }
@@ -70,6 +74,17 @@ pub struct BuildArgs {
     /// How VMs run.
     #[command(flatten)]
     pub machine: MachineArgs,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Arguments of `ampoule snapshot pin` and `unpin`.
+#[derive(Debug, Args)]
+pub struct PinArgs {
+    /// Their keys, or the beginnings of them
+    #[arg(value_name = "KEY", required = true)]
+    pub keys: Vec<String>,
     /// Where state is kept.
     #[command(flatten)]
     pub state: StateArgs,

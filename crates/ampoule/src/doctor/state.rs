@@ -177,6 +177,7 @@ mod tests {
             backend: String::new(),
             bytes: 100 << 20,
             standing,
+            pinned: false,
         };
         let look = |standings: &[Standing]| {
             let finding = snapshots(Ok(standings.iter().copied().map(info).collect()));

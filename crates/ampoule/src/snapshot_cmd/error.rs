@@ -36,6 +36,12 @@ pub enum SnapshotCmdError {
     /// One cannot be removed.
     #[error("a snapshot cannot be removed")]
     Remove(#[source] sandbox::Error),
+    /// One is not to be removed.
+    #[error("the snapshot {0} is pinned: `ampoule snapshot unpin {0}` lets it go")]
+    Pinned(String),
+    /// One cannot be pinned.
+    #[error("a snapshot cannot be pinned or let go")]
+    Pin(#[source] sandbox::Error),
     /// A signal came.
     #[error("cancelled")]
     Cancelled,
@@ -52,10 +58,12 @@ impl Classed for SnapshotCmdError {
         match self {
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
-            Self::NoForks(_) | Self::NoMatch(_) => Class::User,
-            Self::Build(error) | Self::List(error) | Self::Engine(error) | Self::Remove(error) => {
-                error.class()
-            }
+            Self::NoForks(_) | Self::NoMatch(_) | Self::Pinned(_) => Class::User,
+            Self::Build(error)
+            | Self::List(error)
+            | Self::Engine(error)
+            | Self::Remove(error)
+            | Self::Pin(error) => error.class(),
             Self::Cancelled => Class::Cancelled,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Class::Cancelled,
             Self::Output(_) | Self::Runtime(_) => Class::Infrastructure,

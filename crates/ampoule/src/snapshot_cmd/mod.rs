@@ -13,7 +13,9 @@ use std::{
     path::Path,
 };
 
-use sandbox::{Engine, SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
+use sandbox::{
+    Engine, Pin, SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots, pin_snapshot,
+};
 use tokio::runtime::Runtime;
 
 pub(crate) use build::ensure_standard;
@@ -25,7 +27,7 @@ use crate::{
     class::End,
     cli::{
         args::StateArgs,
-        snapshot_args::{GcArgs, SnapshotCommand},
+        snapshot_args::{GcArgs, PinArgs, SnapshotCommand},
         units,
     },
     prefix,
@@ -56,6 +58,8 @@ pub fn run(command: &SnapshotCommand, registry: &Registry) -> Result<End, Snapsh
             print(&if *json { show::object(&one) } else { show::details(&one) })?;
         }
         SnapshotCommand::Rm { keys, state } => rm(keys, state)?,
+        SnapshotCommand::Pin(args) => pin(args, Pin::Set)?,
+        SnapshotCommand::Unpin(args) => pin(args, Pin::Cleared)?,
         SnapshotCommand::Gc(args) => gc(args, registry)?,
     }
     Ok(End::Success)
@@ -99,16 +103,36 @@ fn find<'a>(given: &str, all: &'a [SnapshotInfo]) -> Result<&'a SnapshotInfo, Sn
     Ok(prefix::find("snapshot", &given, all, DIGITS, |info| &info.key)?)
 }
 
+/// Those that are meant, each once.
+fn find_all<'a>(
+    given: &[String],
+    all: &'a [SnapshotInfo],
+) -> Result<Vec<&'a SnapshotInfo>, SnapshotCmdError> {
+    let mut seen = BTreeSet::new();
+    let found: Result<Vec<_>, _> = given.iter().map(|key| find(key, all)).collect();
+    Ok(found?.into_iter().filter(|info| seen.insert(&info.key)).collect())
+}
+
+fn pin(args: &PinArgs, pin: Pin) -> Result<(), SnapshotCmdError> {
+    let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
+    let all = list_snapshots(&state_dir, &[]).map_err(SnapshotCmdError::List)?;
+    for info in find_all(&args.keys, &all)? {
+        pin_snapshot(&state_dir, &info.key, pin).map_err(SnapshotCmdError::Pin)?;
+        let done = match pin {
+            Pin::Set => "pinned",
+            Pin::Cleared => "unpinned",
+        };
+        print(&format!("{done} {}\n", short(&info.key)))?;
+    }
+    Ok(())
+}
+
 fn rm(keys: &[String], state: &StateArgs) -> Result<(), SnapshotCmdError> {
     let state_dir = state_dir::resolve(state.state_dir.as_deref())?;
     let all = list_snapshots(&state_dir, &[]).map_err(SnapshotCmdError::List)?;
-    let mut seen = BTreeSet::new();
-    let mut meant = Vec::new();
-    for key in keys {
-        let info = find(key, &all)?;
-        if seen.insert(&info.key) {
-            meant.push(info);
-        }
+    let meant = find_all(keys, &all)?;
+    if let Some(pinned) = meant.iter().find(|info| info.pinned) {
+        return Err(SnapshotCmdError::Pinned(short(&pinned.key)));
     }
     with_engine(&state_dir, |runtime, engine| {
         for info in meant {

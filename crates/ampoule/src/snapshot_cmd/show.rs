@@ -59,6 +59,7 @@ impl<'a> Named<'a> {
             "made": table::time(*made),
             "used": table::time(*used),
             "standing": standing(self.info.standing),
+            "pinned": self.info.pinned,
         })
     }
 }
@@ -105,13 +106,19 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
                 units::shown(info.bytes),
                 table::minute(info.made),
                 table::minute(info.used),
-                standing(info.standing).to_owned(),
+                table_standing(info),
             ]
         })
         .collect();
     let head =
         ["KEY", "IMAGE", "CPUS", "MEMORY", "DISK", "BACKEND", "SIZE", "MADE (UTC)", "USED (UTC)", "STANDING"];
     table::text(head, &rows)
+}
+
+/// With a word where it is pinned.
+fn table_standing(info: &SnapshotInfo) -> String {
+    let pinned = if info.pinned { ", pinned" } else { "" };
+    format!("{}{pinned}", standing(info.standing))
 }
 
 /// Size of the disks of its forks.
@@ -134,6 +141,7 @@ pub(super) fn details(named: &Named<'_>) -> String {
         ("made", format!("{} UTC", table::minute(info.made))),
         ("used", format!("{} UTC", table::minute(info.used))),
         ("standing", meaning(info.standing).to_owned()),
+        ("pinned", if info.pinned { "yes" } else { "no" }.to_owned()),
     ];
     lines.extend(info.backend.lines().map(|line| ("backend", line.to_owned())));
     table::details(&lines)
@@ -176,6 +184,7 @@ mod tests {
             backend: "qemu 7.2.22\nprocessor model=1\ntsc 2000000 kHz\n-machine x\u{1b}[2J".to_owned(),
             bytes: (110 << 20) - 1,
             standing,
+            pinned: standing == Standing::Usable,
         }
     }
 

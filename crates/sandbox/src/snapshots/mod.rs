@@ -21,6 +21,7 @@
 //!   next VM.
 //! - A template is made before any job and holds no secret: nothing of a lease is in it.
 //! - Its disk is as it was when it was saved, for its guest has it mounted: memory and disk are one.
+//! - A pin keeps a snapshot from being collected for its age of use or its size, not one that nobody can use.
 //! - One key is built once at a time, over all processes that share a state directory.
 
 mod build;
@@ -41,7 +42,9 @@ use std::{
 use tokio::sync::watch;
 use vm::Backend;
 
-pub use self::disk::{SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots};
+pub use self::disk::{
+    Pin, SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots, pin_snapshot,
+};
 use self::{disk::Disk, hosts::Hosts};
 pub(crate) use self::{
     disk::files_of_usable,

@@ -123,6 +123,16 @@ fn collected(on: On) {
     build(&place, "256MiB");
     let over = all(call(&place, &["gc", "--quota", "0MiB"]));
     assert_eq!(over[0], format!("removed {}, unused, or over the quota", &keys[0][..12]));
+    build(&place, "256MiB");
+    let key = &keys[0][..12];
+    assert_eq!(all(call(&place, &["pin", key])), [format!("pinned {key}")]);
+    assert_eq!(listed(&place)[0]["pinned"], true);
+    assert_eq!(all(call(&place, &["gc", "--quota", "0MiB"])).len(), 1);
+    let refused = call(&place, &["rm", key]);
+    assert!(refused.expect(2).stderr.contains("is pinned: `ampoule snapshot unpin"), "{}", refused.stderr);
+    assert_eq!(all(call(&place, &["unpin", key])), [format!("unpinned {key}")]);
+    call(&place, &["rm", key]).expect(0);
+    assert!(listed(&place).is_empty());
     place.assert_clean();
 }
 
