@@ -199,7 +199,7 @@ fn a_pinned_one_stays_until_nobody_can_use_it() {
     assert_eq!(kept(&disk, "a", 3), one);
     assert!(disk.list().unwrap()[0].pinned);
     fs::remove_file(root_file(&disk, "a")).unwrap();
-    assert_eq!(disk.collect(&SnapshotGc::default()).unwrap().removed, [one.clone()]);
+    assert_eq!(disk.collect(&SnapshotGc::default()).unwrap().removed, std::slice::from_ref(&one));
     assert_eq!(kept(&disk, "a", 1).len(), 64);
     pin_snapshot(dir.path(), &one, Pin::Cleared).unwrap();
     pin_snapshot(dir.path(), &one, Pin::Cleared).unwrap();
