@@ -68,6 +68,10 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
         let engine = engine(Path::new(&state), POOL).await;
         engine.keep_ready(&spec("any"), 2).await.expect("a template");
         loop {
+            // first, so that most of the time there is one
+            let until = std::time::SystemTime::now() + Duration::from_secs(600);
+            let kept = LeaseSpec { on_owner_loss: OwnerLoss::Keep { until }, ..spec("kept") };
+            let kept = engine.lease(kept, &CancellationToken::new()).await.expect("a lease");
             let lease = engine.lease(spec("victim"), &CancellationToken::new()).await.expect("a lease");
             said(&lease.sandbox(), "setsid sleep 1000 > /dev/null 2>&1 & :").await;
             let branch = lease.sandbox().branch().await.expect("a branch");
@@ -77,9 +81,6 @@ pub(crate) fn dispatch() -> Option<ExitCode> {
                 inherited: Inherited::GoOn,
             };
             let fork = engine.lease_branch(&branch, fork, &CancellationToken::new()).await.expect("a fork");
-            let until = std::time::SystemTime::now() + Duration::from_secs(600);
-            let kept = LeaseSpec { on_owner_loss: OwnerLoss::Keep { until }, ..spec("kept") };
-            let kept = engine.lease(kept, &CancellationToken::new()).await.expect("a lease");
             lease.destroy().await.expect("nothing is left");
             fork.destroy().await.expect("nothing is left");
             kept.destroy().await.expect("nothing is left");
