@@ -6,9 +6,9 @@
 //! Invariants
 //! - Directories are read by descriptor, symbolic links are stored and never followed, so what another
 //!   process renames meanwhile does not lead out of the tree.
-//! - Sockets, pipes and devices are left out, which [`pack_telling`] tells; owners are not stored; a file that shrinks while it is read is
-//!   filled up with zeros, one that grows is cut: the archive stays readable. One that says it is empty and is not, as
-//!   those of `/proc` do, is read ahead, up to [`MAX_SIZELESS`] bytes; more is an error.
+//! - Sockets, pipes and devices are left out, which [`pack_telling`] tells; owners are not stored; a file that shrinks
+//!   while it is read is filled up with zeros, one that grows is cut: the archive stays readable. One that says it is
+//!   empty and is not, as those of `/proc` do, is read ahead, up to [`MAX_SIZELESS`] bytes; more is an error.
 
 use std::{
     collections::HashMap,

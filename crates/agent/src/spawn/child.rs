@@ -173,18 +173,18 @@ fn last_error() -> Errno {
 
 #[cfg(target_arch = "x86_64")]
 mod modern {
-    //! clone3: the child is born in its control group. To move it there later has
-    //! the kernel wait until no process of the whole machine is being made.
+    //! clone3: the child is born in its control group. To move it there later has the kernel wait until no process of the
+    //! whole machine is being made.
 
     use std::{
         arch::asm,
         ffi::{c_int, c_void},
+        os::fd::AsRawFd,
     };
 
     use rustix::{io::Errno, process::Pid};
 
     use super::{Plan, Stack, born, child_or_error};
-    use std::os::fd::AsRawFd;
 
     const INTO_CGROUP: u64 = 1 << 33;
 

@@ -1,7 +1,7 @@
 //! Branches: what is asked of whom and when, and what is left, whatever goes wrong.
 
 use std::{
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -82,6 +82,16 @@ impl Machine for Saveable {
     }
     async fn save(&mut self, guest: &mut dyn Guest) -> vm::Result<Saved> {
         guest.freeze().await?;
+        let written = *self.seen.written.lock().unwrap();
+        if let Some(text) = written {
+            let disk = disk(self.seen.specs.lock().unwrap().last().unwrap());
+            std::fs::File::options()
+                .write(true)
+                .open(disk)
+                .unwrap()
+                .write_all_at(text.as_bytes(), 0)
+                .unwrap();
+        }
         self.seen.still.store(true, Ordering::SeqCst);
         tokio::time::sleep(self.still).await;
         self.seen.still.store(false, Ordering::SeqCst);

@@ -66,6 +66,8 @@ pub(crate) struct Seen {
     pub(crate) received: Mutex<Vec<u8>>,
     /// Identities, freezes and thaws, in order.
     pub(crate) asked: Mutex<Vec<Body>>,
+    /// Written to the disk of a machine when it is saved, as its guest would.
+    pub(crate) written: Mutex<Option<&'static str>>,
     /// A machine is being saved: nobody may say anything to its guest.
     pub(crate) still: AtomicBool,
     /// Somebody did.

@@ -1,6 +1,6 @@
 //! Templates: what is done once, and what each fork is asked.
 
-use std::{path::Path, sync::atomic::Ordering, time::Duration};
+use std::{os::unix::fs::FileExt, path::Path, sync::atomic::Ordering, time::Duration};
 
 use sandbox::{Error, LeaseSpec, Origin, Start};
 use wire::message::{Body, Hooks};
@@ -26,6 +26,7 @@ async fn a_template_is_made_ready_once_and_each_fork_gets_its_disk_and_a_name() 
     let (memory, backend) = branching(&[Manner::Good], Duration::ZERO);
     let engine = engine_of(dir.path(), backend, patience()).await;
     let spec = forked(dir.path());
+    *memory.seen.written.lock().unwrap() = Some("of the template");
     for number in 1..3 {
         let lease = engine.lease(spec.clone(), &token()).await.unwrap();
         let info = lease.sandbox().info().clone();
@@ -34,7 +35,13 @@ async fn a_template_is_made_ready_once_and_each_fork_gets_its_disk_and_a_name() 
         let [Body::Bind(bind)] = asked.as_slice() else { panic!("{asked:?}") };
         assert_eq!((bind.hostname.as_str(), bind.hooks), ("guest", Hooks::Now));
         let of_fork = disk(memory.seen.specs.lock().unwrap().last().unwrap());
-        assert_eq!(std::fs::metadata(of_fork).unwrap().len(), 16 << 20);
+        assert_eq!(std::fs::metadata(&of_fork).unwrap().len(), 16 << 20);
+        let mut text = [0; 15];
+        let disk = std::fs::File::options().read(true).write(true).open(of_fork).unwrap();
+        disk.read_exact_at(&mut text, 0).unwrap();
+        assert_eq!(&text, b"of the template");
+        // and another fork has none of it
+        disk.write_all_at(b"of one fork", 0).unwrap();
         lease.destroy().await.unwrap();
         assert_eq!(memory.seen.boots.load(Ordering::SeqCst), 1 + number);
     }
