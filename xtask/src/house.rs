@@ -27,8 +27,9 @@ const IMPORTS: &[(&str, Option<&[&str]>)] = &[
     ("store", Some(&[])),
     ("vm", Some(&[])),
     ("jail", Some(&[])),
+    ("net", Some(&["jail"])),
     ("backends", Some(&["vm", "jail"])),
-    ("sandbox", Some(&["vm", "wire", "store", "jail", "tree"])),
+    ("sandbox", Some(&["vm", "wire", "store", "jail", "net", "tree"])),
     // `doc` reads recipe files, as it reads every file that a person writes.
     ("image", Some(&["store", "doc"])),
     // `vm` and `doc`: their plain data (sizes, policies, diagnostics) is part of what `sandbox` and `workflow` say.

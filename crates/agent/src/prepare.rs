@@ -272,6 +272,7 @@ mod tests {
             entropy: Entropy(vec![0; 64]),
             directories: vec![Directory { path: "/tmp".into(), owner: Account::ROOT, mode: 0o1777 }],
             hooks: Hooks::Now,
+            network: None,
         }
     }
 

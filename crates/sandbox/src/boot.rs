@@ -368,7 +368,7 @@ impl Boot {
             From::Memory(_) => Hooks::Later,
             From::Kernel | From::Branch(_) | From::Running(_) => Hooks::Now,
         };
-        Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks })
+        Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks, network: None })
     }
 
     fn console(&self) -> String {
@@ -406,6 +406,7 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
         directories: bind.directories.clone(),
         inherited: Inherited::GoOn,
         hooks: Hooks::Now,
+        network: None,
     })
 }
 

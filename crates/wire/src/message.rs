@@ -10,6 +10,7 @@
 //!   that outlive upgrades. New fields are optional; unknown fields are ignored.
 //! - No `Debug` of a message shows the value of an environment variable or entropy.
 
+mod network;
 mod ok_or_error;
 mod prepare;
 
@@ -17,6 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use network::{Card, Forward, Names, Network, Others};
 pub use prepare::{Bind, Directory, Entropy, Hooks, Inherited, Prepare, Root, RootFs, Warm};
 
 /// Largest message of the control stream in bytes of JSON.
@@ -465,8 +467,13 @@ pub struct Exited {
 pub struct Open {
     /// A free id of the guest.
     pub stream: StreamId,
-    /// Name of the service.
+    /// Name of the service: [`Self::DNS`], or `forward:NAME:PORT` of a [`Forward`].
     pub service: String,
+}
+
+impl Open {
+    /// The service that answers for names: see [`Others::Host`].
+    pub const DNS: &'static str = "dns";
 }
 
 /// Something that the log should show.

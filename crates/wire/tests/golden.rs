@@ -56,6 +56,7 @@ fn requests() {
             entropy: Entropy(vec![0, 1, 254, 255]),
             directories: vec![Directory { path: "/tmp".into(), owner: Account::ROOT, mode: 0o1777 }],
             hooks: Hooks::Now,
+            network: None,
         }),
         concat!(
             r#"{"type":"prepare","root":{"type":"disks","root":"root","fs":"squashfs","scratch":"scratch"},"#,
@@ -79,6 +80,7 @@ fn requests() {
             directories: Vec::new(),
             inherited: Inherited::GoOn,
             hooks: Hooks::Now,
+            network: None,
         }),
         concat!(
             r#"{"type":"bind","hostname":"job","machine_id":"0123456789abcdef0123456789abcdef","#,

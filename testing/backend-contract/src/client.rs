@@ -120,6 +120,7 @@ impl Client {
             entropy: Entropy(vec![7; 64]),
             directories: Vec::new(),
             hooks: Hooks::Now,
+            network: None,
         };
         match self.request(Body::Prepare(prepare)).await {
             Ok(Answer::Prepared(_)) => {}
@@ -146,6 +147,7 @@ impl Client {
             directories: Vec::new(),
             inherited: Inherited::GoOn,
             hooks: Hooks::Now,
+            network: None,
         };
         for body in [Body::Bind(bind), Body::Thaw] {
             let answer = self.request(body).await;

@@ -137,6 +137,7 @@ impl Host {
             entropy: Entropy(vec![1; 64]),
             directories: vec![Directory { path: "/workspace".into(), owner: Account::ROOT, mode: 0o755 }],
             hooks: Hooks::Now,
+            network: None,
         })
     }
 
@@ -151,6 +152,7 @@ impl Host {
                     directories,
                     inherited,
                     hooks: Hooks::Now,
+                    network: None,
                 })
             }
             other => panic!("{other:?} is no preparation"),

@@ -5,7 +5,7 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{Account, ExecId};
+use super::{Account, ExecId, Network};
 
 /// Random bytes for the guest's kernel; their `Debug` hides them.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub struct Bind {
     /// When the image's hooks run.
     #[serde(default, skip_serializing_if = "Hooks::is_now")]
     pub hooks: Hooks,
+    /// The ways out; none: what there was stays, at first nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
 }
 
 /// What becomes, in a fork, of the executions that ran when its parent was saved. Nobody hears of them any more.
@@ -114,6 +117,9 @@ pub struct Prepare {
     /// When the image's hooks run.
     #[serde(default, skip_serializing_if = "Hooks::is_now")]
     pub hooks: Hooks,
+    /// The ways out; none: what there was stays, at first nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
 }
 
 /// What becomes the root file system of the guest.

@@ -1,0 +1,21 @@
+//! Network cards by policy: who may reach what, and what makes it so.
+//!
+//! Purpose: the namespaces, rules and the resolver behind a VM's network card, and the policies that they enforce.
+//! Owner: the engine (`sandbox`) has one router, and gives each VM a namespace of its own, never used twice.
+//!
+//! ```text
+//!  guest ── tap ── [VM's namespace: rules, masquerade] ── veth ── [router's namespace: masquerade] ── uplink ── host
+//! ```
+//!
+//! Invariants
+//! - Every guest has the same addresses ([`guest_card`]); a VM's namespace hides them behind a link of its own.
+//! - A namespace forwards nothing before a policy was applied to it.
+
+mod addresses;
+mod policy;
+
+pub use addresses::{
+    FORWARDS, GATEWAY_MAC, GUEST_V4, GUEST_V6, LINKS_V4, LINKS_V6, MTU, NAMES, V4_GATEWAY, V4_PREFIX,
+    V6_GATEWAY, V6_PREFIX,
+};
+pub use policy::{Base, Policy, Ports, Rule, Target};
