@@ -64,6 +64,8 @@ impl Ways {
     ) -> Result<(), Failure> {
         let mut addresses: Vec<Ipv4Addr> = forwards.iter().map(|forward| forward.address).collect();
         addresses.extend(names.map(|names| names.address));
+        // those it has
+        addresses.retain(|address| !address.is_loopback());
         addresses.sort_unstable();
         addresses.dedup();
         if !hosted {
@@ -72,6 +74,8 @@ impl Ways {
         }
         let table: Vec<(SocketAddrV4, String)> = forwards
             .iter()
+            // a hosted agent's loopback is the host's own, where the destination is
+            .filter(|forward| !(hosted && forward.address.is_loopback()))
             .flat_map(|Forward { name, address, ports }| {
                 let address = if hosted { on_loopback(*address) } else { *address };
                 ports
@@ -122,7 +126,7 @@ fn check(names: Option<Names>, forwards: &[Forward]) -> Result<(), Failure> {
         if !is_host_name(name) {
             return invalid(format!("{name:?} is no name for a forward"));
         }
-        if !is_ours(*address) {
+        if !is_ours(*address) && !address.is_loopback() {
             return invalid(format!("{address} is no address for a forward"));
         }
         if ports.contains(&0) {

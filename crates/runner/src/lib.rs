@@ -24,6 +24,7 @@ mod repo;
 mod report;
 mod run;
 mod task;
+mod ways;
 
 pub use config::{Config, ConfigError};
 pub use daemon::daemon;

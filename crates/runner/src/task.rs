@@ -16,6 +16,8 @@ use workflow::{
     parse_payload, payload_inputs,
 };
 
+use crate::ways;
+
 /// Names of the job's token among the secrets, the first that is there counts.
 const TOKENS: [&str; 3] = ["FORGEJO_TOKEN", "GITEA_TOKEN", "GITHUB_TOKEN"];
 
@@ -43,6 +45,7 @@ pub(crate) struct Around {
     secrets: BTreeMap<String, SecretString>,
     masks: Vec<SecretString>,
     env: Vec<(String, String)>,
+    forwards: Vec<sandbox::Forward>,
 }
 
 /// Where a job's repository is, and what of it the job runs for.
@@ -75,7 +78,7 @@ impl Around {
             workspace: Workspace::Empty,
             runner,
             failures: None,
-            forwards: Vec::new(),
+            forwards: self.forwards,
             services: sandbox::Services::default(),
         }
     }
@@ -104,6 +107,7 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     let server = text(&context, "server_url").unwrap_or_else(|| own.instance.to_owned());
     let server = server.trim_end_matches('/').to_owned();
     context.insert("server_url".to_owned(), server.clone().into());
+    let (forwards, unreached) = ways::to_forge(own.instance, &server);
     let token = token(task, &context);
     let shown = token.as_ref().map(|token| token.expose_secret().to_owned()).unwrap_or_default();
     context.insert("token".to_owned(), shown.into());
@@ -139,9 +143,19 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
         reference: text(&context, "ref").unwrap_or_default(),
         token,
     };
-    let around =
-        Around { origin, repository, github, vars, inputs, secrets: task.secrets.clone(), masks, env };
-    Ok(Ready { job, around, warnings: rows(&warnings) })
+    let around = Around {
+        origin,
+        repository,
+        github,
+        vars,
+        inputs,
+        secrets: task.secrets.clone(),
+        masks,
+        env,
+        forwards,
+    };
+    let warnings = rows(&warnings).into_iter().chain(unreached).collect();
+    Ok(Ready { job, around, warnings })
 }
 
 /// The addresses of the server's own services, for actions.
@@ -254,6 +268,8 @@ jobs:
         );
         assert_eq!(ready.job.needs.get("a").get("outputs").get("o").to_text().as_ref(), "v");
         let around = ready.around;
+        let to: Vec<_> = around.forwards.iter().map(ToString::to_string).collect();
+        assert_eq!(to, ["h:3000=h:3000"], "the forge's own host is reached whatever the network is");
         assert_eq!(around.origin.server, "http://h:3000");
         assert_eq!(around.origin.token.as_ref().unwrap().expose_secret(), "of-secrets");
         assert_eq!(around.github.get("token").to_text().as_ref(), "of-secrets");

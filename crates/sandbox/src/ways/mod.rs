@@ -173,10 +173,14 @@ pub(crate) fn replaced(forwards: &[Forward]) -> Network {
     for forward in forwards {
         ports.entry(&forward.name).or_default().push(forward.port);
     }
+    let mut free = net::FORWARDS.hosts();
     let forwards = ports
         .into_iter()
-        .zip(net::FORWARDS.hosts())
-        .map(|((name, ports), address)| message::Forward { name: name.to_owned(), address, ports })
+        .filter_map(|(name, ports)| {
+            // an address is one: nobody asks a resolver for it
+            let address = name.parse().ok().or_else(|| free.next())?;
+            Some(message::Forward { name: name.to_owned(), address, ports })
+        })
         .collect();
     Network {
         card: None,
@@ -199,7 +203,7 @@ pub(crate) fn check(bind: &Bind) -> Result<()> {
     if ports.windows(2).any(|two| two[0] == two[1]) {
         return Err(Error::Request("two forwards of one name and port"));
     }
-    if bind.forwards.iter().any(|forward| !spec::is_name(&forward.name) || forward.port == 0) {
+    if bind.forwards.iter().any(|forward| !spec::is_guests(&forward.name) || forward.port == 0) {
         return Err(Error::Request("a forward whose name or port is none"));
     }
     Ok(())

@@ -12,7 +12,7 @@ use super::Elsewhere;
 /// A port of a name in the guest that leads to one destination. As text: `NAME:PORT=HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
-    /// A host name in lower case; what the guest's processes call it.
+    /// A host name in lower case, or an IPv4 address; what the guest's processes call it.
     pub name: String,
     /// Not 0.
     pub port: u16,
@@ -58,7 +58,9 @@ pub enum ForwardError {
     #[error("expected NAME:PORT=HOST:PORT")]
     Form,
     /// The first part.
-    #[error("{0:?} is no host name: letters, digits, `-` and `_`, between dots")]
+    #[error(
+        "{0:?} is no host name (letters, digits, `-` and `_`, between dots), nor the address of a machine"
+    )]
     Name(String),
     /// A loopback name, which the guest has itself.
     #[error("{0:?} is the VM itself")]
@@ -80,6 +82,16 @@ pub(super) fn is_name(name: &str) -> bool {
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
     };
     name.len() <= 253 && name.split('.').all(label)
+}
+
+/// Whether a guest can have it: a name, or an address that can be a machine's.
+pub(super) fn is_guests(name: &str) -> bool {
+    is_name(name)
+        && name.parse::<std::net::Ipv4Addr>().map_or(true, |address| {
+            !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
+                && !net::FORWARDS.contains(&address)
+                && ![net::NAMES, net::GUEST_V4, net::V4_GATEWAY].contains(&address)
+        })
 }
 
 fn port(text: &str) -> Result<u16, ForwardError> {
@@ -110,8 +122,7 @@ impl FromStr for Forward {
         let (name, from_port) = from.rsplit_once(':').ok_or(ForwardError::Form)?;
         let (to_host, to_port) = to.rsplit_once(':').ok_or(ForwardError::Form)?;
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        // the guest would take an address for one, and never ask
-        if !is_name(&name) || name.parse::<std::net::Ipv4Addr>().is_ok() {
+        if !is_guests(&name) {
             return Err(ForwardError::Name(name));
         }
         if name == "localhost" || name.ends_with(".localhost") {
