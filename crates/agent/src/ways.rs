@@ -182,7 +182,7 @@ mod tests {
             forward("other", 2, &[81]),
             forward("other", 3, &[0]),
             Forward { address: names.address, ..forward("other", 3, &[80]) },
-            Forward { address: Ipv4Addr::LOCALHOST, ..forward("other", 3, &[80]) },
+            Forward { address: Ipv4Addr::UNSPECIFIED, ..forward("other", 3, &[80]) },
             forward("other", 3, &[80; 2000]),
         ] {
             let table = [&good[..], std::slice::from_ref(&bad)].concat();
