@@ -76,7 +76,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         Command::Register(args) => told(look, runner_cmd::register(&args)),
         Command::Daemon(args) => told(look, runner_cmd::daemon(&args, registry)),
         Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),
-        Command::Config { command } => told(look, runner_cmd::config(&command)),
+        Command::Config { command } => told(look, runner_cmd::config(&command, registry)),
         Command::Controller(args) => told(look, controller_cmd::run(&args, registry)),
         Command::Engine(args) => told(look, engine_cmd::run(&args, registry)),
         Command::Sandbox(args) => match args.command {

@@ -280,4 +280,14 @@ mod tests {
             assert!(said.contains(part), "{part} is not in\n{said}");
         }
     }
+
+    #[test]
+    fn a_server_is_left_other_things_to_do() {
+        for key in ["fetch_interval", "report_interval"] {
+            let said = parse(&format!("[runner]\n{key} = '99ms'\n")).unwrap_err();
+            assert!(said.contains("at least \"100ms\"") && said.contains("config.toml:2:"), "{said}");
+            assert!(parse(&format!("[runner]\n{key} = '1ns'\n")).is_err());
+            assert!(parse(&format!("[runner]\n{key} = '100ms'\n")).is_ok());
+        }
+    }
 }

@@ -12,6 +12,8 @@ use crate::label::{Label, parse_all};
 
 /// Longer than any job or shutdown may take.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Nothing is asked of a server more often.
+const OFTENEST: Duration = Duration::from_millis(100);
 
 pub(super) fn config(source: &Source) -> Result<Config, Vec<Diagnostic>> {
     let root = doc::parse_toml(source).map_err(|error| error.diagnostics)?;
@@ -57,9 +59,9 @@ impl Read<'_> {
             "labels" => self.set(value, &mut runner.labels, Read::labels),
             "timeout" => self.set(value, &mut runner.timeout, Read::positive),
             "shutdown_timeout" => self.set(value, &mut runner.shutdown_timeout, Read::time),
-            "fetch_interval" => self.set(value, &mut runner.fetch_interval, Read::positive),
+            "fetch_interval" => self.set(value, &mut runner.fetch_interval, Read::interval),
             "fetch_timeout" => self.set(value, &mut runner.fetch_timeout, Read::positive),
-            "report_interval" => self.set(value, &mut runner.report_interval, Read::positive),
+            "report_interval" => self.set(value, &mut runner.report_interval, Read::interval),
             "envs" => self.set(value, &mut runner.envs, Read::envs),
             "env_file" => self.path(value).into_iter().for_each(|file| runner.env_file = Some(file)),
             _ => {
@@ -191,6 +193,16 @@ impl Read<'_> {
         let time = self.time(node)?;
         if time.is_zero() {
             self.fault(node, "a time greater than 0");
+            return None;
+        }
+        Some(time)
+    }
+
+    /// How often a server is asked or told something.
+    fn interval(&mut self, node: &Node) -> Option<Duration> {
+        let time = self.time(node)?;
+        if time < OFTENEST {
+            self.fault(node, "a time of at least \"100ms\", so that the server has other things to do");
             return None;
         }
         Some(time)
