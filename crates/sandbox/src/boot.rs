@@ -251,6 +251,7 @@ impl Boot {
                 }
             },
             drives: root.into_iter().chain(scratch).collect(),
+            tap: None,
         }
     }
 

@@ -26,6 +26,7 @@ fn fake() -> Subject {
             cpus: NonZeroU8::MIN,
             memory: Memory::Own(Mebibytes(64)),
             drives: Vec::new(),
+            tap: None,
         },
         root: Root::Hosted,
         ids: None,

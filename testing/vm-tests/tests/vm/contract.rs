@@ -92,5 +92,6 @@ fn spec(dir: &Path) -> BootSpec {
             Drive { id: DriveId::Root, image: image.root, mode: DriveMode::ReadOnly },
             Drive { id: DriveId::Scratch, image: scratch, mode: DriveMode::ReadWrite },
         ],
+        tap: None,
     }
 }
