@@ -23,6 +23,7 @@ pub mod host;
 pub mod image_cmd;
 mod in_use;
 mod limits;
+pub mod network;
 pub mod prefix;
 mod progress;
 pub mod prune;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU8, path::PathBuf, sync::Arc};
 
-use sandbox::{Engine, LeaseSpec, Root};
+use sandbox::{Engine, LeaseSpec, Policy, Root};
 use secrecy::SecretString;
 use vm::Mebibytes;
 use workflow::{ExpandedJob, Value};
@@ -86,6 +86,8 @@ pub struct Machinery<'a> {
     pub size: Size,
     /// Parts of the jail that this host cannot give, for the log.
     pub missing: &'a [String],
+    /// What it may reach.
+    pub network: &'a Policy,
 }
 
 impl Machinery<'_> {

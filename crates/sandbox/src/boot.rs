@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use net::Namespace;
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -22,7 +23,7 @@ use crate::{
     connection::{self, Cut, Opened},
     journal::Held,
     local::Inner,
-    scratch,
+    network, scratch,
     snapshots::{Guest, Template},
     text::printable,
 };
@@ -131,6 +132,8 @@ pub(crate) struct Boot {
     pub(crate) spec: LeaseSpec,
     pub(crate) slot: Slot,
     pub(crate) disks: Disks,
+    /// Where its card leads.
+    pub(crate) network: Option<Arc<Namespace>>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) from: From,
     /// Which attempt this is, from 1.
@@ -140,6 +143,16 @@ pub(crate) struct Boot {
 impl Boot {
     /// Boots or forks, waits for Hello, prepares. Dropping the future ends the VM.
     pub(crate) async fn run(self) -> Result<Booted> {
+        // one that gets its name later gets its policy then
+        let named = !matches!(self.from, From::Template(_, Identity::Later) | From::Running(_));
+        let network = self.network.clone();
+        let policy = self.spec.bind.network.clone();
+        let applied = async { if named { network::apply(network.as_ref(), &policy).await } else { Ok(()) } };
+        let (booted, ()) = tokio::try_join!(self.guest(), applied)?;
+        Ok(booted)
+    }
+
+    async fn guest(self) -> Result<Booted> {
         let began = Instant::now();
         let (machine, opened, agent) = self.up(began).await?;
         let prepared = match &self.from {
@@ -251,7 +264,7 @@ impl Boot {
                 }
             },
             drives: root.into_iter().chain(scratch).collect(),
-            tap: None,
+            tap: self.network.as_ref().map(|network| Arc::clone(network.tap())),
         }
     }
 
@@ -313,7 +326,11 @@ impl Boot {
         exited: watch::Receiver<Option<Exit>>,
         opened: &Opened,
     ) -> Result<message::Prepared> {
-        let bind = message::Bind { hooks: name.hooks(), ..identity(&self.spec.bind)? };
+        let mut bind = message::Bind { hooks: name.hooks(), ..identity(&self.spec.bind)? };
+        if name == Identity::Later {
+            // its card stays as the template's is
+            bind.network = None;
+        }
         self.ask(exited, opened, Body::Bind(bind)).await?;
         Ok(message::Prepared { root_prefix: String::new(), kernel: guest.kernel.clone(), boot_ms: 0 })
     }
@@ -369,7 +386,12 @@ impl Boot {
             From::Memory(_) => Hooks::Later,
             From::Kernel | From::Branch(_) | From::Running(_) => Hooks::Now,
         };
-        Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks, network: None })
+        let network = match self.from {
+            From::Memory(_) => network::of_template(self.backend.capabilities()),
+            _ => network::of_guest(&self.spec.bind.network),
+        };
+        let network = Some(network);
+        Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks, network })
     }
 
     fn console(&self) -> String {
@@ -407,7 +429,7 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
         directories: bind.directories.clone(),
         inherited: Inherited::GoOn,
         hooks: Hooks::Now,
-        network: None,
+        network: Some(network::of_guest(&bind.network)),
     })
 }
 

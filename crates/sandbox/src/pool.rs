@@ -39,6 +39,7 @@ use crate::{
     connection::Connection,
     journal::Held,
     local::Inner,
+    network::reaches_nothing,
     owner::{attempt, tear_down},
     snapshots::{self, Template},
 };
@@ -256,19 +257,28 @@ impl Pool {
 
 impl State {
     fn kind(&mut self, template: &str, spec: &LeaseSpec) -> &mut Kind {
-        self.kinds.entry(template.to_owned()).or_insert_with(|| Kind {
+        let kind = self.kinds.entry(template.to_owned()).or_insert_with(|| Kind {
             spec: standby_spec(spec),
             ready: VecDeque::new(),
             asked: VecDeque::new(),
             floor: 0,
-        })
+        });
+        if !reaches_nothing(&spec.bind.network) {
+            // from now on they have a namespace, for whichever policy
+            kind.spec.bind.network = spec.bind.network.clone();
+        }
+        kind
     }
 }
 
 /// `spec` without anything of its lease.
 fn standby_spec(spec: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
-        bind: Bind { hostname: "standby".to_owned(), directories: spec.bind.common() },
+        bind: Bind {
+            hostname: "standby".to_owned(),
+            directories: spec.bind.common(),
+            network: spec.bind.network.clone(),
+        },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,
@@ -437,7 +447,7 @@ mod tests {
             cpus: std::num::NonZeroU8::MIN,
             memory: Mebibytes(256),
             scratch_bytes: 1 << 30,
-            bind: Bind { hostname: "job".to_owned(), directories: Vec::new() },
+            bind: Bind { hostname: "job".to_owned(), directories: Vec::new(), network: crate::no_network() },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: Start::Fork,

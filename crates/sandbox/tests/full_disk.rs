@@ -56,6 +56,7 @@ fn lease(state: &Path, image: &Path) {
             patience: Patience::default(),
             pool: sandbox::PoolLimits::NONE,
             reserve: sandbox::Reserve { memory: 0, disk: 0 },
+            network: sandbox::Networking::Lacking("it is a test".to_owned()),
         };
         let engine = match Engine::open(config).await {
             Ok((engine, _)) => engine,
@@ -68,7 +69,7 @@ fn lease(state: &Path, image: &Path) {
             cpus: NonZeroU8::MIN,
             memory: Mebibytes(64),
             scratch_bytes: 4 << 30,
-            bind: Bind { hostname: "guest".into(), directories: Vec::new() },
+            bind: Bind { hostname: "guest".into(), directories: Vec::new(), network: sandbox::no_network() },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: sandbox::Start::Fork,

@@ -11,6 +11,7 @@ use super::{
     sandbox_args::SizeArgs,
     units,
 };
+use crate::network::NetworkArgs;
 use crate::sandbox_cmd::{Copy, Place};
 
 pub(super) const CREATE: &str = "\
@@ -44,6 +45,9 @@ pub struct CreateArgs {
     /// Logical size of each one's disk, such as 10GiB; it is sparse on the host
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = units::disk)]
     pub disk: u64,
+    /// What each may reach.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// How long each lives at most, such as 30m or 7d
     #[arg(long, value_name = "TIME", default_value = TTL, value_parser = units::some_time)]
     pub ttl: Duration,

@@ -10,7 +10,7 @@ use super::{
     kept_args::{BranchArgs, CP, CREATE, CpArgs, CreateArgs, EXEC, InsideArgs, InspectArgs, LsArgs, RmArgs},
     units,
 };
-use crate::{exec::machine, image_cmd};
+use crate::{exec::machine, image_cmd, network::NetworkArgs};
 
 /// Arguments of `ampoule sandbox`.
 #[derive(Debug, Args)]
@@ -64,6 +64,9 @@ pub struct RunArgs {
     /// Logical size of each one's disk, such as 10GiB; it is sparse on the host
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = units::disk)]
     pub disk: u64,
+    /// What each may reach.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// Kill the command after this time, such as 30s or 1h30m [default: never]
     #[arg(long, value_name = "TIME", value_parser = units::some_time)]
     pub timeout: Option<Duration>,

@@ -6,6 +6,7 @@ use std::{num::NonZeroU8, path::PathBuf, time::Duration};
 
 use doc::{Diagnostic, Entry, Map, Node, Source, Typed, did_you_mean};
 use forgejo::Certificates;
+use sandbox::Policy;
 
 use super::{Accel, Config, Level};
 use crate::label::{Label, parse_all};
@@ -101,7 +102,10 @@ impl Read<'_> {
             "cpus" => self.set(value, &mut vm.cpus, Read::cpus),
             "memory_mib" => self.set(value, &mut vm.memory_mib, |read, node| read.number(node, 128, 1 << 20)),
             "scratch_gib" => self.set(value, &mut vm.scratch_gib, |read, node| read.number(node, 1, 4096)),
-            _ => return &["backend", "accel", "image", "cpus", "memory_mib", "scratch_gib"],
+            "network" => {
+                self.network(value).into_iter().for_each(|network| vm.network = Some(network));
+            }
+            _ => return &["backend", "accel", "image", "cpus", "memory_mib", "scratch_gib", "network"],
         }
         &[]
     }
@@ -222,6 +226,20 @@ impl Read<'_> {
             Typed::Bool(false) => Some(Certificates::Verify),
             _ => None,
         })
+    }
+
+    fn network(&mut self, node: &Node) -> Option<Policy> {
+        let said =
+            self.scalar(node, "what VMs may reach, as text: \"none\", \"internet\", …", |scalar| {
+                text(scalar).map(str::to_owned)
+            })?;
+        match said.parse() {
+            Ok(policy) => Some(policy),
+            Err(error) => {
+                self.faults.push(Diagnostic::error(format!("{error}")).at(self.source, node.span));
+                None
+            }
+        }
     }
 
     fn one_of<T: Copy>(&mut self, node: &Node, all: &[(&str, T)]) -> Option<T> {

@@ -99,6 +99,7 @@ async fn with(forge: &Forge, config: Config, credential: Credential) -> Arc<Runn
         patience: Patience::default(),
         pool: sandbox::PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     })
     .await
     .unwrap();

@@ -31,7 +31,7 @@ use wire::{
 
 use super::{fault::Fault, sighting::EngineStatus};
 use crate::{
-    Bind, BranchTimes, Gone, GuestInfo, Kept, LeaseSpec, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
+    Bind, BranchTimes, Gone, GuestInfo, Kept, LeaseSpec, Refused, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
 };
 
 /// Of what is said after Hello.
@@ -64,6 +64,7 @@ pub(crate) enum Ask {
     Branch { id: SlotId },
     Keep { id: SlotId, until: SystemTime },
     Ping { id: SlotId },
+    Refused { id: SlotId },
     Kept,
     End { id: SlotId },
     Template(Box<LeaseSpec>),
@@ -95,6 +96,8 @@ pub(crate) enum Say {
     Session {
         backend: String,
         capabilities: Capabilities,
+        /// Why its VMs can reach nothing.
+        no_network: Option<String>,
     },
     /// How many VMs stand by.
     Standbys(usize),
@@ -127,6 +130,7 @@ pub(crate) enum Say {
     },
     Done,
     Status(EngineStatus),
+    Refused(Vec<Refused>),
     Kept(Vec<Kept>),
     Template(Option<String>),
     Snapshots(Vec<SnapshotInfo>),

@@ -34,7 +34,11 @@ const MAX_TEXT: usize = 256;
 
 pub(super) async fn build(engine: &Arc<Inner>, spec: LeaseSpec) -> Result<Built> {
     let spec = LeaseSpec {
-        bind: Bind { hostname: NAME.to_owned(), directories: spec.bind.common() },
+        bind: Bind {
+            hostname: NAME.to_owned(),
+            directories: spec.bind.common(),
+            network: crate::no_network(),
+        },
         on_owner_loss: vm::OwnerLoss::Kill,
         mark: None,
         start: Start::Boot,
@@ -65,6 +69,7 @@ async fn attempt(engine: &Arc<Inner>, spec: &LeaseSpec, tries: u32) -> Result<Bu
                 spec: spec.clone(),
                 slot: held.slot().clone(),
                 disks,
+                network: None,
                 clock: Arc::new(Clock::starting_now()),
                 from,
                 tries,

@@ -504,6 +504,7 @@ pub(crate) async fn engine_of(dir: &Path, backend: Arc<dyn Backend>, patience: P
         patience,
         pool: sandbox::PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.unwrap().0
 }
@@ -523,6 +524,7 @@ pub(crate) fn hosted() -> LeaseSpec {
                 owner: Account::Ids { uid: 1, gid: 1 },
                 mode: 0o755,
             }],
+            network: sandbox::no_network(),
         },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,

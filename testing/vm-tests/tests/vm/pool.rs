@@ -249,7 +249,7 @@ pub(crate) fn spec(hostname: &str) -> LeaseSpec {
         cpus: NonZeroU8::MIN,
         memory: Mebibytes(256),
         scratch_bytes: 256 << 20,
-        bind: Bind { hostname: hostname.to_owned(), directories: Vec::new() },
+        bind: Bind { hostname: hostname.to_owned(), directories: Vec::new(), network: sandbox::no_network() },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,
@@ -265,6 +265,7 @@ pub(crate) async fn engine(dir: &Path, pool: PoolLimits) -> Engine {
         patience: Patience::default(),
         pool,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.expect("an engine").0
 }

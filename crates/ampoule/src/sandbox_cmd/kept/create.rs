@@ -19,10 +19,11 @@ use crate::{
     class::End,
     cli::kept_args::{BranchArgs, CreateArgs},
     exec::{
-        machine::{self, MachineError, Use},
+        machine::{self, MachineError, Make, Use},
         warn,
     },
     limits,
+    network::{self, Router},
     registry::Registry,
     sandbox_cmd::{SandboxCmdError, name, say, spec},
     sink::Look,
@@ -42,13 +43,14 @@ pub(super) fn run(args: &CreateArgs, registry: &Registry) -> Result<End, Sandbox
     let made = runtime.block_on(async {
         // before anything is made that would have to be removed
         let stop = Stop::listen()?;
-        let (image, pool) = (&args.size.image, PoolLimits::NONE);
-        let from = Use::Warm;
-        let opened = machine::open_image(&args.machine, image, registry, &state_dir, pool, from, look);
-        let machine = tokio::select! {
+        let asked = args.network.network.as_ref();
+        let make = Make { pool: PoolLimits::NONE, from: Use::Warm, router: Router::of(asked) };
+        let opened = machine::open_image(&args.machine, &args.size.image, registry, &state_dir, make, look);
+        let mut machine = tokio::select! {
             machine = opened => machine?,
             () = stop.cancel.cancelled() => return Err(SandboxCmdError::Cancelled),
         };
+        machine.network = network::settled(asked, &machine.engine, look)?;
         if !machine.missing.is_empty() {
             let missing = machine.missing.join(", ");
             warn(look, &format!("this host cannot give every part of the jail: {missing}"));

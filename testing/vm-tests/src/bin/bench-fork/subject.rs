@@ -133,6 +133,7 @@ impl Subject {
             patience: Patience::default(),
             pool: PoolLimits { most: ready, memory: NO_LIMIT },
             reserve: Reserve::default(),
+            network: sandbox::Networking::Lacking("it is a test".to_owned()),
         };
         let (engine, _) = Engine::open(config).await?;
         engine.template(&self.spec).await?.ok_or("this backend cannot fork")?;
@@ -178,7 +179,11 @@ impl Host<'_> {
     /// Forks a branch of a VM that ran.
     pub(crate) async fn lease_of(&self, branch: &Branch) -> Result<Lease, Failure> {
         let spec = ForkSpec {
-            bind: Bind { hostname: "branched".to_owned(), directories: Vec::new() },
+            bind: Bind {
+                hostname: "branched".to_owned(),
+                directories: Vec::new(),
+                network: sandbox::no_network(),
+            },
             on_owner_loss: OwnerLoss::Kill,
             inherited: Inherited::GoOn,
         };

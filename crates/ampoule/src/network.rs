@@ -1,0 +1,79 @@
+//! What VMs may reach: as it was asked for, and as this host can give it.
+//!
+//! Owner: whoever opens an engine or leases of one. Invariant: what was asked for and cannot be had is an error; only where
+//! nothing was asked for is nothing enough, and that is said.
+
+use std::sync::Arc;
+
+use clap::Args;
+use sandbox::{Base, Engine, Networking, Policy, no_network, reaches_nothing};
+use vm::{Boundary, Capabilities};
+
+use crate::{
+    causes,
+    exec::{machine::MachineError, warn},
+    sink::Look,
+};
+
+/// What VMs may reach.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NetworkArgs {
+    /// What the VMs may reach: `none`, `internet`, or a list of names, addresses and ports [default: internet where
+    /// this host can give it, else none]
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    pub network: Option<Policy>,
+}
+
+fn policy(text: &str) -> Result<Policy, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+/// Whether an engine of this process makes networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Router {
+    /// Its VMs reach nothing.
+    Needless,
+    /// They may have to.
+    Wanted,
+}
+
+impl Router {
+    /// Where VMs are to reach what was asked for.
+    pub(crate) fn of(asked: Option<&Policy>) -> Self {
+        if asked.is_some_and(reaches_nothing) { Self::Needless } else { Self::Wanted }
+    }
+}
+
+/// What makes the networks of an engine of this process.
+pub(crate) async fn networking(router: Router, backend: &Capabilities) -> Networking {
+    match (router, &backend.no_card) {
+        (Router::Needless, _) => Networking::Lacking("this engine was started without networks".to_owned()),
+        // the engine says the same, with more words
+        (Router::Wanted, Some(why)) => Networking::Lacking(why.clone()),
+        (Router::Wanted, None) => match net::Router::start(config()).await {
+            Ok(router) => Networking::By(Arc::new(router)),
+            Err(error) => Networking::Lacking(causes::line(&error)),
+        },
+    }
+}
+
+fn config() -> net::Config {
+    net::Config { helper: vec!["/proc/self/exe".into(), "net-helper".into()] }
+}
+
+/// What VMs of this engine may reach: what was asked for, else the internet, else nothing, which is told.
+pub(crate) fn settled(asked: Option<&Policy>, engine: &Engine, look: Look) -> Result<Policy, MachineError> {
+    match (asked, engine.no_network()) {
+        (Some(asked), None) => Ok(asked.clone()),
+        (Some(asked), Some(_)) if reaches_nothing(asked) => Ok(asked.clone()),
+        (Some(_), Some(why)) => Err(MachineError::NoNetwork { why: why.to_owned() }),
+        (None, None) => Ok(Policy { base: Base::Internet, allow: Vec::new() }),
+        (None, Some(why)) => {
+            // what is no VM has whatever its surroundings have
+            if engine.capabilities().boundary != Boundary::None {
+                warn(look, &format!("the VMs reach no network: {why}"));
+            }
+            Ok(no_network())
+        }
+    }
+}
