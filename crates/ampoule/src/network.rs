@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use sandbox::{Base, Engine, Networking, Policy, no_network, reaches_nothing};
+use sandbox::{Engine, Networking, Policy};
 use vm::{Boundary, Capabilities};
 
 use crate::{
@@ -18,14 +18,10 @@ use crate::{
 /// What VMs may reach.
 #[derive(Clone, Debug, Default, Args)]
 pub struct NetworkArgs {
-    /// What the VMs may reach: `none`, `internet`, or a list of names, addresses and ports [default: internet where
-    /// this host can give it, else none]
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    /// What the VMs may reach: `none`, `internet`, `allow=HOST:PORT,…`, or `internet,allow=ADDRESS:PORT,…` [default:
+    /// internet where this host can give it, else none]
+    #[arg(long, value_name = "POLICY")]
     pub network: Option<Policy>,
-}
-
-fn policy(text: &str) -> Result<Policy, String> {
-    text.parse().map_err(|error| format!("{error}"))
 }
 
 /// Whether an engine of this process makes networks.
@@ -40,7 +36,7 @@ pub(crate) enum Router {
 impl Router {
     /// Where VMs are to reach what was asked for.
     pub(crate) fn of(asked: Option<&Policy>) -> Self {
-        if asked.is_some_and(reaches_nothing) { Self::Needless } else { Self::Wanted }
+        if asked == Some(&Policy::none()) { Self::Needless } else { Self::Wanted }
     }
 }
 
@@ -65,15 +61,15 @@ fn config() -> net::Config {
 pub(crate) fn settled(asked: Option<&Policy>, engine: &Engine, look: Look) -> Result<Policy, MachineError> {
     match (asked, engine.no_network()) {
         (Some(asked), None) => Ok(asked.clone()),
-        (Some(asked), Some(_)) if reaches_nothing(asked) => Ok(asked.clone()),
+        (Some(asked), Some(_)) if *asked == Policy::none() => Ok(asked.clone()),
         (Some(_), Some(why)) => Err(MachineError::NoNetwork { why: why.to_owned() }),
-        (None, None) => Ok(Policy { base: Base::Internet, allow: Vec::new() }),
+        (None, None) => Ok(Policy::internet()),
         (None, Some(why)) => {
             // what is no VM has whatever its surroundings have
             if engine.capabilities().boundary != Boundary::None {
                 warn(look, &format!("the VMs reach no network: {why}"));
             }
-            Ok(no_network())
+            Ok(Policy::none())
         }
     }
 }

@@ -19,7 +19,7 @@ pub fn bind() -> Bind {
             directory("/var/lib/containers", 0o755),
             directory(DIRECTORY, 0o755),
         ],
-        network: sandbox::no_network(),
+        network: sandbox::Policy::none(),
     }
 }
 

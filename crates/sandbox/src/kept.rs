@@ -20,7 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use vm::{Mebibytes, OwnerLoss, SlotId};
 
-use crate::{Bind, Error, GuestInfo, LeaseSpec, Origin, Policy, Result, Root, Start, WhenFull, no_network};
+use crate::{Bind, Error, GuestInfo, LeaseSpec, Origin, Policy, Result, Root, Start, WhenFull};
 
 const FILE: &str = "kept.json";
 const BESIDE: &str = "kept.json.new";
@@ -162,7 +162,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Record>> {
     match serde_json::from_slice::<Record>(&text) {
         // whoever reads it is not the engine that made the VM
         Ok(mut record) if record.version == VERSION => {
-            record.bind.network = no_network();
+            record.bind.network = Policy::none();
             Ok(Some(record))
         }
         Ok(Record { version, .. }) => {
@@ -195,7 +195,7 @@ impl Record {
             cpus: NonZeroU8::MIN,
             memory: Mebibytes(256),
             scratch_bytes: 1 << 30,
-            bind: Bind { hostname: "guest".to_owned(), directories: Vec::new(), network: no_network() },
+            bind: Bind { hostname: "guest".to_owned(), directories: Vec::new(), network: Policy::none() },
             on_owner_loss: OwnerLoss::Keep { until },
             mark: Some("a test's".to_owned()),
             start: Start::Fork,

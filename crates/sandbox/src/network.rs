@@ -18,7 +18,7 @@
 
 use std::{fmt, sync::Arc};
 
-use net::{Base, Namespace, Policy, Router};
+use net::{Namespace, Policy, Router};
 use vm::Capabilities;
 use wire::message::{Card, Network};
 
@@ -67,7 +67,7 @@ impl Networks {
 
     /// What a VM of this policy needs; `None`: nothing.
     pub(crate) async fn namespace(&self, policy: &Policy) -> Result<Option<Arc<Namespace>>> {
-        if reaches_nothing(policy) {
+        if *policy == Policy::none() {
             return Ok(None);
         }
         match &self.by {
@@ -84,23 +84,11 @@ impl Networks {
     }
 }
 
-/// The policy of those who say nothing: nothing is reached.
-#[must_use]
-pub fn no_network() -> Policy {
-    Policy { base: Base::Nothing, allow: Vec::new() }
-}
-
-/// Whether this is [`no_network`].
-#[must_use]
-pub fn reaches_nothing(policy: &Policy) -> bool {
-    policy.base == Base::Nothing && policy.allow.is_empty()
-}
-
 /// Lets a VM reach what its policy says. One without a namespace has to have one that allows nothing.
 pub(crate) async fn apply(namespace: Option<&Arc<Namespace>>, policy: &Policy) -> Result<()> {
     match namespace {
         // a namespace that no policy was applied to forwards nothing
-        _ if reaches_nothing(policy) => Ok(()),
+        _ if *policy == Policy::none() => Ok(()),
         Some(namespace) => Ok(namespace.apply(policy).await?),
         None => Err(Error::NoNetwork { why: "the VM was made without one".to_owned() }),
     }
@@ -108,7 +96,7 @@ pub(crate) async fn apply(namespace: Option<&Arc<Namespace>>, policy: &Policy) -
 
 /// What a guest with this policy is told. Where nothing is reached the card is down, so that what tries fails at once.
 pub(crate) fn of_guest(policy: &Policy) -> Network {
-    let card = (!reaches_nothing(policy)).then(guest_card);
+    let card = (*policy != Policy::none()).then(guest_card);
     Network { card, ..Network::default() }
 }
 
@@ -149,24 +137,23 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_had_is_an_error_and_never_none() {
-        let internet = Policy { base: Base::Internet, allow: Vec::new() };
+        let internet = Policy::internet();
         let lacking = Networking::Lacking("no nft".to_owned());
         let networks = Networks::new(lacking.clone(), &backend(None));
-        assert!(matches!(networks.namespace(&no_network()).await, Ok(None)));
+        assert!(matches!(networks.namespace(&Policy::none()).await, Ok(None)));
         let refused = networks.namespace(&internet).await;
         assert!(matches!(refused, Err(Error::NoNetwork { why }) if why == "no nft"));
         let refused = apply(None, &internet).await;
         assert!(matches!(refused, Err(Error::NoNetwork { .. })));
-        apply(None, &no_network()).await.unwrap();
+        apply(None, &Policy::none()).await.unwrap();
         let networks = Networks::new(lacking, &backend(Some("no /dev/net/tun")));
         assert!(networks.lacking().is_some_and(|why| why.contains("no /dev/net/tun")));
     }
 
     #[test]
     fn a_guest_that_reaches_nothing_has_its_card_down() {
-        assert_eq!(of_guest(&no_network()).card, None);
-        let rule = net::Rule { target: net::Target::Name("a.example".to_owned()), ports: net::Ports::All };
-        let policy = Policy { base: Base::Nothing, allow: vec![rule] };
+        assert_eq!(of_guest(&Policy::none()).card, None);
+        let policy = "allow=a.example:443".parse().unwrap();
         assert_eq!(of_guest(&policy), of_template(&backend(None)));
         assert_eq!(of_template(&backend(Some("none"))).card, None);
     }

@@ -32,14 +32,13 @@ use vm::{Mebibytes, OwnerLoss};
 use wire::message::Account;
 
 use crate::{
-    Bind, Error, ExecRequest, LeaseSpec, OutputMode, Result, Start, Stdin,
+    Bind, Error, ExecRequest, LeaseSpec, OutputMode, Policy, Result, Start, Stdin,
     admission::{Admission, needed},
     boot::{Booted, From, Identity},
     clock::Clock,
     connection::Connection,
     journal::Held,
     local::Inner,
-    network::reaches_nothing,
     owner::{attempt, tear_down},
     snapshots::{self, Template},
 };
@@ -263,7 +262,7 @@ impl State {
             asked: VecDeque::new(),
             floor: 0,
         });
-        if !reaches_nothing(&spec.bind.network) {
+        if spec.bind.network != Policy::none() {
             // from now on they have a namespace, for whichever policy
             kind.spec.bind.network = spec.bind.network.clone();
         }
@@ -447,7 +446,11 @@ mod tests {
             cpus: std::num::NonZeroU8::MIN,
             memory: Mebibytes(256),
             scratch_bytes: 1 << 30,
-            bind: Bind { hostname: "job".to_owned(), directories: Vec::new(), network: crate::no_network() },
+            bind: Bind {
+                hostname: "job".to_owned(),
+                directories: Vec::new(),
+                network: crate::Policy::none(),
+            },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: Start::Fork,

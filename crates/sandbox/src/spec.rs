@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use vm::{Backend, Mebibytes, OwnerLoss};
 use wire::message::Directory;
 
-use crate::{Networking, Policy, no_network};
+use crate::{Networking, Policy};
 
 pub use crate::pool::PoolLimits;
 
@@ -141,7 +141,7 @@ pub struct Bind {
     /// Directories to make on the scratch disk and to mount over the root, in order.
     pub directories: Vec<Directory>,
     /// What it may reach.
-    #[serde(default = "no_network")]
+    #[serde(default = "Policy::none")]
     pub network: Policy,
 }
 

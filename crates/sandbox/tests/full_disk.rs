@@ -69,7 +69,11 @@ fn lease(state: &Path, image: &Path) {
             cpus: NonZeroU8::MIN,
             memory: Mebibytes(64),
             scratch_bytes: 4 << 30,
-            bind: Bind { hostname: "guest".into(), directories: Vec::new(), network: sandbox::no_network() },
+            bind: Bind {
+                hostname: "guest".into(),
+                directories: Vec::new(),
+                network: sandbox::Policy::none(),
+            },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: sandbox::Start::Fork,

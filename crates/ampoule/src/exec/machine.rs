@@ -6,9 +6,7 @@
 use std::{ffi::OsString, num::NonZeroU8, path::Path};
 
 use job::{JobImage, Machinery, Size};
-use sandbox::{
-    Engine, EngineConfig, FilesOfVm, Patience, Policy, PoolLimits, Root, files_in_use, no_network,
-};
+use sandbox::{Engine, EngineConfig, FilesOfVm, Patience, Policy, PoolLimits, Root, files_in_use};
 use store::{Hold, Store};
 use vm::Mebibytes;
 
@@ -159,7 +157,7 @@ pub(crate) async fn open_image(
         }
     };
     let (engine, missing) = engine(args, registry, state_dir, boots, make, look).await?;
-    Ok(Machine { engine, image, missing, hold, network: no_network() })
+    Ok(Machine { engine, image, missing, hold, network: Policy::none() })
 }
 
 /// Whose engine makes the VMs.

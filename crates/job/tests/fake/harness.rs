@@ -273,7 +273,7 @@ pub(crate) async fn run_on(
 ) -> Said {
     let size = Size { cpus: NonZeroU8::MIN, memory: vm::Mebibytes(64), scratch_bytes: 0 };
     let machine =
-        Machinery { engine: &world().engine, image, size, missing: &[], network: &sandbox::no_network() };
+        Machinery { engine: &world().engine, image, size, missing: &[], network: &sandbox::Policy::none() };
     let (sender, mut receiver) = mpsc::channel(16);
     let mut events = Vec::new();
     let read = async {

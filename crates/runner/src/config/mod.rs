@@ -263,7 +263,7 @@ mod tests {
         let envs: Vec<_> = config.runner.envs.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(envs, ["A=b", "N=3", "T=true"]);
         assert_eq!(config.connection.certificates, forgejo::Certificates::AcceptAny);
-        assert_eq!(config.vm.network, Some(sandbox::no_network()));
+        assert_eq!(config.vm.network, Some(Policy::none()));
         assert_eq!((config.vm.accel, config.vm.memory_mib, config.vm.cpus.get()), (Accel::Tcg, 512, 4));
     }
 

@@ -37,7 +37,7 @@ pub(super) async fn build(engine: &Arc<Inner>, spec: LeaseSpec) -> Result<Built>
         bind: Bind {
             hostname: NAME.to_owned(),
             directories: spec.bind.common(),
-            network: crate::no_network(),
+            network: crate::Policy::none(),
         },
         on_owner_loss: vm::OwnerLoss::Kill,
         mark: None,

@@ -524,7 +524,7 @@ pub(crate) fn hosted() -> LeaseSpec {
                 owner: Account::Ids { uid: 1, gid: 1 },
                 mode: 0o755,
             }],
-            network: sandbox::no_network(),
+            network: sandbox::Policy::none(),
         },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,

@@ -17,7 +17,7 @@ pub(crate) fn spec(hostname: &str) -> LeaseSpec {
         bind: Bind {
             hostname: hostname.to_owned(),
             directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
-            network: sandbox::no_network(),
+            network: sandbox::Policy::none(),
         },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,

@@ -9,12 +9,12 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use sandbox::{Engine, ForkSpec, Inherited, Lease, LeaseSpec, PoolLimits};
+use sandbox::{Bind, Engine, ForkSpec, Inherited, Lease, LeaseSpec, PoolLimits};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use vm::{OwnerLoss, SlotId};
 
-use super::{MARK, Stop, millis, print, runtime, with_sandbox};
+use super::{MARK, Stop, find, millis, print, runtime, with_sandbox};
 use crate::{
     class::End,
     cli::kept_args::{BranchArgs, CreateArgs},
@@ -86,8 +86,10 @@ pub(super) fn branch(args: &BranchArgs, registry: &Registry) -> Result<End, Sand
         };
         let began = Instant::now();
         let inherited = if args.kill_running { Inherited::Kill } else { Inherited::GoOn };
-        let fork =
-            ForkSpec { bind: controller::guest::bind(), on_owner_loss: OwnerLoss::Keep { until }, inherited };
+        // what the sandbox reaches: nothing where that has gone with its engine
+        let network = find(Some(engine), &name(sandbox.id())).await?.network;
+        let bind = Bind { network, ..controller::guest::bind() };
+        let fork = ForkSpec { bind, on_owner_loss: OwnerLoss::Keep { until }, inherited };
         let lease =
             async |cancel: &CancellationToken| engine.lease_branch(&branch, fork.clone(), cancel).await;
         let ids = all(args.count, engine, &stop.cancel, look, &lease).await?;

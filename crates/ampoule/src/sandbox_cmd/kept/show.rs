@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use sandbox::{Kept, Origin, Root};
+use sandbox::{Kept, Origin, Policy, Root};
 use serde_json::{Value, json};
 
 use super::id;
@@ -34,7 +34,7 @@ impl<'a> Named<'a> {
     }
 
     fn json(&self) -> Value {
-        let Kept { made, until, cpus, memory, scratch_bytes, hostname, origin, .. } = self.kept;
+        let Kept { made, until, cpus, memory, scratch_bytes, hostname, origin, network, .. } = self.kept;
         json!({
             "id": id(self.kept),
             "image": self.image,
@@ -43,6 +43,7 @@ impl<'a> Named<'a> {
             "disk_bytes": scratch_bytes,
             "hostname": hostname,
             "origin": origin_name(*origin),
+            "network": network.to_string(),
             "made": table::time(*made),
             "ends": table::time(*until),
         })
@@ -58,12 +59,23 @@ fn origin_name(origin: Origin) -> &'static str {
     }
 }
 
+/// A policy in a column: its first words.
+fn short(policy: &Policy) -> String {
+    const LONGEST: usize = 24;
+    let text = policy.to_string();
+    if text.len() <= LONGEST {
+        text
+    } else {
+        format!("{}…", text.chars().take(LONGEST - 1).collect::<String>())
+    }
+}
+
 /// One line each.
 pub(super) fn table(all: &[Named<'_>]) -> String {
     if all.is_empty() {
         return "there are no sandboxes; `ampoule sandbox create` makes one\n".to_owned();
     }
-    let rows: Vec<[String; 7]> = all
+    let rows: Vec<[String; 8]> = all
         .iter()
         .map(|named| {
             let kept = named.kept;
@@ -73,12 +85,13 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
                 kept.cpus.to_string(),
                 kept.memory.to_string(),
                 origin_name(kept.origin).to_owned(),
+                short(&kept.network),
                 table::minute(kept.made),
                 table::minute(kept.until),
             ]
         })
         .collect();
-    table::text(["ID", "IMAGE", "CPUS", "MEMORY", "ORIGIN", "MADE (UTC)", "ENDS (UTC)"], &rows)
+    table::text(["ID", "IMAGE", "CPUS", "MEMORY", "ORIGIN", "NETWORK", "MADE (UTC)", "ENDS (UTC)"], &rows)
 }
 
 /// Everything of one, for a person.
@@ -92,6 +105,7 @@ pub(super) fn details(named: &Named<'_>) -> String {
         ("disk", units::shown(kept.scratch_bytes)),
         ("host name", kept.hostname.clone()),
         ("origin", origin_name(kept.origin).to_owned()),
+        ("network", kept.network.to_string()),
         ("made", format!("{} UTC", table::minute(kept.made))),
         ("ends", format!("{} UTC", table::minute(kept.until))),
     ])
@@ -133,6 +147,7 @@ mod tests {
             root: Root::Hosted,
             hostname: "sandbox".to_owned(),
             origin: if number == 1 { Origin::Forked } else { Origin::Branched },
+            network: if number == 1 { Policy::internet() } else { Policy::none() },
             holder: Holder::Nobody,
         }
     }

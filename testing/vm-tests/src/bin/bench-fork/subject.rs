@@ -182,7 +182,7 @@ impl Host<'_> {
             bind: Bind {
                 hostname: "branched".to_owned(),
                 directories: Vec::new(),
-                network: sandbox::no_network(),
+                network: sandbox::Policy::none(),
             },
             on_owner_loss: OwnerLoss::Kill,
             inherited: Inherited::GoOn,
