@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use backend_contract::{Make, Subject};
+use backend_contract::{Make, Subject, Tap};
 use backends::qemu::{Accel, Config, PROGRAM, Qemu};
 use libtest_mimic::Trial;
 use store::Store;
@@ -52,7 +52,21 @@ async fn qemu() -> Subject {
         },
         ids: rustix::process::getuid().is_root().then_some(STRANGER),
         shell: "/bin/sh".into(),
+        tap: || Box::pin(tap()),
     }
+}
+
+/// One of a network namespace of its own.
+async fn tap() -> Tap {
+    let router = net::Router::start(net::Config {
+        helper: vec!["/proc/self/exe".into(), HELPER.into()],
+        uplink: net::Uplink::None,
+        limits: net::Limits::default(),
+        pool: 0,
+    });
+    let router = router.await.expect("this host can make networks: `ampoule doctor` says what lacks");
+    let namespace = router.namespace().await.expect("a network namespace");
+    Tap { fd: Arc::clone(namespace.tap()), needs: Box::new((namespace, router)) }
 }
 
 /// The standard image of the machine's own state directory.
