@@ -192,6 +192,23 @@ pub struct InspectArgs {
     pub state: StateArgs,
 }
 
+/// Arguments of `ampoule sandbox network`.
+#[derive(Debug, Args)]
+pub struct RefusedArgs {
+    /// The sandbox: its id, or the beginning of it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// How VMs run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
 /// Arguments of `ampoule sandbox rm`.
 #[derive(Debug, Args)]
 pub struct RmArgs {
@@ -255,6 +272,7 @@ mod tests {
             "ls -q",
             "ls --json",
             "inspect ab --json",
+            "network ab --json",
             "rm ab cd",
             "rm --all",
         ] {
@@ -277,6 +295,7 @@ mod tests {
             "branch",
             "ls -q --json",
             "inspect",
+            "network",
             "rm",
             "rm ab --all",
         ] {

@@ -7,7 +7,10 @@ use vm::Mebibytes;
 
 use super::{
     args::{MachineArgs, OwnEngineArgs, StateArgs},
-    kept_args::{BranchArgs, CP, CREATE, CpArgs, CreateArgs, EXEC, InsideArgs, InspectArgs, LsArgs, RmArgs},
+    kept_args::{
+        BranchArgs, CP, CREATE, CpArgs, CreateArgs, EXEC, InsideArgs, InspectArgs, LsArgs, RefusedArgs,
+        RmArgs,
+    },
     units,
 };
 use crate::{exec::machine, image_cmd, network::NetworkArgs};
@@ -42,6 +45,8 @@ pub enum SandboxCommand {
     Ls(LsArgs),
     /// Print what is known of a sandbox
     Inspect(InspectArgs),
+    /// Print what a sandbox tried to reach and may not
+    Network(RefusedArgs),
     /// End sandboxes
     Rm(RmArgs),
 }

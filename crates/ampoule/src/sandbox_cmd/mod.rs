@@ -29,7 +29,7 @@ pub use error::SandboxCmdError;
 pub use kept::{
     Code, branch,
     copy::CopyError,
-    cp, create, inside, inspect, ls,
+    cp, create, inside, inspect, ls, network,
     place::{Place, PlaceError},
     rm,
 };

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use sandbox::{Kept, Origin, Policy, Root};
+use sandbox::{Kept, Origin, Policy, Refused, Root};
 use serde_json::{Value, json};
 
 use super::id;
@@ -122,6 +122,35 @@ pub(super) fn object(named: &Named<'_>) -> String {
     format!("{}\n", escaped(named.json().to_string()))
 }
 
+/// What one was refused, a line each.
+pub(super) fn refused(all: &[Refused]) -> String {
+    if all.is_empty() {
+        return "nothing was refused\n".to_owned();
+    }
+    let rows: Vec<[String; 4]> = all
+        .iter()
+        .map(|one| {
+            let port = one.port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+            [one.address.to_string(), one.protocol.clone(), port, one.packets.to_string()]
+        })
+        .collect();
+    table::text(["ADDRESS", "PROTOCOL", "PORT", "PACKETS"], &rows)
+}
+
+/// The same, an object each, in an array.
+pub(super) fn refused_array(all: &[Refused]) -> String {
+    let object = |one: &Refused| {
+        json!({
+            "address": one.address.to_string(),
+            "protocol": one.protocol,
+            "port": one.port,
+            "packets": one.packets,
+        })
+    };
+    let all: Vec<Value> = all.iter().map(object).collect();
+    format!("{}\n", escaped(Value::from(all).to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -150,6 +179,20 @@ mod tests {
             network: if number == 1 { Policy::internet() } else { Policy::none() },
             holder: Holder::Nobody,
         }
+    }
+
+    #[test]
+    fn what_was_refused_is_shown() {
+        let one = |address: &str, protocol: &str, port| Refused {
+            address: address.parse().unwrap(),
+            protocol: protocol.to_owned(),
+            port,
+            packets: 3,
+        };
+        let all = [one("10.1.2.3", "tcp", Some(22)), one("fd00::1", "ipv6-icmp", None)];
+        insta::assert_snapshot!("refused", refused(&all));
+        insta::assert_snapshot!("refused_array", refused_array(&all));
+        assert_eq!(refused(&[]), "nothing was refused\n");
     }
 
     #[test]
