@@ -24,6 +24,11 @@ pub struct NetworkArgs {
     pub network: Option<Policy>,
 }
 
+/// How this program is called as the helper of networks: by a name that an upgrade under way does not change.
+pub const HELPER: &str = "net-helper";
+/// Networks at most that are made ahead.
+const MOST_AHEAD: usize = 8;
+
 /// Whether an engine of this process makes networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Router {
@@ -41,20 +46,30 @@ impl Router {
 }
 
 /// What makes the networks of an engine of this process.
-pub(crate) async fn networking(router: Router, backend: &Capabilities) -> Networking {
+pub(crate) async fn networking(router: Router, standbys: usize, backend: &Capabilities) -> Networking {
     match (router, &backend.no_card) {
         (Router::Needless, _) => Networking::Lacking("this engine was started without networks".to_owned()),
         // the engine says the same, with more words
         (Router::Wanted, Some(why)) => Networking::Lacking(why.clone()),
-        (Router::Wanted, None) => match net::Router::start(config()).await {
-            Ok(router) => Networking::By(Arc::new(router)),
+        (Router::Wanted, None) => match net::Router::start(config(standbys.clamp(1, MOST_AHEAD))).await {
+            Ok(router) => {
+                for note in router.notes() {
+                    tracing::info!(%note, "networks of VMs");
+                }
+                Networking::By(Arc::new(router))
+            }
             Err(error) => Networking::Lacking(causes::line(&error)),
         },
     }
 }
 
-fn config() -> net::Config {
-    net::Config { helper: vec!["/proc/self/exe".into(), "net-helper".into()] }
+fn config(ahead: usize) -> net::Config {
+    net::Config {
+        helper: vec!["/proc/self/exe".into(), HELPER.into()],
+        uplink: net::Uplink::Host,
+        limits: net::Limits::default(),
+        pool: ahead,
+    }
 }
 
 /// What VMs of this engine may reach: what was asked for, else the internet, else nothing, which is told.

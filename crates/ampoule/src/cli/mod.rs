@@ -38,7 +38,7 @@ use crate::{
         args::{Cli, Command},
         sandbox_args::SandboxCommand,
     },
-    controller_cmd, doctor, engine_cmd, exec, image_cmd, prune,
+    controller_cmd, doctor, engine_cmd, exec, image_cmd, network, prune,
     registry::Registry,
     runner_cmd, sandbox_cmd,
     sanitise::{self, Colours},
@@ -53,7 +53,7 @@ pub fn main(registry: Registry) -> ExitCode {
     if args.get(1).is_some_and(|word| word == "vm-shim") {
         return jail::shim::main(args.into_iter().skip(2));
     }
-    if args.get(1).is_some_and(|word| word == "net-helper") {
+    if args.get(1).is_some_and(|word| word == network::HELPER) {
         return net::helper(args.into_iter().skip(2));
     }
     crash::install();

@@ -205,7 +205,7 @@ pub(crate) async fn engine(
         warn(look, note);
     }
     let missing = made.backend.capabilities().lacking.clone();
-    let network = network::networking(make.router, made.backend.capabilities()).await;
+    let network = network::networking(make.router, make.pool.most, made.backend.capabilities()).await;
     let config = EngineConfig {
         state_dir: state_dir.to_owned(),
         backend: made.backend,

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ampoule::network::HELPER;
 use backend_contract::{Make, Subject, Tap};
 use backends::qemu::{Accel, Config, PROGRAM, Qemu};
 use libtest_mimic::Trial;
@@ -24,8 +25,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     backend_contract::trials("qemu", QEMU)
 }
 
-/// This process is an owner that a test of the suite will kill.
+/// This process is an owner that a test of the suite will kill, or the helper of its networks.
 pub(crate) fn dispatch() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|word| word == HELPER) {
+        return Some(net::helper(args));
+    }
     backend_contract::dispatch(&[("qemu", QEMU)])
 }
 
