@@ -15,6 +15,7 @@
 //!   our back.
 
 mod agent;
+mod card;
 mod cgroup;
 mod copy;
 mod ends;

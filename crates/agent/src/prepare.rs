@@ -20,10 +20,11 @@ use rustix::{
     mount::mount_bind,
     time::{ClockId, Timespec, clock_gettime, clock_settime},
 };
-use wire::message::{Bind, Directory, Failure, FailureKind, Hooks, Prepare, Prepared, Root, RootFs};
+use wire::message::{Bind, Directory, Failure, FailureKind, Hooks, Network, Prepare, Prepared, Root, RootFs};
 
 use crate::{
     agent::Ground,
+    card,
     failure::{failure, io_failure},
     hooks,
     hosted::Hosted,
@@ -48,6 +49,7 @@ pub(crate) struct Disks {
     bound: Vec<Directory>,
     /// How many were asked for.
     made: usize,
+    card: card::State,
 }
 
 /// What needs no scratch disk and is the same in every fork: done once, before a guest is saved.
@@ -95,6 +97,7 @@ pub(crate) fn prepare(ground: &Ground, disks: &mut Disks, wanted: &Prepare) -> R
             return Err(failure(FailureKind::Invalid, "this agent is hosted: it has no disks"));
         }
     };
+    network(ground, disks, wanted.network.as_ref())?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let up = clock_gettime(ClockId::Boottime);
     let boot_ms =
@@ -114,7 +117,7 @@ pub(crate) fn bind(ground: &Ground, disks: &mut Disks, wanted: &Bind) -> Result<
         }
         Ground::Hosted(hosted) => directories_below(hosted, &wanted.directories)?,
     }
-    Ok(())
+    network(ground, disks, wanted.network.as_ref())
 }
 
 /// Runs the image's hooks, if it is time: last.
@@ -125,6 +128,14 @@ pub(crate) fn hooks(ground: &Ground, when: Hooks) -> Result<(), Failure> {
             hooks::look();
             Ok(())
         }
+    }
+}
+
+/// The network card. A hosted agent has that of its surroundings.
+fn network(ground: &Ground, disks: &mut Disks, wanted: Option<&Network>) -> Result<(), Failure> {
+    match (ground, wanted) {
+        (Ground::Machine, Some(wanted)) => disks.card.make(wanted.card),
+        (Ground::Machine, None) | (Ground::Hosted(_), _) => Ok(()),
     }
 }
 

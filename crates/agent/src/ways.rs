@@ -36,6 +36,8 @@ pub(crate) struct Ways {
     pub(crate) names: Stub,
     /// Addresses of ours.
     addresses: Vec<Ipv4Addr>,
+    /// The resolver of the guest's `/etc/resolv.conf`.
+    said: Option<Ipv4Addr>,
 }
 
 impl Agent {
@@ -90,8 +92,14 @@ impl Ways {
         let known: HashMap<String, Ipv4Addr> =
             forwards.iter().map(|forward| (forward.name.clone(), forward.address)).collect();
         self.names.set(names, known, io).map_err(|error| io_failure("the resolver", error))?;
-        match names {
-            Some(names) => resolv_conf(names.address),
+        match names.map(|names| names.address) {
+            // it says so already, in a fork as in its template
+            address if address == self.said => Ok(()),
+            Some(address) => {
+                resolv_conf(address)?;
+                self.said = Some(address);
+                Ok(())
+            }
             None => Ok(()),
         }
     }

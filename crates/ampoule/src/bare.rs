@@ -21,6 +21,7 @@ pub(crate) async fn engine(state_dir: &Path) -> sandbox::Result<(Engine, Swept)>
         patience: Patience::default(),
         pool: PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("this command runs no VMs".to_owned()),
     };
     Engine::open(config).await
 }

@@ -124,6 +124,8 @@ impl Classed for sandbox::Error {
             | Self::Teardown { .. }
             | Self::NoHello { .. }
             | Self::NoRoom { .. }
+            | Self::NoNetwork { .. }
+            | Self::Network(_)
             | Self::Boot { .. }
             | Self::Prepare { .. }
             | Self::NotFrozen { .. }

@@ -39,12 +39,13 @@ use crate::{
         units::{MAX_MEMORY, MIN_MEMORY},
     },
     exec::{
-        machine::{self, CPUS, MEMORY, MachineError, SCRATCH, Use},
+        machine::{self, CPUS, MEMORY, MachineError, Make, SCRATCH, Use},
         warn,
     },
     image_cmd,
     in_use::InUse,
     limits,
+    network::Router,
     registry::{self, Needs, Registry},
     signals::{Signal, Signals, Wish},
     sink::Look,
@@ -277,8 +278,9 @@ async fn begin(
         }
     };
     let pool = PoolLimits::of_this_host(STANDBYS);
-    let from = Use::of(args.engine);
-    let (engine, _) = machine::engine(&args.machine, registry, state_dir, boots, pool, from, look).await?;
+    // its sandboxes reach nothing
+    let make = Make { pool, from: Use::of(args.engine), router: Router::Needless };
+    let (engine, _) = machine::engine(&args.machine, registry, state_dir, boots, make, look).await?;
     Ok(Begun { engine, images, _hold: hold })
 }
 

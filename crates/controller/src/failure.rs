@@ -173,6 +173,8 @@ fn class(error: &sandbox::Error) -> Class {
         | Error::Teardown { .. }
         | Error::NoHello { .. }
         | Error::NoRoom { .. }
+        | Error::NoNetwork { .. }
+        | Error::Network(_)
         | Error::Boot { .. }
         | Error::Prepare { .. }
         | Error::NotFrozen { .. }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU8, path::PathBuf, sync::Arc};
 
-use sandbox::{Engine, Forward, LeaseSpec, Root, Services};
+use sandbox::{Engine, Forward, LeaseSpec, Policy, Root, Services};
 use secrecy::SecretString;
 use vm::Mebibytes;
 use workflow::{ExpandedJob, Value};
@@ -90,6 +90,8 @@ pub struct Machinery<'a> {
     pub size: Size,
     /// Parts of the jail that this host cannot give, for the log.
     pub missing: &'a [String],
+    /// What it may reach.
+    pub network: &'a Policy,
 }
 
 impl Machinery<'_> {

@@ -8,14 +8,30 @@
 //! ```
 //!
 //! Invariants
-//! - Every guest has the same addresses ([`guest_card`]); a VM's namespace hides them behind a link of its own.
+//! - Every guest has the same addresses ([`GUEST_V4`], [`GUEST_V6`]); a VM's namespace hides them behind a link of its
+//!   own.
 //! - A namespace forwards nothing before a policy was applied to it.
 
 mod addresses;
+mod error;
+pub mod fuzz_targets;
+mod helper;
 mod policy;
+mod ranges;
+mod resolver;
+mod router;
+mod ruleset;
 
 pub use addresses::{
-    FORWARDS, GATEWAY_MAC, GUEST_V4, GUEST_V6, LINKS_V4, LINKS_V6, MTU, NAMES, V4_GATEWAY, V4_PREFIX,
-    V6_GATEWAY, V6_PREFIX,
+    FORWARDS, GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, LINKS_V4, LINKS_V6, MTU, NAMES, V4_GATEWAY,
+    V4_PREFIX, V6_GATEWAY, V6_PREFIX,
 };
-pub use policy::{Base, Policy, Ports, Rule, Target};
+pub use error::{Error, Result};
+pub use helper::main as helper;
+pub use policy::{Base, Fault, Policy, PolicyError, Ports, Rule, Target};
+pub use ranges::{RANGES, Range, denied, embedded, networks_v4, networks_v6};
+pub use resolver::{
+    Allow, Limits as NameLimits, NameRefused, Opened, Resolver, Servers, Upstreams, Why, serve_names,
+};
+pub use router::{Config, Limits, Namespace, Note, Router, Uplink};
+pub use ruleset::refused::Refused;

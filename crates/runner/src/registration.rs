@@ -153,19 +153,35 @@ impl Registration {
         }
         let mut text = serde_json::to_string_pretty(&map).map_err(|error| failed(error.into()))?;
         text.push('\n');
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::Builder::new()
-            .prefix(".runner-")
-            .permissions(fs::Permissions::from_mode(0o600))
-            .make_in(dir, |path| fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
-            .map_err(failed)?;
+        let mut file = beside(path).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
         Ok(())
     }
+
+    /// Whether a file can be written there: asked before a server is told of a runner that nobody would know.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn can_be_written(path: &Path) -> Result<(), RegistrationError> {
+        beside(path).map(drop).map_err(|source| RegistrationError::Io {
+            path: path.to_owned(),
+            doing: "written",
+            source,
+        })
+    }
+}
+
+/// A new file in the directory of `path`, for its owner alone.
+fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    tempfile::Builder::new()
+        .prefix(".runner-")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .make_in(dir, |path| fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use forgejo::{Code, Lifetime, Task};
 use jiff::Timestamp;
 use job::{Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size};
+use sandbox::Policy;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -30,11 +31,14 @@ pub struct Machines {
     pub size: Size,
     /// Parts of the jail that this host cannot give.
     pub missing: Vec<String>,
+    /// What they may reach.
+    pub network: Policy,
 }
 
 impl Machines {
     fn machinery(&self) -> Machinery<'_> {
-        Machinery { engine: &self.engine, image: &self.image, size: self.size, missing: &self.missing }
+        let Self { engine, image, size, missing, network } = self;
+        Machinery { engine, image, size: *size, missing, network }
     }
 }
 

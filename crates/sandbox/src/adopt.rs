@@ -56,6 +56,8 @@ pub(crate) async fn adopted(
         spec: spec.clone(),
         slot: held.slot().clone(),
         disks: Disks { root: None, scratch: None },
+        // what its card led to has gone with its engine
+        network: None,
         clock: Arc::clone(&clock),
         from: From::Running(record.info.clone()),
         tries: record.info.tries,

@@ -22,10 +22,11 @@ use crate::{
     connection::{self, Cut, Opened},
     journal::Held,
     local::Inner,
+    network::{self, VmNetwork},
     scratch,
     snapshots::{Guest, Template},
     text::printable,
-    ways::{self, Ways},
+    ways::Ways,
 };
 
 /// How often a silent guest's link is opened anew within the time for its boot: an opening that fell into
@@ -132,6 +133,8 @@ pub(crate) struct Boot {
     pub(crate) spec: LeaseSpec,
     pub(crate) slot: Slot,
     pub(crate) disks: Disks,
+    /// Where its card leads.
+    pub(crate) network: Option<Arc<VmNetwork>>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) from: From,
     /// Which attempt this is, from 1.
@@ -141,9 +144,20 @@ pub(crate) struct Boot {
 impl Boot {
     /// Boots or forks, waits for Hello, prepares. Dropping the future ends the VM.
     pub(crate) async fn run(self) -> Result<Booted> {
+        // one that gets its name later gets its policy then
+        let named = !matches!(self.from, From::Template(_, Identity::Later) | From::Running(_));
+        let network = self.network.clone();
+        let policy = self.spec.bind.network.clone();
+        let applied = async { if named { network::apply(network.as_ref(), &policy).await } else { Ok(()) } };
+        let (booted, ()) = tokio::try_join!(self.guest(), applied)?;
+        Ok(booted)
+    }
+
+    async fn guest(self) -> Result<Booted> {
         let began = Instant::now();
         let (machine, opened, agent) = self.up(began).await?;
-        opened.connection.ways(Ways::of(&self.spec.bind)).await?;
+        let names = network::names(self.network.as_ref(), &self.spec.bind.network);
+        opened.connection.ways(Ways::of(&self.spec.bind, names)).await?;
         let prepared = match &self.from {
             From::Branch(parent) => self.go_on(parent, machine.exited(), &opened).await?,
             From::Template(template, identity) => match &template.guest {
@@ -253,6 +267,7 @@ impl Boot {
                 }
             },
             drives: root.into_iter().chain(scratch).collect(),
+            tap: self.network.as_ref().map(|network| Arc::clone(network.tap())),
         }
     }
 
@@ -314,7 +329,11 @@ impl Boot {
         exited: watch::Receiver<Option<Exit>>,
         opened: &Opened,
     ) -> Result<message::Prepared> {
-        let bind = message::Bind { hooks: name.hooks(), ..identity(&self.spec.bind)? };
+        let mut bind = message::Bind { hooks: name.hooks(), ..identity(&self.spec.bind)? };
+        if name == Identity::Later {
+            // its card stays as the template's is
+            bind.network = None;
+        }
         self.ask(exited, opened, Body::Bind(bind)).await?;
         Ok(message::Prepared { root_prefix: String::new(), kernel: guest.kernel.clone(), boot_ms: 0 })
     }
@@ -326,10 +345,7 @@ impl Boot {
         exited: watch::Receiver<Option<Exit>>,
         opened: &Opened,
     ) -> Result<message::Prepared> {
-        // its parent's forwards are not its own
-        let network = Some(ways::replaced(&self.spec.bind.forwards));
-        let bind =
-            message::Bind { inherited: parent.inherited.clone(), network, ..identity(&self.spec.bind)? };
+        let bind = message::Bind { inherited: parent.inherited.clone(), ..identity(&self.spec.bind)? };
         self.ask(exited.clone(), opened, Body::Bind(bind)).await?;
         self.ask(exited, opened, Body::Thaw).await?;
         let GuestInfo { root_prefix, kernel, .. } = parent.branch.info.clone();
@@ -365,7 +381,7 @@ impl Boot {
             },
             None => message::Root::Hosted,
         };
-        let message::Bind { hostname, machine_id, clock_ns, entropy, directories, network, .. } =
+        let message::Bind { hostname, machine_id, clock_ns, entropy, directories, .. } =
             identity(&self.spec.bind)?;
         let hooks = match self.from {
             From::Template(_, name) => name.hooks(),
@@ -373,6 +389,11 @@ impl Boot {
             From::Memory(_) => Hooks::Later,
             From::Kernel | From::Branch(_) | From::Running(_) => Hooks::Now,
         };
+        let network = match self.from {
+            From::Memory(_) => network::of_template(self.backend.capabilities()),
+            _ => network::of_guest(&self.spec.bind),
+        };
+        let network = Some(network);
         Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks, network })
     }
 
@@ -411,7 +432,7 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
         directories: bind.directories.clone(),
         inherited: Inherited::GoOn,
         hooks: Hooks::Now,
-        network: ways::network(&bind.forwards),
+        network: Some(network::of_guest(bind)),
     })
 }
 

@@ -8,7 +8,7 @@ use wire::{
     message::{Account, Copied},
 };
 
-use crate::{Branch, CopyOut, Error, ExecRequest, Result, Running, TerminalSize};
+use crate::{Branch, CopyOut, Error, ExecRequest, Refused, Result, Running, TerminalSize};
 
 /// A tree on its way into the guest.
 pub(crate) type Source = Box<dyn AsyncRead + Send + Unpin>;
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Branch { answer: Answer<Branch> },
     /// Keeps the VM until another time when its owner is gone.
     Keep { until: SystemTime, answer: Answer<()> },
+    /// Asks what its network refused.
+    Refused { answer: Answer<Vec<Refused>> },
     /// Asks whether the agent is there.
     Ping { answer: Answer<()> },
 }
@@ -46,6 +48,7 @@ impl Command {
             Self::CopyIn { answer, .. } => drop(answer.send(Err(error))),
             Self::CopyOut { answer, .. } => drop(answer.send(Err(error))),
             Self::Branch { answer } => drop(answer.send(Err(error))),
+            Self::Refused { answer } => drop(answer.send(Err(error))),
             Self::Signal { answer, .. }
             | Self::Kill { answer, .. }
             | Self::Resize { answer, .. }

@@ -250,6 +250,15 @@ impl Engine {
         }
     }
 
+    /// Why its VMs can reach nothing, so that a lease with another policy fails; `None` where they can.
+    #[must_use]
+    pub fn no_network(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Local(local) => local.inner().networks.lacking(),
+            Kind::Remote(remote) => remote.no_network(),
+        }
+    }
+
     /// Ends every VM that was leased by this, also those whose leases are still held, and returns when nothing of
     /// them is left; those that were left ([`Lease::leave`]) run on, for the next engine or for the other process.
     /// Later leases fail.

@@ -154,6 +154,15 @@ pub enum Error {
         /// Ours.
         ours: u32,
     },
+    /// Infrastructure: the VM was to reach more than nothing, and the engine can give no network.
+    #[error("the VM cannot have a network: {why}")]
+    NoNetwork {
+        /// Why not.
+        why: String,
+    },
+    /// Infrastructure: the network of the VM could not be made, or asked.
+    #[error("the network of the VM could not be made")]
+    Network(#[from] net::Error),
     /// User: no VM of that name is kept here.
     #[error("there is no VM {id} that is kept")]
     NotKept {

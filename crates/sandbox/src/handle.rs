@@ -17,7 +17,7 @@ use wire::{
 };
 
 use crate::{
-    Branch, Error, ExecRequest, Gone, Result,
+    Branch, Error, ExecRequest, Gone, Refused, Result,
     clock::Clock,
     command::{Answer, Command},
     copy::{self, CopyOut, FetchLimits},
@@ -144,6 +144,14 @@ impl Sandbox {
     /// [`Error::DiskFull`]; [`Error::Gone`] where the VM went.
     pub async fn branch(&self) -> Result<Branch> {
         self.ask(|answer| Command::Branch { answer }).await
+    }
+
+    /// What it tried to reach and may not, by address and port, since it was leased.
+    ///
+    /// # Errors
+    /// [`Error::Network`] where that cannot be told; [`Error::Gone`].
+    pub async fn refused(&self) -> Result<Vec<Refused>> {
+        self.ask(|answer| Command::Refused { answer }).await
     }
 
     /// Asks the agent whether it is there; returns how long its answer took.

@@ -23,6 +23,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, SystemTime},
 };
@@ -35,6 +36,7 @@ use crate::{
     Error, Result, Swept,
     identity::{Identities, Identity, lock_failed},
     kept,
+    network::VmNetwork,
 };
 
 const SLOTS: &str = "slots";
@@ -76,6 +78,8 @@ pub(crate) struct Held {
     slot: Slot,
     lock: Lock,
     identity: Option<Identity>,
+    /// Where the VM's card leads; none: nowhere.
+    network: Option<Arc<VmNetwork>>,
 }
 
 impl Journal {
@@ -136,6 +140,7 @@ impl Journal {
             slot: Slot { id, dir: dir.to_owned(), ids, on_owner_loss: OwnerLoss::Kill },
             lock,
             identity,
+            network: None,
         })
     }
 
@@ -191,7 +196,7 @@ impl Journal {
         };
         let on_owner_loss = OwnerLoss::Keep { until: kept.until };
         let slot = Slot { id, dir, ids: record.ids, on_owner_loss };
-        Ok(Some((Held { slot, lock, identity }, kept)))
+        Ok(Some((Held { slot, lock, identity, network: None }, kept)))
     }
 
     /// The lock of a slot; `None` where the slot is not there.
@@ -292,10 +297,10 @@ impl Journal {
 
     /// Ends every process of the slot and removes all of it. Blocks, at most for the limit of the end.
     pub(crate) fn remove(&self, held: Held) -> Result<()> {
-        let Held { slot, lock, identity } = held;
+        let Held { slot, lock, identity, network } = held;
         let result = self.end_and_remove(&slot.dir, &slot.id.to_string());
         // Only now may another one have them.
-        drop((identity, lock));
+        drop((identity, lock, network));
         result
     }
 }
@@ -304,6 +309,16 @@ impl Held {
     /// The slot.
     pub(crate) fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// Gives it the namespace of its VM, which from now on goes when all else of it is gone.
+    pub(crate) fn connect(&mut self, network: Option<Arc<VmNetwork>>) {
+        self.network = network;
+    }
+
+    /// The namespace of its VM.
+    pub(crate) fn network(&self) -> Option<&Arc<VmNetwork>> {
+        self.network.as_ref()
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use vm::{Mebibytes, OwnerLoss, SlotId};
 
-use crate::{Bind, Error, GuestInfo, LeaseSpec, Origin, Result, Root, Start, WhenFull};
+use crate::{Bind, Error, GuestInfo, LeaseSpec, Origin, Policy, Result, Root, Start, WhenFull};
 
 const FILE: &str = "kept.json";
 const BESIDE: &str = "kept.json.new";
@@ -52,6 +52,9 @@ pub struct Kept {
     pub hostname: String,
     /// How it began.
     pub origin: Origin,
+    /// What it may reach. Nothing, whatever it was leased with, since the engine that made it is gone: what its card
+    /// led to has gone with that.
+    pub network: Policy,
     /// Who has it.
     pub holder: Holder,
 }
@@ -130,8 +133,9 @@ impl Record {
     /// As others see it.
     pub(crate) fn shown(&self, id: SlotId, holder: Holder) -> Kept {
         let Self { until, made, mark, root, cpus, memory, scratch_bytes, bind, info, .. } = self.clone();
-        let (hostname, origin) = (bind.hostname, info.origin);
-        Kept { id, mark, made, until, cpus, memory, scratch_bytes, root, hostname, origin, holder }
+        let Bind { hostname, network, .. } = bind;
+        let origin = info.origin;
+        Kept { id, mark, made, until, cpus, memory, scratch_bytes, root, hostname, origin, network, holder }
     }
 }
 
@@ -156,7 +160,11 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Record>> {
         Err(error) => return Err(Error::state("read", path)(error)),
     }
     match serde_json::from_slice::<Record>(&text) {
-        Ok(record) if record.version == VERSION => Ok(Some(record)),
+        // whoever reads it is not the engine that made the VM
+        Ok(mut record) if record.version == VERSION => {
+            record.bind.network = Policy::none();
+            Ok(Some(record))
+        }
         Ok(Record { version, .. }) => {
             tracing::warn!(path = %path.display(), version, "a VM was kept by another version; it is ended");
             Ok(None)

@@ -25,6 +25,7 @@ use crate::{
     holding::Holding,
     journal::Journal,
     lease::{Coming, Keeper},
+    network::Networks,
     owner::{Begin, Owner},
     pool::{self, Pool},
     snapshots::{self, Snapshots},
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) snapshots: Snapshots,
     pub(crate) gate: Gate,
     pub(crate) pool: Pool,
+    pub(crate) networks: Networks,
     pub(crate) branches: Branches,
     /// Those that are ready.
     pub(crate) holding: Holding,
@@ -63,7 +65,7 @@ impl std::fmt::Debug for Local {
 impl Local {
     /// As [`crate::Engine::open`].
     pub(crate) async fn open(config: EngineConfig) -> Result<(Self, Swept)> {
-        let EngineConfig { state_dir, backend, patience, pool, reserve } = config;
+        let EngineConfig { state_dir, backend, patience, pool, reserve, network } = config;
         let asked = Arc::clone(&backend);
         let opened = spawn_blocking(move || {
             let journal = Journal::open(&state_dir, patience.teardown)?;
@@ -73,6 +75,7 @@ impl Local {
         });
         let (journal, snapshots, swept) = opened.await.unwrap_or(Err(Error::Lost))?;
         let inner = Inner {
+            networks: Networks::new(network, backend.capabilities()),
             backend,
             patience,
             gate: Gate::new(journal.state_dir(), reserve),
@@ -198,6 +201,7 @@ impl Local {
         self.inner.branches.close();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        self.inner.networks.close().await;
     }
 }
 

@@ -48,7 +48,8 @@ pub(crate) async fn carry_out(
             copy_in(&connection, dest, owner, source, answer).await;
         }
         Command::CopyOut { path, answer } => copy_out(&connection, path, answer, &token).await,
-        // its owner task's: they take the machine, and only that has one
+        // its owner task's: they take what only that has
+        Command::Refused { answer } => drop(answer.send(Err(Error::Lost))),
         Command::Branch { answer } => drop(answer.send(Err(Error::Lost))),
         Command::Keep { answer, .. } => drop(answer.send(Err(Error::Lost))),
         Command::Ping { answer } => {

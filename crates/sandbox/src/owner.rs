@@ -42,6 +42,7 @@ use crate::{
     journal::Held,
     kept,
     local::Inner,
+    network::{self, VmNetwork},
     operations,
     pool::Standby,
     snapshots::{self, Template},
@@ -114,6 +115,7 @@ impl Owner {
             connection,
             sandbox,
             machine: Lending::new(booted.machine),
+            network: held.network().cloned(),
             commands,
             operations: JoinSet::new(),
         };
@@ -205,8 +207,16 @@ async fn wake(engine: &Arc<Inner>, mut standby: Standby, spec: &LeaseSpec, began
     let woken = async {
         let identity = boot::identity(&spec.bind)?;
         standby.booted.machine.unpark().await?;
-        standby.booted.opened.connection.ways(Ways::of(&spec.bind)).await?;
-        standby.booted.opened.connection.ask(Body::Bind(identity)).await
+        let connection = &standby.booted.opened.connection;
+        let network = standby.held.network();
+        let names = network::names(network, &spec.bind.network);
+        connection.ways(Ways::of(&spec.bind, names)).await?;
+        // the answer of the guest is not waited for, and no command of the lease comes before this
+        let (binding, ()) = tokio::try_join!(
+            connection.ask(Body::Bind(identity)),
+            network::apply(network, &spec.bind.network)
+        )?;
+        Ok::<_, Error>(binding)
     };
     match woken.await {
         Ok(binding) => {
@@ -343,17 +353,21 @@ pub(crate) async fn attempt(
     if destroy.is_cancelled() {
         return Err(Error::Cancelled);
     }
-    let (held, disks) = boot::place(engine, spec, &from).await?;
+    let network = until(destroy, engine.networks.namespace(&spec.bind.network));
+    let (placed, network) = tokio::join!(boot::place(engine, spec, &from), network);
+    let (mut held, disks) = placed?;
     let clock = Arc::new(Clock::starting_now());
-    let up = match disks {
+    let up = match disks.and_then(|disks| Ok((disks, network?))) {
         Err(error) => Err(error),
-        Ok(disks) => {
+        Ok((disks, network)) => {
+            held.connect(network.clone());
             let boot = Boot {
                 backend: Arc::clone(&engine.backend),
                 patience: engine.patience,
                 spec: spec.clone(),
                 slot: held.slot().clone(),
                 disks,
+                network,
                 clock: Arc::clone(&clock),
                 from,
                 tries,
@@ -405,6 +419,8 @@ struct Serving {
     connection: Connection,
     sandbox: Sandbox,
     machine: Lending,
+    /// Where its card leads.
+    network: Option<Arc<VmNetwork>>,
     commands: mpsc::Receiver<Command>,
     operations: JoinSet<Done>,
 }
@@ -487,6 +503,18 @@ impl Serving {
             Command::Keep { until, answer } => {
                 self.machine.wanted(Errand::Keep(until, answer));
                 return self.lend();
+            }
+            Command::Refused { answer } => {
+                let network = self.network.clone();
+                self.operations.spawn(async move {
+                    let refused = match network {
+                        Some(network) => network.refused().await,
+                        None => Ok(Vec::new()),
+                    };
+                    let _ = answer.send(refused);
+                    Done::Nothing
+                });
+                return;
             }
             command => command,
         };

@@ -32,7 +32,7 @@ use vm::{Mebibytes, OwnerLoss};
 use wire::message::Account;
 
 use crate::{
-    Bind, Error, ExecRequest, LeaseSpec, OutputMode, Result, Start, Stdin,
+    Bind, Error, ExecRequest, LeaseSpec, OutputMode, Policy, Result, Start, Stdin,
     admission::{Admission, needed},
     boot::{Booted, From, Identity},
     clock::Clock,
@@ -256,19 +256,29 @@ impl Pool {
 
 impl State {
     fn kind(&mut self, template: &str, spec: &LeaseSpec) -> &mut Kind {
-        self.kinds.entry(template.to_owned()).or_insert_with(|| Kind {
+        let kind = self.kinds.entry(template.to_owned()).or_insert_with(|| Kind {
             spec: standby_spec(spec),
             ready: VecDeque::new(),
             asked: VecDeque::new(),
             floor: 0,
-        })
+        });
+        if spec.bind.network != Policy::none() {
+            // from now on they have a namespace, for whichever policy
+            kind.spec.bind.network = spec.bind.network.clone();
+        }
+        kind
     }
 }
 
 /// `spec` without anything of its lease.
 fn standby_spec(spec: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
-        bind: Bind { hostname: "standby".to_owned(), directories: spec.bind.common(), ..Bind::default() },
+        bind: Bind {
+            hostname: "standby".to_owned(),
+            directories: spec.bind.common(),
+            network: spec.bind.network.clone(),
+            ..Bind::default()
+        },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,

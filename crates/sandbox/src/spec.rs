@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use vm::{Backend, Mebibytes, OwnerLoss};
 use wire::message::Directory;
 
+use crate::{Networking, Policy};
+
 pub use crate::pool::PoolLimits;
 
 /// What an engine is opened with.
@@ -26,6 +28,8 @@ pub struct EngineConfig {
     pub pool: PoolLimits,
     /// What no VM may take.
     pub reserve: Reserve,
+    /// What makes the networks of its VMs.
+    pub network: Networking,
 }
 
 /// What stays free for the rest of the host when a VM begins, in bytes.
@@ -136,6 +140,9 @@ pub struct Bind {
     pub hostname: String,
     /// Directories to make on the scratch disk and to mount over the root, in order.
     pub directories: Vec<Directory>,
+    /// What it may reach by its network card.
+    #[serde(default)]
+    pub network: Policy,
     /// Names that lead out of it, over its link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<crate::Forward>,

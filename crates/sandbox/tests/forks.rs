@@ -76,6 +76,7 @@ async fn open(state: &Path, pool: PoolLimits) -> (Engine, Swept) {
         patience: Patience::default(),
         pool,
         reserve: Reserve { memory: 0, disk: 0 },
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.unwrap()
 }

@@ -56,6 +56,7 @@ fn lease(state: &Path, image: &Path) {
             patience: Patience::default(),
             pool: sandbox::PoolLimits::NONE,
             reserve: sandbox::Reserve { memory: 0, disk: 0 },
+            network: sandbox::Networking::Lacking("it is a test".to_owned()),
         };
         let engine = match Engine::open(config).await {
             Ok((engine, _)) => engine,

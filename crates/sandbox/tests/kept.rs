@@ -86,6 +86,7 @@ async fn open_with(state: &Path, pool: PoolLimits, reserve: Reserve) -> (Engine,
         patience: Patience::default(),
         pool,
         reserve,
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.unwrap()
 }

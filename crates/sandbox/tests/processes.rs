@@ -74,6 +74,7 @@ async fn open(state: &Path) -> (Engine, Swept) {
         patience: Patience::default(),
         pool: sandbox::PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.unwrap()
 }

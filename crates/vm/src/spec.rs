@@ -1,6 +1,6 @@
 //! What a VM is made of.
 
-use std::{fmt, num::NonZeroU8, path::PathBuf};
+use std::{fmt, num::NonZeroU8, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,4 +103,8 @@ pub struct BootSpec {
     pub memory: Memory,
     /// Drives, in the order in which the guest meets them.
     pub drives: Vec<Drive>,
+    /// Where its network card leads: a tap of any network namespace, with `IFF_VNET_HDR` and without packet
+    /// information. None: nowhere. Whether there is one changes nothing in the machine; a backend whose VMs have no
+    /// card ([`crate::Capabilities::no_card`]) refuses one, or lets it be.
+    pub tap: Option<Arc<OwnedFd>>,
 }

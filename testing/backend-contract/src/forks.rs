@@ -35,6 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("a_running_machine_is_saved_and_its_forks_go_on_where_it_was", |stage| Box::pin(branches(stage))),
         ("what_cannot_be_saved_runs_on", |stage| Box::pin(refused(stage))),
         ("a_fork_is_kept_as_any_other_machine", |stage| Box::pin(kept(stage))),
+        ("a_fork_takes_a_tap_that_its_template_did_not_have", |stage| Box::pin(tapped(stage))),
         ("a_parked_machine_answers_nothing_until_it_is_unparked", |stage| Box::pin(parked(stage))),
     ]
 }
@@ -164,6 +165,30 @@ async fn said(client: &mut Client, stage: &Stage, script: &str) -> String {
     let output = String::from_utf8_lossy(&ran.output).trim().to_owned();
     assert_eq!(ran.exited.code, Some(0), "{script}: {output}");
     output
+}
+
+async fn tapped(stage: Stage) {
+    let tap = (stage.subject.tap)().await;
+    let spec = |memory| BootSpec { tap: Some(Arc::clone(&tap.fd)), memory, ..stage.spec() };
+    let slot = stage.slot();
+    let booted = stage.subject.backend.boot(&spec(stage.spec().memory), &slot).await;
+    let mut machine = booted.unwrap_or_else(|error| panic!("boot: {}", chain(&error)));
+    Client::connect(&mut *machine, 1).await.ping().await;
+    drop(machine);
+    until_gone(&slot).await;
+    let Some(forks) = stage.subject.backend.forks() else { return };
+    let template = template(&stage).await;
+    let slot = stage.slot();
+    let forked = forks.fork(&template, &spec(Memory::Own(MEMORY)), &slot).await;
+    let mut machine = forked.unwrap_or_else(|error| panic!("fork: {}", chain(&error)));
+    let (mut client, _) = Client::greet(&mut *machine, 2).await;
+    client.prepare(&stage.subject).await;
+    if stage.subject.backend.capabilities().no_card.is_none() {
+        let cards = said(&mut client, &stage, "ls -d /sys/class/net/*/device | wc -l").await;
+        assert_eq!(cards, "1", "a machine has one card, whatever it leads to");
+    }
+    drop((client, machine));
+    until_gone(&slot).await;
 }
 
 async fn forks(stage: Stage) {

@@ -14,8 +14,11 @@ mod stage;
 mod talk;
 
 use std::{
+    any::Any,
     ffi::OsString,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
+    pin::Pin,
     process::ExitCode,
     sync::Arc,
 };
@@ -38,10 +41,23 @@ pub struct Subject {
     pub ids: Option<Ids>,
     /// A program that is in the guest and does what `sh` does.
     pub shell: PathBuf,
+    /// Makes a tap that leads nowhere.
+    pub tap: MakeTap,
 }
 
+/// A tap, and what it needs to be one.
+pub struct Tap {
+    /// The descriptor.
+    pub fd: Arc<OwnedFd>,
+    /// Dropped when no machine has it any more.
+    pub needs: Box<dyn Any>,
+}
+
+/// How a harness makes a tap. Runs in a tokio runtime.
+pub type MakeTap = fn() -> Pin<Box<dyn Future<Output = Tap>>>;
+
 /// How a harness makes its backend: in each process, and for each test anew. Runs in a tokio runtime.
-pub type Make = fn() -> std::pin::Pin<Box<dyn Future<Output = Subject>>>;
+pub type Make = fn() -> Pin<Box<dyn Future<Output = Subject>>>;
 
 /// The first argument of a harness that is to own a VM until it is killed.
 const OWNER: &str = "contract-owner";

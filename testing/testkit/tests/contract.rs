@@ -1,8 +1,8 @@
 //! The contract suite on the fake backend. This program is the shim, the agent and the owner as well.
 
-use std::{num::NonZeroU8, path::PathBuf, process::ExitCode};
+use std::{num::NonZeroU8, path::PathBuf, process::ExitCode, sync::Arc};
 
-use backend_contract::{Make, Subject};
+use backend_contract::{Make, Subject, Tap};
 use libtest_mimic::Arguments;
 use vm::{BootSpec, Mebibytes, Memory};
 use wire::message::Root;
@@ -26,9 +26,17 @@ fn fake() -> Subject {
             cpus: NonZeroU8::MIN,
             memory: Memory::Own(Mebibytes(64)),
             drives: Vec::new(),
+            tap: None,
         },
         root: Root::Hosted,
         ids: None,
         shell: "/bin/sh".into(),
+        // it has no use for one
+        tap: || {
+            Box::pin(async {
+                let fd = std::fs::File::open("/dev/null").expect("a descriptor");
+                Tap { fd: Arc::new(fd.into()), needs: Box::new(()) }
+            })
+        },
     }
 }

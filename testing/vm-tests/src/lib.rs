@@ -9,6 +9,7 @@
 //! - Each run has a state directory of its own, so tests may run side by side; images are shared, read-only.
 //! - Long tests are marked as ignored and run with `-- --ignored`; none is skipped in silence.
 
+pub mod bed;
 pub mod controller;
 pub mod forkd;
 pub mod host;

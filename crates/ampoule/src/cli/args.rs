@@ -15,6 +15,7 @@ use super::{
     snapshot_args::SnapshotArgs,
     units,
 };
+use crate::network::NetworkArgs;
 
 /// Run Forgejo Actions workflows, every job in its own microVM.
 #[derive(Debug, Parser)]
@@ -274,6 +275,9 @@ pub struct ExecArgs {
     /// The root image that all labels run on; `ampoule image ls` lists them [default: standard]
     #[arg(short, long, value_name = "NAME")]
     pub image: Option<String>,
+    /// What the jobs' VMs may reach.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// How VMs run.
     #[command(flatten)]
     pub machine: MachineArgs,

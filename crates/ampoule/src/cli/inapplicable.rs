@@ -16,8 +16,6 @@ pub struct Inapplicable {
     privileged: bool,
     #[arg(long, hide = true)]
     userns: Option<String>,
-    #[arg(long, hide = true)]
-    network: Option<String>,
     #[arg(short = '6', long, hide = true)]
     enable_ipv6: bool,
     #[arg(long, hide = true)]
@@ -75,7 +73,6 @@ impl Inapplicable {
                 "a job may do all in its VM anyway: `sudo` makes any command root",
             ),
             (self.userns.is_some(), "--userns", CONTAINER),
-            (self.network.is_some(), "--network", CONTAINER),
             (self.enable_ipv6, "--enable-ipv6", CONTAINER),
             (self.container_architecture.is_some(), "--container-architecture", CONTAINER),
             (self.container_daemon_socket.is_some(), "--container-daemon-socket", CONTAINER),

@@ -11,6 +11,7 @@ use super::{
     sandbox_args::SizeArgs,
     units,
 };
+use crate::network::NetworkArgs;
 use crate::sandbox_cmd::{Copy, Place};
 
 pub(super) const CREATE: &str = "\
@@ -44,6 +45,9 @@ pub struct CreateArgs {
     /// Logical size of each one's disk, such as 10GiB; it is sparse on the host
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = units::disk)]
     pub disk: u64,
+    /// What each may reach.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// How long each lives at most, such as 30m or 7d
     #[arg(long, value_name = "TIME", default_value = TTL, value_parser = units::some_time)]
     pub ttl: Duration,
@@ -188,6 +192,23 @@ pub struct InspectArgs {
     pub state: StateArgs,
 }
 
+/// Arguments of `ampoule sandbox network`.
+#[derive(Debug, Args)]
+pub struct RefusedArgs {
+    /// The sandbox: its id, or the beginning of it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// How VMs run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// Where state is kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
 /// Arguments of `ampoule sandbox rm`.
 #[derive(Debug, Args)]
 pub struct RmArgs {
@@ -251,6 +272,7 @@ mod tests {
             "ls -q",
             "ls --json",
             "inspect ab --json",
+            "network ab --json",
             "rm ab cd",
             "rm --all",
         ] {
@@ -273,6 +295,7 @@ mod tests {
             "branch",
             "ls -q --json",
             "inspect",
+            "network",
             "rm",
             "rm ab --all",
         ] {

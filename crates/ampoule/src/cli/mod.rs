@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  argv ──"vm-shim"──▶ jail::shim::main          (one thread, before anything of ours)
+//!    │ ──"net-helper"──▶ net::helper             (likewise)
 //!    └──clap──▶ Command ──▶ End ──▶ exit code
 //! ```
 //! Owner: `main` of the binary, and of every test harness.
@@ -37,7 +38,7 @@ use crate::{
         args::{Cli, Command},
         sandbox_args::SandboxCommand,
     },
-    controller_cmd, doctor, engine_cmd, exec, image_cmd, prune,
+    controller_cmd, doctor, engine_cmd, exec, image_cmd, network, prune,
     registry::Registry,
     runner_cmd, sandbox_cmd,
     sanitise::{self, Colours},
@@ -51,6 +52,9 @@ pub fn main(registry: Registry) -> ExitCode {
     let args: Vec<OsString> = env::args_os().collect();
     if args.get(1).is_some_and(|word| word == "vm-shim") {
         return jail::shim::main(args.into_iter().skip(2));
+    }
+    if args.get(1).is_some_and(|word| word == network::HELPER) {
+        return net::helper(args.into_iter().skip(2));
     }
     crash::install();
     crash::guard(|| run(args, &registry))
@@ -76,7 +80,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         Command::Register(args) => told(look, runner_cmd::register(&args)),
         Command::Daemon(args) => told(look, runner_cmd::daemon(&args, registry)),
         Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),
-        Command::Config { command } => told(look, runner_cmd::config(&command)),
+        Command::Config { command } => told(look, runner_cmd::config(&command, registry)),
         Command::Controller(args) => told(look, controller_cmd::run(&args, registry)),
         Command::Engine(args) => told(look, engine_cmd::run(&args, registry)),
         Command::Sandbox(args) => match args.command {
@@ -87,6 +91,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
             SandboxCommand::Branch(args) => told(look, sandbox_cmd::branch(&args, registry)),
             SandboxCommand::Ls(args) => told(look, sandbox_cmd::ls(&args)),
             SandboxCommand::Inspect(args) => told(look, sandbox_cmd::inspect(&args)),
+            SandboxCommand::Network(args) => told(look, sandbox_cmd::network(&args, &registry)),
             SandboxCommand::Rm(args) => told(look, sandbox_cmd::rm(&args)),
         },
         Command::Setup(args) => told(look, setup::run(&args, registry)),

@@ -7,10 +7,13 @@ use vm::Mebibytes;
 
 use super::{
     args::{MachineArgs, OwnEngineArgs, StateArgs},
-    kept_args::{BranchArgs, CP, CREATE, CpArgs, CreateArgs, EXEC, InsideArgs, InspectArgs, LsArgs, RmArgs},
+    kept_args::{
+        BranchArgs, CP, CREATE, CpArgs, CreateArgs, EXEC, InsideArgs, InspectArgs, LsArgs, RefusedArgs,
+        RmArgs,
+    },
     units,
 };
-use crate::{exec::machine, image_cmd};
+use crate::{exec::machine, image_cmd, network::NetworkArgs};
 
 /// Arguments of `ampoule sandbox`.
 #[derive(Debug, Args)]
@@ -42,6 +45,8 @@ pub enum SandboxCommand {
     Ls(LsArgs),
     /// Print what is known of a sandbox
     Inspect(InspectArgs),
+    /// Print what a sandbox tried to reach and may not
+    Network(RefusedArgs),
     /// End sandboxes
     Rm(RmArgs),
 }
@@ -64,6 +69,9 @@ pub struct RunArgs {
     /// Logical size of each one's disk, such as 10GiB; it is sparse on the host
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = units::disk)]
     pub disk: u64,
+    /// What each may reach.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// Kill the command after this time, such as 30s or 1h30m [default: never]
     #[arg(long, value_name = "TIME", value_parser = units::some_time)]
     pub timeout: Option<Duration>,

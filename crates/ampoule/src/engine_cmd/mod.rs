@@ -30,8 +30,9 @@ use crate::{
     agent_binary,
     class::End,
     cli::args::EngineArgs,
-    exec::machine::{self, Machine, MachineError, Use},
+    exec::machine::{self, Machine, MachineError, Make, Use},
     image_cmd, limits,
+    network::Router,
     registry::{Boots, Needs, Registry},
     signals::{Signals, Wish},
     sink::Look,
@@ -145,8 +146,9 @@ fn make(state_dir: &Path) -> io::Result<()> {
 async fn open(args: &EngineArgs, registry: &Registry, state_dir: &Path) -> Result<Machine, MachineError> {
     let pool = PoolLimits::of_this_host(STANDBYS);
     let look = Look::of(&io::stderr());
-    let (from, standard) = (Use::Own, image_cmd::STANDARD);
-    match machine::open_image(&args.machine, standard, registry, state_dir, pool, from, look).await {
+    let make = Make { pool, from: Use::Own, router: Router::Wanted };
+    let standard = image_cmd::STANDARD;
+    match machine::open_image(&args.machine, standard, registry, state_dir, make, look).await {
         // others may have been made, and clients name theirs
         Err(MachineError::NoImage) if args.ready == 0 => {
             let agent = agent_binary::find()?;
@@ -162,8 +164,9 @@ async fn open(args: &EngineArgs, registry: &Registry, state_dir: &Path) -> Resul
                 (Needs::Nothing, _) => None,
             };
             let (engine, missing) =
-                machine::engine(&args.machine, registry, state_dir, boots, pool, from, look).await?;
-            Ok(Machine { engine, image: machine::nothing(), missing, hold: Some(hold) })
+                machine::engine(&args.machine, registry, state_dir, boots, make, look).await?;
+            let (image, network) = (machine::nothing(), sandbox::Policy::none());
+            Ok(Machine { engine, image, missing, hold: Some(hold), network })
         }
         opened => opened,
     }

@@ -6,7 +6,7 @@
 use std::{ffi::OsString, num::NonZeroU8, path::Path};
 
 use job::{JobImage, Machinery, Size};
-use sandbox::{Engine, EngineConfig, FilesOfVm, Patience, PoolLimits, Root, files_in_use};
+use sandbox::{Engine, EngineConfig, FilesOfVm, Patience, Policy, PoolLimits, Root, files_in_use};
 use store::{Hold, Store};
 use vm::Mebibytes;
 
@@ -17,6 +17,7 @@ use crate::{
     cli::args::{ExecArgs, MachineArgs, OwnEngineArgs},
     engine_cmd::{self, EngineCmdError},
     image_cmd,
+    network::{self, Router},
     registry::{BackendRequest, Boots, Made, Needs, Registry, RegistryError},
     sink::Look,
 };
@@ -36,13 +37,16 @@ pub(crate) struct Machine {
     pub(crate) missing: Vec<String>,
     /// Blobs that boot are not removed while this lives.
     pub(crate) hold: Option<Hold>,
+    /// What its VMs may reach.
+    pub(crate) network: Policy,
 }
 
 impl Machine {
     /// What a job is run with.
     pub(crate) fn machinery(&self) -> Machinery<'_> {
         let size = Size { cpus: CPUS, memory: MEMORY, scratch_bytes: SCRATCH };
-        Machinery { engine: &self.engine, image: &self.image, size, missing: &self.missing }
+        let (image, missing, network) = (&self.image, &self.missing, &self.network);
+        Machinery { engine: &self.engine, image, size, missing, network }
     }
 }
 
@@ -73,6 +77,12 @@ pub enum MachineError {
     /// The store cannot be used.
     #[error("the store of images cannot be used")]
     Store(#[from] store::Error),
+    /// VMs were to reach what cannot be reached here.
+    #[error("the VMs cannot have the network that is asked for: {why}")]
+    NoNetwork {
+        /// Why not.
+        why: String,
+    },
     /// No engine process can be used, and one is asked for.
     #[error(transparent)]
     Warm(Box<EngineCmdError>),
@@ -85,7 +95,7 @@ impl Classed for MachineError {
     fn class(&self) -> Class {
         match self {
             Self::Registry(error) => error.class(),
-            Self::Agent(_) | Self::NoImage => Class::Infrastructure,
+            Self::Agent(_) | Self::NoImage | Self::NoNetwork { .. } => Class::Infrastructure,
             Self::UnknownImage { .. } => Class::User,
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -109,17 +119,31 @@ pub(super) async fn open(
 ) -> Result<Machine, MachineError> {
     let name = image_name(args, look);
     let from = if args.warm { Use::Warm } else { Use::of(args.engine) };
-    open_image(&args.machine, name, registry, state_dir, PoolLimits::NONE, from, look).await
+    let asked = args.network.network.as_ref();
+    let make = Make { pool: PoolLimits::NONE, from, router: Router::of(asked) };
+    let mut machine = open_image(&args.machine, name, registry, state_dir, make, look).await?;
+    machine.network = network::settled(asked, &machine.engine, look)?;
+    Ok(machine)
 }
 
-/// Opens everything, and removes what dead processes left.
+/// How an engine is come by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Make {
+    /// Of one of this process: the VMs that stand by.
+    pub(crate) pool: PoolLimits,
+    /// Whose it is.
+    pub(crate) from: Use,
+    /// Of one of this process: whether it makes networks.
+    pub(crate) router: Router,
+}
+
+/// Opens everything, and removes what dead processes left. Its VMs reach nothing, unless whoever opens it says more.
 pub(crate) async fn open_image(
     args: &MachineArgs,
     name: &str,
     registry: &Registry,
     state_dir: &Path,
-    pool: PoolLimits,
-    from: Use,
+    make: Make,
     look: Look,
 ) -> Result<Machine, MachineError> {
     let (image, boots, hold) = match registry.needs(&args.backend)? {
@@ -132,8 +156,8 @@ pub(crate) async fn open_image(
             (image, Some(boots), Some(hold))
         }
     };
-    let (engine, missing) = engine(args, registry, state_dir, boots, pool, from, look).await?;
-    Ok(Machine { engine, image, missing, hold })
+    let (engine, missing) = engine(args, registry, state_dir, boots, make, look).await?;
+    Ok(Machine { engine, image, missing, hold, network: Policy::none() })
 }
 
 /// Whose engine makes the VMs.
@@ -160,11 +184,10 @@ pub(crate) async fn engine(
     registry: &Registry,
     state_dir: &Path,
     boots: Option<Boots>,
-    pool: PoolLimits,
-    from: Use,
+    make: Make,
     look: Look,
 ) -> Result<(Engine, Vec<String>), MachineError> {
-    let running = match from {
+    let running = match make.from {
         Use::Own => None,
         Use::Running => engine_cmd::running(args, state_dir).await,
         Use::Warm => {
@@ -182,12 +205,14 @@ pub(crate) async fn engine(
         warn(look, note);
     }
     let missing = made.backend.capabilities().lacking.clone();
+    let network = network::networking(make.router, make.pool.most, made.backend.capabilities()).await;
     let config = EngineConfig {
         state_dir: state_dir.to_owned(),
         backend: made.backend,
         patience: Patience::default(),
-        pool,
+        pool: make.pool,
         reserve: sandbox::Reserve::default(),
+        network,
     };
     let (engine, swept) = Engine::open(config).await.map_err(MachineError::Engine)?;
     if !swept.removed.is_empty() {

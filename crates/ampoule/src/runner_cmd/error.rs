@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use crate::{
     class::{Class, Classed},
     exec::{dotenv::DotenvError, machine::MachineError},
+    registry::RegistryError,
     state_dir::NoStateDir,
 };
 
@@ -17,6 +18,15 @@ pub enum RunnerCmdError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] runner::ConfigError),
+    /// The configuration names a backend that there is not.
+    #[error("{}: `[vm] backend`", file.display())]
+    Backend {
+        /// The file.
+        file: PathBuf,
+        /// What there is.
+        #[source]
+        source: RegistryError,
+    },
     /// The registration.
     #[error(transparent)]
     Registration(#[from] runner::RegistrationError),
@@ -60,6 +70,7 @@ impl Classed for RunnerCmdError {
         match self {
             Self::Runner(error) => error.class(),
             Self::Config(_)
+            | Self::Backend { .. }
             | Self::Registration(_)
             | Self::Label(_)
             | Self::Env(_)

@@ -32,9 +32,10 @@ use crate::{
     cli::args::{AccelArg, DaemonArgs, MachineArgs, OneJobArgs},
     exec::{
         dotenv,
-        machine::{self, Use},
+        machine::{self, Make, Use},
         show, warn,
     },
+    network::{self, Router},
     registry::Registry,
     signals::{Signals, Wish},
     sink::Look,
@@ -175,7 +176,10 @@ async fn machines(
     };
     let args = MachineArgs { backend: config.vm.backend.clone(), accel };
     let pool = PoolLimits::of_this_host(usize::from(config.runner.capacity));
-    let opened = machine::open_image(&args, &config.vm.image, registry, state_dir, pool, from, look).await?;
+    let asked = config.vm.network.as_ref();
+    let make = Make { pool, from, router: Router::of(asked) };
+    let opened = machine::open_image(&args, &config.vm.image, registry, state_dir, make, look).await?;
+    let network = network::settled(asked, &opened.engine, look)?;
     let size = Size {
         cpus: config.vm.cpus,
         memory: Mebibytes(config.vm.memory_mib),
@@ -184,8 +188,8 @@ async fn machines(
     for part in &opened.missing {
         warn(look, &format!("this host cannot give the jail: {part}"));
     }
-    let machine::Machine { engine, image, missing, hold } = opened;
-    Ok((Machines { engine, image, size, missing }, hold))
+    let machine::Machine { engine, image, missing, hold, .. } = opened;
+    Ok((Machines { engine, image, size, missing, network }, hold))
 }
 
 /// The registration of a configuration.

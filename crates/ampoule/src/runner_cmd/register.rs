@@ -15,6 +15,7 @@ use crate::{
     class::{Class, End},
     cli::args::{ConfigCommand, RegisterArgs},
     exec::{ask, show},
+    registry::Registry,
     sanitise::{self, Colours},
     sink::Look,
 };
@@ -29,6 +30,7 @@ pub fn register(args: &RegisterArgs) -> Result<End, RunnerCmdError> {
     if path.exists() {
         return Err(RunnerCmdError::There { path });
     }
+    runner::Registration::can_be_written(&path)?;
     let asks = !args.no_interactive && io::stdin().is_terminal();
     let instance = answer(args.instance.as_deref(), asks, "--instance", "URL of the instance", None)?;
     let token = match &args.token {
@@ -96,7 +98,7 @@ fn answer(
 }
 
 /// Looks at a configuration and says what is wrong with it, or shows one.
-pub fn config(command: &ConfigCommand) -> Result<End, RunnerCmdError> {
+pub fn config(command: &ConfigCommand, registry: &Registry) -> Result<End, RunnerCmdError> {
     let path = match command {
         ConfigCommand::Check { file } => file.as_deref(),
         ConfigCommand::Example => {
@@ -107,7 +109,10 @@ pub fn config(command: &ConfigCommand) -> Result<End, RunnerCmdError> {
     let look = Look::of(&io::stderr());
     let named = path.unwrap_or(Path::new(runner::config::FILE));
     match Config::load(named) {
-        Ok(_) => {
+        Ok(config) => {
+            registry
+                .needs(&config.vm.backend)
+                .map_err(|source| RunnerCmdError::Backend { file: named.to_owned(), source })?;
             print(&format!("{} is good", sanitise::line(&named.display().to_string(), Colours::Drop)))?;
             Ok(End::Success)
         }
@@ -122,4 +127,22 @@ pub fn config(command: &ConfigCommand) -> Result<End, RunnerCmdError> {
 fn print(text: &str) -> Result<(), RunnerCmdError> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(RunnerCmdError::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_of_a_backend_that_there_is_not_is_not_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let check = |backend: &str| {
+            std::fs::write(&file, format!("[vm]\nbackend = \"{backend}\"\n")).unwrap();
+            config(&ConfigCommand::Check { file: Some(file.clone()) }, &Registry::standard())
+        };
+        check("qemu").unwrap();
+        let error = check("qenu").unwrap_err();
+        assert!(matches!(error, RunnerCmdError::Backend { .. }), "{error}");
+    }
 }

@@ -82,6 +82,9 @@ pub enum SandboxCmdError {
     /// A branch of one could not be made.
     #[error("the sandbox could not be branched")]
     Branch(#[source] sandbox::Error),
+    /// What was refused cannot be told.
+    #[error("what the sandbox was refused cannot be told")]
+    Refused(#[source] sandbox::Error),
     /// Nothing, or both ends of a copy are in a sandbox.
     #[error("one of SOURCE and TARGET is ID:PATH, and the other is a path of this host or `-`")]
     CopyEnds,
@@ -119,7 +122,8 @@ impl Classed for SandboxCmdError {
             | Self::Engine(source)
             | Self::Attach { source, .. }
             | Self::End { source, .. }
-            | Self::Branch(source) => source.class(),
+            | Self::Branch(source)
+            | Self::Refused(source) => source.class(),
             // whoever ended it was not this command
             Self::Inside(sandbox::Error::Gone(_)) => Class::Infrastructure,
             Self::Inside(source) => source.class(),

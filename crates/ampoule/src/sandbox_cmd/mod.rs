@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use sandbox::{LeaseSpec, PoolLimits, Start};
+use sandbox::{Bind, LeaseSpec, PoolLimits, Start};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vm::{OwnerLoss, SlotId};
@@ -29,7 +29,7 @@ pub use error::SandboxCmdError;
 pub use kept::{
     Code, branch,
     copy::CopyError,
-    cp, create, inside, inspect, ls,
+    cp, create, inside, inspect, ls, network,
     place::{Place, PlaceError},
     rm,
 };
@@ -44,10 +44,11 @@ use self::{
 use crate::{
     cli::sandbox_args::{RunArgs, SizeArgs},
     exec::{
-        machine::{self, Machine, MachineError, Use},
+        machine::{self, Machine, MachineError, Make, Use},
         warn,
     },
     limits,
+    network::{self, Router},
     registry::Registry,
     signals::{Signals, Wish},
     sink::{Broken, Look, Writer, escaped},
@@ -72,13 +73,14 @@ pub fn run(args: &RunArgs, registry: &Registry) -> Result<Worst, SandboxCmdError
         // before anything is made that would have to be removed
         let signals = Signals::listen().map_err(SandboxCmdError::Runtime)?;
         let mut wish = signals.wish();
-        let (image, pool) = (&args.size.image, PoolLimits::NONE);
-        let from = Use::of(args.engine);
-        let opened = machine::open_image(&args.machine, image, registry, &state_dir, pool, from, look);
-        let machine = tokio::select! {
+        let asked = args.network.network.as_ref();
+        let make = Make { pool: PoolLimits::NONE, from: Use::of(args.engine), router: Router::of(asked) };
+        let opened = machine::open_image(&args.machine, &args.size.image, registry, &state_dir, make, look);
+        let mut machine = tokio::select! {
             machine = opened => machine?,
             Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => return Err(SandboxCmdError::Cancelled),
         };
+        machine.network = network::settled(asked, &machine.engine, look)?;
         if !machine.missing.is_empty() {
             let missing = machine.missing.join(", ");
             warn(look, &format!("this host cannot give every part of the jail: {missing}"));
@@ -212,7 +214,7 @@ pub(crate) fn spec(size: &SizeArgs, disk: u64, machine: &Machine) -> LeaseSpec {
         cpus: size.cpus,
         memory: size.memory,
         scratch_bytes: disk,
-        bind: controller::guest::bind(),
+        bind: Bind { network: machine.network.clone(), ..controller::guest::bind() },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,

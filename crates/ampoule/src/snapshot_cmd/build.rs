@@ -19,9 +19,10 @@ use crate::{
         units,
     },
     exec::{
-        machine::{self, Machine, MachineError, Use},
+        machine::{self, Machine, MachineError, Make, Use},
         warn,
     },
+    network::Router,
     registry::Registry,
     sandbox_cmd,
     signals::{Signals, Wish},
@@ -63,8 +64,8 @@ fn make(
         // before anything is made that would have to be removed
         let signals = Signals::listen().map_err(SnapshotCmdError::Runtime)?;
         let mut wish = signals.wish();
-        let (pool, from) = (PoolLimits::NONE, Use::Own);
-        let opened = machine::open_image(args, &size.image, registry, state_dir, pool, from, look);
+        let make = Make { pool: PoolLimits::NONE, from: Use::Own, router: Router::Needless };
+        let opened = machine::open_image(args, &size.image, registry, state_dir, make, look);
         let machine = tokio::select! {
             machine = opened => machine?,
             Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => return Err(SnapshotCmdError::Cancelled),

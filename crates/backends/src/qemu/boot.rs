@@ -94,8 +94,17 @@ pub(super) async fn start(
         }
         drives.push(DriveFds { id: drive.id, mode: drive.mode, fds });
     }
+    let tap = match (&spec.tap, &qemu.capabilities.no_card) {
+        (Some(_), Some(why)) => {
+            return Err(Error::Unsupported(format!("a VM with a network card: {why}")));
+        }
+        (Some(tap), None) => Some(given.add(duplicate(tap)?)),
+        (None, _) => None,
+    };
     let console = given.number();
-    let card = qemu.card.then_some(console + 1);
+    // one that leads nowhere is the shim's to make
+    let downed = (qemu.card && tap.is_none()).then_some(console + 1);
+    let card = tap.or(downed);
     let fds = Fds { agent: sockets.0, control: sockets.1, console, start, memory, drives, card };
     let shape = Shape {
         cpus: spec.cpus.get(),
@@ -120,7 +129,7 @@ pub(super) async fn start(
         },
         view: Some(places::view(&qemu.program, devices_of(qemu.accel))),
         filter: Some(qemu.filter.clone()),
-        tap: card,
+        tap: downed,
         inherit: given.fds,
         logs: vec![
             Log { name: CONSOLE.to_owned(), target: console, cap: LOG_CAP },

@@ -185,6 +185,7 @@ async fn try_boot(qemu: &Qemu, probe: &Kvm) -> Verdict {
         cpus: NonZeroU8::MIN,
         memory: Memory::Own(Mebibytes(512)),
         drives: Vec::new(),
+        tap: None,
     };
     let attempt = async {
         let mut machine = boot::boot(qemu, &spec, &slot).await?;

@@ -293,6 +293,7 @@ pub(crate) async fn engine(state: &Path, backend: Arc<dyn Backend>) -> Engine {
         patience: Patience::default(),
         pool: sandbox::PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.unwrap().0
 }

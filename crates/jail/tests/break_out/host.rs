@@ -96,6 +96,7 @@ impl Place {
                 Drive { id: DriveId::Root, image: self.image.clone(), mode: DriveMode::ReadOnly },
                 Drive { id: DriveId::Scratch, image: dir.join(DISK), mode: DriveMode::ReadWrite },
             ],
+            tap: None,
         };
         let task = Task { attempt: attempt.to_owned(), known: known.clone() };
         // as the backend marks a state that it saved from a VM without a link

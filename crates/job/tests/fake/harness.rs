@@ -56,6 +56,7 @@ pub(crate) fn world() -> &'static World {
             },
             pool: sandbox::PoolLimits::NONE,
             reserve: sandbox::Reserve::default(),
+            network: sandbox::Networking::Lacking("it is a test".to_owned()),
         };
         let (engine, _) = runtime.block_on(Engine::open(config)).unwrap();
         World { runtime, engine, state, _dir: dir }
@@ -273,7 +274,8 @@ pub(crate) async fn run_on(
     mut see: impl FnMut(&Event),
 ) -> Said {
     let size = Size { cpus: NonZeroU8::MIN, memory: vm::Mebibytes(64), scratch_bytes: 0 };
-    let machine = Machinery { engine: &world().engine, image, size, missing: &[] };
+    let machine =
+        Machinery { engine: &world().engine, image, size, missing: &[], network: &sandbox::Policy::none() };
     let (sender, mut receiver) = mpsc::channel(16);
     let mut events = Vec::new();
     let read = async {

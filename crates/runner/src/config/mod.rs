@@ -14,6 +14,7 @@ use std::{
 };
 
 use doc::{Diagnostic, Source};
+use sandbox::Policy;
 
 use crate::label::Label;
 
@@ -118,6 +119,8 @@ pub struct Vm {
     pub memory_mib: u32,
     /// Scratch disk in GiB.
     pub scratch_gib: u32,
+    /// What they may reach; none: the internet, where this host can give it.
+    pub network: Option<Policy>,
 }
 
 /// How VMs run code.
@@ -156,6 +159,7 @@ impl Default for Config {
                 cpus: const { NonZeroU8::new(2).unwrap() },
                 memory_mib: 2048,
                 scratch_gib: 16,
+                network: None,
             },
         }
     }
@@ -238,7 +242,7 @@ mod tests {
             .collect();
         let config = parse(&all).unwrap();
         assert!(config.state_dir.is_some() && config.runner.env_file.is_some());
-        assert!(config.connection.ca_file.is_some());
+        assert!(config.connection.ca_file.is_some() && config.vm.network.is_some());
     }
 
     #[test]
@@ -248,7 +252,8 @@ mod tests {
              labels = ['debian', 'x:host']\ntimeout = '90m'\nshutdown_timeout = '0s'\nfetch_interval = '500ms'\n\
              fetch_timeout = '9s'\nreport_interval = '3s'\nenvs = { A = 'b', N = 3, T = true }\nenv_file = 'e'\n\
              [connection]\nca_file = 'c'\ninsecure = true\n\
-             [vm]\nbackend = 'fake'\naccel = 'tcg'\nimage = 'small'\ncpus = 4\nmemory_mib = 512\nscratch_gib = 2\n",
+             [vm]\nbackend = 'fake'\naccel = 'tcg'\nimage = 'small'\ncpus = 4\nmemory_mib = 512\nscratch_gib = 2\n\
+             network = 'none'\n",
         )
         .unwrap();
         assert_eq!(config.runner.timeout, Duration::from_secs(5400));
@@ -258,6 +263,7 @@ mod tests {
         let envs: Vec<_> = config.runner.envs.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(envs, ["A=b", "N=3", "T=true"]);
         assert_eq!(config.connection.certificates, forgejo::Certificates::AcceptAny);
+        assert_eq!(config.vm.network, Some(Policy::none()));
         assert_eq!((config.vm.accel, config.vm.memory_mib, config.vm.cpus.get()), (Accel::Tcg, 512, 4));
     }
 
@@ -265,7 +271,7 @@ mod tests {
     fn faults_have_their_place_and_say_what_was_probably_meant() {
         let said = parse(
             "[runner]\ncapacty = 2\ntimeout = 'soon'\ncapacity = 0\nlabels = ['a b']\n\
-             [vm]\naccel = 'fast'\n[runer]\n",
+             [vm]\naccel = 'fast'\nnetwork = '-'\n[runer]\n",
         )
         .unwrap_err();
         for part in [
@@ -275,9 +281,20 @@ mod tests {
             "config.toml:4:12",
             "config.toml:5:11",
             "config.toml:7:9",
+            "config.toml:8:11",
             "did you mean `runner`?",
         ] {
             assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_left_other_things_to_do() {
+        for key in ["fetch_interval", "report_interval"] {
+            let said = parse(&format!("[runner]\n{key} = '99ms'\n")).unwrap_err();
+            assert!(said.contains("at least \"100ms\"") && said.contains("config.toml:2:"), "{said}");
+            assert!(parse(&format!("[runner]\n{key} = '1ns'\n")).is_err());
+            assert!(parse(&format!("[runner]\n{key} = '100ms'\n")).is_ok());
         }
     }
 }

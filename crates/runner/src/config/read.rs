@@ -6,12 +6,15 @@ use std::{num::NonZeroU8, path::PathBuf, time::Duration};
 
 use doc::{Diagnostic, Entry, Map, Node, Source, Typed, did_you_mean};
 use forgejo::Certificates;
+use sandbox::Policy;
 
 use super::{Accel, Config, Level};
 use crate::label::{Label, parse_all};
 
 /// Longer than any job or shutdown may take.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Nothing is asked of a server more often.
+const OFTENEST: Duration = Duration::from_millis(100);
 
 pub(super) fn config(source: &Source) -> Result<Config, Vec<Diagnostic>> {
     let root = doc::parse_toml(source).map_err(|error| error.diagnostics)?;
@@ -57,9 +60,9 @@ impl Read<'_> {
             "labels" => self.set(value, &mut runner.labels, Read::labels),
             "timeout" => self.set(value, &mut runner.timeout, Read::positive),
             "shutdown_timeout" => self.set(value, &mut runner.shutdown_timeout, Read::time),
-            "fetch_interval" => self.set(value, &mut runner.fetch_interval, Read::positive),
+            "fetch_interval" => self.set(value, &mut runner.fetch_interval, Read::interval),
             "fetch_timeout" => self.set(value, &mut runner.fetch_timeout, Read::positive),
-            "report_interval" => self.set(value, &mut runner.report_interval, Read::positive),
+            "report_interval" => self.set(value, &mut runner.report_interval, Read::interval),
             "envs" => self.set(value, &mut runner.envs, Read::envs),
             "env_file" => self.path(value).into_iter().for_each(|file| runner.env_file = Some(file)),
             _ => {
@@ -99,7 +102,10 @@ impl Read<'_> {
             "cpus" => self.set(value, &mut vm.cpus, Read::cpus),
             "memory_mib" => self.set(value, &mut vm.memory_mib, |read, node| read.number(node, 128, 1 << 20)),
             "scratch_gib" => self.set(value, &mut vm.scratch_gib, |read, node| read.number(node, 1, 4096)),
-            _ => return &["backend", "accel", "image", "cpus", "memory_mib", "scratch_gib"],
+            "network" => {
+                self.network(value).into_iter().for_each(|network| vm.network = Some(network));
+            }
+            _ => return &["backend", "accel", "image", "cpus", "memory_mib", "scratch_gib", "network"],
         }
         &[]
     }
@@ -196,6 +202,16 @@ impl Read<'_> {
         Some(time)
     }
 
+    /// How often a server is asked or told something.
+    fn interval(&mut self, node: &Node) -> Option<Duration> {
+        let time = self.time(node)?;
+        if time < OFTENEST {
+            self.fault(node, "a time of at least \"100ms\", so that the server has other things to do");
+            return None;
+        }
+        Some(time)
+    }
+
     fn level(&mut self, node: &Node) -> Option<Level> {
         self.one_of(node, &Level::ALL)
     }
@@ -210,6 +226,20 @@ impl Read<'_> {
             Typed::Bool(false) => Some(Certificates::Verify),
             _ => None,
         })
+    }
+
+    fn network(&mut self, node: &Node) -> Option<Policy> {
+        let said =
+            self.scalar(node, "what VMs may reach, as text: \"none\", \"internet\", …", |scalar| {
+                text(scalar).map(str::to_owned)
+            })?;
+        match said.parse() {
+            Ok(policy) => Some(policy),
+            Err(error) => {
+                self.faults.push(Diagnostic::error(format!("{error}")).at(self.source, node.span));
+                None
+            }
+        }
     }
 
     fn one_of<T: Copy>(&mut self, node: &Node, all: &[(&str, T)]) -> Option<T> {

@@ -99,6 +99,7 @@ async fn with(forge: &Forge, config: Config, credential: Credential) -> Arc<Runn
         patience: Patience::default(),
         pool: sandbox::PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     })
     .await
     .unwrap();
@@ -110,7 +111,7 @@ async fn with(forge: &Forge, config: Config, credential: Credential) -> Arc<Runn
         root: Root::Hosted,
     };
     let size = Size { cpus: NonZeroU8::MIN, memory: vm::Mebibytes(64), scratch_bytes: 1 << 20 };
-    let machines = Machines { engine, image, size, missing: Vec::new() };
+    let machines = Machines { engine, image, size, missing: Vec::new(), network: sandbox::Policy::none() };
     let repositories = world().dir.path().join("repositories");
     Arc::new(Runner::new(config, registration, machines, Vec::new(), repositories, "0.0.0").unwrap())
 }

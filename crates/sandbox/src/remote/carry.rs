@@ -120,6 +120,13 @@ pub(super) async fn carry(mut carrier: Carrier, sandbox: Sandbox, command: Comma
                 Command::CopyOut { path, answer } => operation::copy_out(carrier, path, answer).await,
                 Command::Branch { answer } => carrier.branch(answer).await,
                 Command::Keep { until, answer } => carrier.done(Ask::Keep { id, until }, answer).await,
+                Command::Refused { answer } => {
+                    let of = |said| match said {
+                        Say::Refused(refused) => Some(refused),
+                        _ => None,
+                    };
+                    carrier.once(Ask::Refused { id }, answer, of).await;
+                }
                 Command::Ping { answer } => carrier.done(Ask::Ping { id }, answer).await,
             }
         }

@@ -45,6 +45,7 @@ pub(crate) struct Remote {
     path: PathBuf,
     backend: String,
     capabilities: Capabilities,
+    no_network: Option<String>,
     standbys: AtomicUsize,
     waiting: watch::Sender<Option<String>>,
     /// Why each lease waits that does.
@@ -59,13 +60,14 @@ impl Remote {
     /// Greets the engine at `path`.
     pub(crate) async fn connect(path: &Path) -> Result<Arc<Self>> {
         let (mut reader, writer) = open(path, &Ask::Session).await?;
-        let Say::Session { backend, capabilities } = reader.say().await? else {
+        let Say::Session { backend, capabilities, no_network } = reader.say().await? else {
             return Err(nonsense("no word of its backend"));
         };
         let remote = Self {
             path: path.to_owned(),
             backend,
             capabilities,
+            no_network,
             standbys: AtomicUsize::new(0),
             waiting: watch::Sender::new(None),
             waits: Mutex::default(),
@@ -84,6 +86,10 @@ impl Remote {
 
     pub(crate) fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    pub(crate) fn no_network(&self) -> Option<&str> {
+        self.no_network.as_deref()
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -25,6 +25,7 @@ pub(crate) enum Fault {
     NoHello { limit: Duration, tries: u32, console: String },
     Template(Box<Self>),
     NoRoom { lack: String },
+    NoNetwork { why: String },
     Boot { why: Gone, console: String },
     Prepare { message: String, console: String },
     Gone(Gone),
@@ -105,6 +106,7 @@ impl From<Error> for Fault {
             Error::Teardown { dir, detail } => return Self::Teardown { dir, detail },
             Error::NoHello { limit, tries, console } => return Self::NoHello { limit, tries, console },
             Error::NoRoom { lack } => return Self::NoRoom { lack },
+            Error::NoNetwork { why } => return Self::NoNetwork { why },
             Error::Boot { why, console } => return Self::Boot { why, console },
             Error::Prepare { message, console } => return Self::Prepare { message, console },
             Error::Gone(gone) => return Self::Gone(gone),
@@ -127,6 +129,7 @@ impl From<Error> for Fault {
             Error::State { .. }
             | Error::Tool { .. }
             | Error::CopySource(_)
+            | Error::Network(_)
             | Error::Tree(_)
             | Error::Engine(_) => Whose::Host,
         };
@@ -167,6 +170,7 @@ impl From<Fault> for Error {
             Fault::NoHello { limit, tries, console } => Self::NoHello { limit, tries, console },
             Fault::Template(fault) => Self::Template(Arc::new((*fault).into())),
             Fault::NoRoom { lack } => Self::NoRoom { lack },
+            Fault::NoNetwork { why } => Self::NoNetwork { why },
             Fault::Boot { why, console } => Self::Boot { why, console },
             Fault::Prepare { message, console } => Self::Prepare { message, console },
             Fault::Gone(gone) => Self::Gone(gone),

@@ -33,7 +33,7 @@ use wire::{
 
 use super::{fault::Fault, sighting::EngineStatus};
 use crate::{
-    Bind, BranchTimes, Destination, Gone, GuestInfo, Kept, LeaseSpec, SnapshotGc, SnapshotInfo,
+    Bind, BranchTimes, Destination, Gone, GuestInfo, Kept, LeaseSpec, Refused, SnapshotGc, SnapshotInfo,
     SnapshotsRemoved,
 };
 
@@ -109,6 +109,9 @@ pub(crate) enum Ask {
     Ping {
         id: SlotId,
     },
+    Refused {
+        id: SlotId,
+    },
     Kept,
     End {
         id: SlotId,
@@ -150,6 +153,8 @@ pub(crate) enum Say {
     Session {
         backend: String,
         capabilities: Capabilities,
+        /// Why its VMs can reach nothing.
+        no_network: Option<String>,
     },
     /// How many VMs stand by.
     Standbys(usize),
@@ -187,6 +192,7 @@ pub(crate) enum Say {
     },
     Done,
     Status(EngineStatus),
+    Refused(Vec<Refused>),
     Kept(Vec<Kept>),
     Template(Option<String>),
     Snapshots(Vec<SnapshotInfo>),

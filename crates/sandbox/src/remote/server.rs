@@ -324,6 +324,9 @@ async fn answer(shared: &Arc<Service>, ask: Ask, reader: &mut Reader, writer: &m
         }
         Ask::Keep { id, until } => serve.done(engine.keep_until(id, until)).await?,
         Ask::Ping { id } => serve.done(async { shared.sandbox(id)?.ping().await.map(drop) }).await?,
+        Ask::Refused { id } => {
+            Say::Refused(serve.wanted(async { shared.sandbox(id)?.refused().await }).await?)
+        }
         Ask::Kept => Say::Kept(serve.wanted(engine.kept()).await?),
         Ask::End { id } => serve.done(engine.end(id)).await?,
         Ask::Template(spec) => Say::Template(serve.wanted(engine.template(&spec)).await?),
@@ -341,7 +344,9 @@ async fn answer(shared: &Arc<Service>, ask: Ask, reader: &mut Reader, writer: &m
 async fn session(engine: &Engine, serve: Serve<'_>) -> Result<()> {
     let Serve { reader, writer } = serve;
     let capabilities = engine.capabilities().clone();
-    writer.message(&Say::Session { backend: engine.backend_name().to_owned(), capabilities }).await?;
+    let no_network = engine.no_network().map(str::to_owned);
+    let backend = engine.backend_name().to_owned();
+    writer.message(&Say::Session { backend, capabilities, no_network }).await?;
     let mut told = 0;
     let tell = async {
         loop {

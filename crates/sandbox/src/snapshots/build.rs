@@ -65,6 +65,7 @@ async fn attempt(engine: &Arc<Inner>, spec: &LeaseSpec, tries: u32) -> Result<Bu
                 spec: spec.clone(),
                 slot: held.slot().clone(),
                 disks,
+                network: None,
                 clock: Arc::new(Clock::starting_now()),
                 from,
                 tries,

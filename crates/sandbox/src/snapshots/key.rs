@@ -14,7 +14,7 @@ use wire::message::Directory;
 use crate::{Error, LeaseSpec, Result, Root, scratch};
 
 /// Changes with whatever a template is made by that is not in [`Kind`].
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Everything that a template depends on. Two leases with the same kind share one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

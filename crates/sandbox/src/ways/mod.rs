@@ -32,7 +32,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
 };
-use wire::message::{self, Network};
+use wire::message;
 
 pub use self::spec::{Destination, Forward, ForwardError, Service, Services};
 pub(crate) use self::{
@@ -74,8 +74,8 @@ pub(crate) struct Ways {
 }
 
 impl Ways {
-    /// What a lease says.
-    pub(crate) fn of(bind: &Bind) -> Self {
+    /// What a lease says; `names` answers for names that are no forwards, where the lease has nothing that does.
+    pub(crate) fn of(bind: &Bind, names: Option<Arc<dyn Service>>) -> Self {
         let way = |forward: &Forward| {
             let service = format!("forward:{}:{}", forward.name, forward.port);
             (service, Arc::new(Way { forward: forward.clone(), under_way: Semaphore::new(UNDER_WAY) }))
@@ -83,7 +83,7 @@ impl Ways {
         Self {
             ways: bind.forwards.iter().map(way).collect(),
             services: bind.services.clone(),
-            names: bind.services.names(),
+            names: bind.services.names().or(names),
         }
     }
 
@@ -162,31 +162,21 @@ async fn run(opening: Opening, far: Far) {
     }
 }
 
-/// What the guest is told of its forwards; `None`: nothing.
-pub(crate) fn network(forwards: &[Forward]) -> Option<Network> {
-    (!forwards.is_empty()).then(|| replaced(forwards))
-}
-
-/// What a guest is told that may have had others before.
-pub(crate) fn replaced(forwards: &[Forward]) -> Network {
+/// What the guest is told of its forwards.
+pub(crate) fn said(forwards: &[Forward]) -> Vec<message::Forward> {
     let mut ports: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
     for forward in forwards {
         ports.entry(&forward.name).or_default().push(forward.port);
     }
     let mut free = net::FORWARDS.hosts();
-    let forwards = ports
+    ports
         .into_iter()
         .filter_map(|(name, ports)| {
             // an address is one: nobody asks a resolver for it
             let address = name.parse().ok().or_else(|| free.next())?;
             Some(message::Forward { name: name.to_owned(), address, ports })
         })
-        .collect();
-    Network {
-        card: None,
-        names: Some(message::Names { address: net::NAMES, others: message::Others::Nobody }),
-        forwards,
-    }
+        .collect()
 }
 
 /// Whether a lease's forwards can be given.

@@ -504,6 +504,7 @@ pub(crate) async fn engine_of(dir: &Path, backend: Arc<dyn Backend>, patience: P
         patience,
         pool: sandbox::PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.unwrap().0
 }

@@ -143,6 +143,7 @@ async fn open(dir: &Path, backend: &Arc<Memory>) -> (Engine, sandbox::Swept) {
         patience: patience(),
         pool: sandbox::PoolLimits::NONE,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     })
     .await
     .unwrap()

@@ -73,6 +73,7 @@ async fn serve(state: &Path, idle: Option<Duration>, standbys: usize) {
         patience: Patience::default(),
         pool: PoolLimits { most: standbys, memory: Mebibytes(1 << 20) },
         reserve: Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     let (engine, _) = Engine::open(config).await.unwrap();
     for kept in engine.kept().await.unwrap() {

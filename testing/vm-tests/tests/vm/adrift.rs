@@ -134,6 +134,7 @@ fn end_from_outside(place: &Place, id: &str) {
         patience: Patience::default(),
         pool: PoolLimits::NONE,
         reserve: Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

@@ -7,7 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use backend_contract::{Make, Subject};
+use ampoule::network::HELPER;
+use backend_contract::{Make, Subject, Tap};
 use backends::qemu::{Accel, Config, PROGRAM, Qemu};
 use libtest_mimic::Trial;
 use store::Store;
@@ -24,8 +25,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     backend_contract::trials("qemu", QEMU)
 }
 
-/// This process is an owner that a test of the suite will kill.
+/// This process is an owner that a test of the suite will kill, or the helper of its networks.
 pub(crate) fn dispatch() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|word| word == HELPER) {
+        return Some(net::helper(args));
+    }
     backend_contract::dispatch(&[("qemu", QEMU)])
 }
 
@@ -52,7 +57,21 @@ async fn qemu() -> Subject {
         },
         ids: rustix::process::getuid().is_root().then_some(STRANGER),
         shell: "/bin/sh".into(),
+        tap: || Box::pin(tap()),
     }
+}
+
+/// One of a network namespace of its own.
+async fn tap() -> Tap {
+    let router = net::Router::start(net::Config {
+        helper: vec!["/proc/self/exe".into(), HELPER.into()],
+        uplink: net::Uplink::None,
+        limits: net::Limits::default(),
+        pool: 0,
+    });
+    let router = router.await.expect("this host can make networks: `ampoule doctor` says what lacks");
+    let namespace = router.namespace().await.expect("a network namespace");
+    Tap { fd: Arc::clone(namespace.tap()), needs: Box::new((namespace, router)) }
 }
 
 /// The standard image of the machine's own state directory.
@@ -92,5 +111,6 @@ fn spec(dir: &Path) -> BootSpec {
             Drive { id: DriveId::Root, image: image.root, mode: DriveMode::ReadOnly },
             Drive { id: DriveId::Scratch, image: scratch, mode: DriveMode::ReadWrite },
         ],
+        tap: None,
     }
 }

@@ -12,6 +12,7 @@ mod kept;
 mod language;
 mod left;
 mod long;
+mod network;
 mod page;
 mod pool;
 mod runner;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     trials.extend(runner::trials());
     trials.extend(runner_engine::trials());
     trials.extend(adrift::trials());
+    trials.extend(network::trials());
     trials.extend(page::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };

@@ -265,6 +265,7 @@ pub(crate) async fn engine(dir: &Path, pool: PoolLimits) -> Engine {
         patience: Patience::default(),
         pool,
         reserve: sandbox::Reserve::default(),
+        network: sandbox::Networking::Lacking("it is a test".to_owned()),
     };
     Engine::open(config).await.expect("an engine").0
 }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use secrecy::SecretString;
 use testkit::gitea::{self, Api, File, Gitea, Job, PATIENCE, Repo, Run, RunId, Scope, State, Visibility};
 use vm_tests::{
-    program::On,
+    program::{On, Place},
     runner::{Daemon, Runner},
 };
 
@@ -511,6 +511,12 @@ async fn register(gitea: &Gitea) -> gitea::Result<()> {
 
     let here = Scope::Repo(&repo);
     let token = api.registration_token(here).await?;
+    let nowhere = "[runner]\nfile = \"not/there/.runner\"\n[vm]\nbackend = \"fake\"\n";
+    let output = Runner::with(Place::new(On::Fake), nowhere).register(api.url(), &token, &repo.name);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("cannot be written"), "{errors}");
+    assert_eq!(api.runners(here).await?.len(), 0, "a runner that nobody knows");
     let output = runner.register(api.url(), &token, &repo.name);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{errors}");

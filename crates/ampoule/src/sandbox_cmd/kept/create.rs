@@ -9,20 +9,21 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use sandbox::{Engine, ForkSpec, Inherited, Lease, LeaseSpec, PoolLimits};
+use sandbox::{Bind, Engine, ForkSpec, Inherited, Lease, LeaseSpec, PoolLimits};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use vm::{OwnerLoss, SlotId};
 
-use super::{MARK, Stop, millis, print, runtime, with_sandbox};
+use super::{MARK, Stop, find, millis, print, runtime, with_sandbox};
 use crate::{
     class::End,
     cli::kept_args::{BranchArgs, CreateArgs},
     exec::{
-        machine::{self, MachineError, Use},
+        machine::{self, MachineError, Make, Use},
         warn,
     },
     limits,
+    network::{self, Router},
     registry::Registry,
     sandbox_cmd::{SandboxCmdError, name, say, spec},
     sink::Look,
@@ -42,13 +43,14 @@ pub(super) fn run(args: &CreateArgs, registry: &Registry) -> Result<End, Sandbox
     let made = runtime.block_on(async {
         // before anything is made that would have to be removed
         let stop = Stop::listen()?;
-        let (image, pool) = (&args.size.image, PoolLimits::NONE);
-        let from = Use::Warm;
-        let opened = machine::open_image(&args.machine, image, registry, &state_dir, pool, from, look);
-        let machine = tokio::select! {
+        let asked = args.network.network.as_ref();
+        let make = Make { pool: PoolLimits::NONE, from: Use::Warm, router: Router::of(asked) };
+        let opened = machine::open_image(&args.machine, &args.size.image, registry, &state_dir, make, look);
+        let mut machine = tokio::select! {
             machine = opened => machine?,
             () = stop.cancel.cancelled() => return Err(SandboxCmdError::Cancelled),
         };
+        machine.network = network::settled(asked, &machine.engine, look)?;
         if !machine.missing.is_empty() {
             let missing = machine.missing.join(", ");
             warn(look, &format!("this host cannot give every part of the jail: {missing}"));
@@ -84,8 +86,10 @@ pub(super) fn branch(args: &BranchArgs, registry: &Registry) -> Result<End, Sand
         };
         let began = Instant::now();
         let inherited = if args.kill_running { Inherited::Kill } else { Inherited::GoOn };
-        let fork =
-            ForkSpec { bind: controller::guest::bind(), on_owner_loss: OwnerLoss::Keep { until }, inherited };
+        // what the sandbox reaches: nothing where that has gone with its engine
+        let network = find(Some(engine), &name(sandbox.id())).await?.network;
+        let bind = Bind { network, ..controller::guest::bind() };
+        let fork = ForkSpec { bind, on_owner_loss: OwnerLoss::Keep { until }, inherited };
         let lease =
             async |cancel: &CancellationToken| engine.lease_branch(&branch, fork.clone(), cancel).await;
         let ids = all(args.count, engine, &stop.cancel, look, &lease).await?;

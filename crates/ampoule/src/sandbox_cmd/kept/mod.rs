@@ -31,7 +31,7 @@ use crate::{
     class::End,
     cli::{
         args::{MachineArgs, StateArgs},
-        kept_args::{BranchArgs, CpArgs, CreateArgs, InsideArgs, InspectArgs, LsArgs, RmArgs},
+        kept_args::{BranchArgs, CpArgs, CreateArgs, InsideArgs, InspectArgs, LsArgs, RefusedArgs, RmArgs},
     },
     engine_cmd,
     exec::{machine::MachineError, warn},
@@ -142,6 +142,14 @@ pub fn inspect(args: &InspectArgs) -> Result<End, SandboxCmdError> {
     let named = Named::all(std::slice::from_ref(&one), &state_dir);
     let text = named.first().map(|named| if args.json { show::object(named) } else { show::details(named) });
     print(&text.unwrap_or_default())
+}
+
+/// Prints what a sandbox was refused.
+pub fn network(args: &RefusedArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
+    with_sandbox(&args.id, &args.machine, &args.state, registry, async |_, sandbox, _| {
+        let refused = sandbox.refused().await.map_err(SandboxCmdError::Refused)?;
+        print(&if args.json { show::refused_array(&refused) } else { show::refused(&refused) })
+    })
 }
 
 /// Ends sandboxes.

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use sandbox::{Kept, Origin, Root};
+use sandbox::{Kept, Origin, Policy, Refused, Root};
 use serde_json::{Value, json};
 
 use super::id;
@@ -34,7 +34,7 @@ impl<'a> Named<'a> {
     }
 
     fn json(&self) -> Value {
-        let Kept { made, until, cpus, memory, scratch_bytes, hostname, origin, .. } = self.kept;
+        let Kept { made, until, cpus, memory, scratch_bytes, hostname, origin, network, .. } = self.kept;
         json!({
             "id": id(self.kept),
             "image": self.image,
@@ -43,6 +43,7 @@ impl<'a> Named<'a> {
             "disk_bytes": scratch_bytes,
             "hostname": hostname,
             "origin": origin_name(*origin),
+            "network": network.to_string(),
             "made": table::time(*made),
             "ends": table::time(*until),
         })
@@ -58,12 +59,23 @@ fn origin_name(origin: Origin) -> &'static str {
     }
 }
 
+/// A policy in a column: its first words.
+fn short(policy: &Policy) -> String {
+    const LONGEST: usize = 24;
+    let text = policy.to_string();
+    if text.len() <= LONGEST {
+        text
+    } else {
+        format!("{}…", text.chars().take(LONGEST - 1).collect::<String>())
+    }
+}
+
 /// One line each.
 pub(super) fn table(all: &[Named<'_>]) -> String {
     if all.is_empty() {
         return "there are no sandboxes; `ampoule sandbox create` makes one\n".to_owned();
     }
-    let rows: Vec<[String; 7]> = all
+    let rows: Vec<[String; 8]> = all
         .iter()
         .map(|named| {
             let kept = named.kept;
@@ -73,12 +85,13 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
                 kept.cpus.to_string(),
                 kept.memory.to_string(),
                 origin_name(kept.origin).to_owned(),
+                short(&kept.network),
                 table::minute(kept.made),
                 table::minute(kept.until),
             ]
         })
         .collect();
-    table::text(["ID", "IMAGE", "CPUS", "MEMORY", "ORIGIN", "MADE (UTC)", "ENDS (UTC)"], &rows)
+    table::text(["ID", "IMAGE", "CPUS", "MEMORY", "ORIGIN", "NETWORK", "MADE (UTC)", "ENDS (UTC)"], &rows)
 }
 
 /// Everything of one, for a person.
@@ -92,6 +105,7 @@ pub(super) fn details(named: &Named<'_>) -> String {
         ("disk", units::shown(kept.scratch_bytes)),
         ("host name", kept.hostname.clone()),
         ("origin", origin_name(kept.origin).to_owned()),
+        ("network", kept.network.to_string()),
         ("made", format!("{} UTC", table::minute(kept.made))),
         ("ends", format!("{} UTC", table::minute(kept.until))),
     ])
@@ -106,6 +120,35 @@ pub(super) fn array(all: &[Named<'_>]) -> String {
 /// One object.
 pub(super) fn object(named: &Named<'_>) -> String {
     format!("{}\n", escaped(named.json().to_string()))
+}
+
+/// What one was refused, a line each.
+pub(super) fn refused(all: &[Refused]) -> String {
+    if all.is_empty() {
+        return "nothing was refused\n".to_owned();
+    }
+    let rows: Vec<[String; 4]> = all
+        .iter()
+        .map(|one| {
+            let port = one.port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+            [one.address.to_string(), one.protocol.clone(), port, one.packets.to_string()]
+        })
+        .collect();
+    table::text(["ADDRESS", "PROTOCOL", "PORT", "PACKETS"], &rows)
+}
+
+/// The same, an object each, in an array.
+pub(super) fn refused_array(all: &[Refused]) -> String {
+    let object = |one: &Refused| {
+        json!({
+            "address": one.address.to_string(),
+            "protocol": one.protocol,
+            "port": one.port,
+            "packets": one.packets,
+        })
+    };
+    let all: Vec<Value> = all.iter().map(object).collect();
+    format!("{}\n", escaped(Value::from(all).to_string()))
 }
 
 #[cfg(test)]
@@ -133,8 +176,23 @@ mod tests {
             root: Root::Hosted,
             hostname: "sandbox".to_owned(),
             origin: if number == 1 { Origin::Forked } else { Origin::Branched },
+            network: if number == 1 { Policy::internet() } else { Policy::none() },
             holder: Holder::Nobody,
         }
+    }
+
+    #[test]
+    fn what_was_refused_is_shown() {
+        let one = |address: &str, protocol: &str, port| Refused {
+            address: address.parse().unwrap(),
+            protocol: protocol.to_owned(),
+            port,
+            packets: 3,
+        };
+        let all = [one("10.1.2.3", "tcp", Some(22)), one("fd00::1", "ipv6-icmp", None)];
+        insta::assert_snapshot!("refused", refused(&all));
+        insta::assert_snapshot!("refused_array", refused_array(&all));
+        assert_eq!(refused(&[]), "nothing was refused\n");
     }
 
     #[test]

@@ -38,6 +38,7 @@ fn an_error_stays_what_it_is() {
         |_, limit, _| Error::NotFrozen { limit },
         |_, _, _| Error::Teardown { dir: "/x".into(), detail: "busy".into() },
         |_, limit, console| Error::NoHello { limit, tries: 2, console },
+        |_, _, _| Error::NoNetwork { why: "no nft".into() },
         |_, _, _| Error::NoRoom { lack: "memory".into() },
         |_, limit, console| Error::Boot { why: Gone::Silent(limit), console },
         |_, _, console| Error::Prepare { message: "no".into(), console },

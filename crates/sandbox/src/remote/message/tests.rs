@@ -47,7 +47,7 @@ fn questions() {
     };
     golden(
         &Ask::Lease(Box::new(spec)),
-        r#"{"lease":{"kernel":"/k","initramfs":"/i","root":{"image":"/r"},"cpus":1,"memory":256,"scratch_bytes":16,"bind":{"hostname":"h","directories":[{"path":"/w","owner":{"ids":{"uid":0,"gid":0}},"mode":493}]},"on_owner_loss":{"policy":"kill"},"mark":null,"start":"fork","when_full":"refuse"}}"#,
+        r#"{"lease":{"kernel":"/k","initramfs":"/i","root":{"image":"/r"},"cpus":1,"memory":256,"scratch_bytes":16,"bind":{"hostname":"h","directories":[{"path":"/w","owner":{"ids":{"uid":0,"gid":0}},"mode":493}],"network":{"base":"nothing","allow":[]}},"on_owner_loss":{"policy":"kill"},"mark":null,"start":"fork","when_full":"refuse"}}"#,
     );
     golden(&Ask::Attach { id: id() }, &format!(r#"{{"attach":{{"id":"{QUOTED}"}}}}"#));
     golden(
@@ -68,8 +68,8 @@ fn answers() {
         no_card: None,
     };
     golden(
-        &Say::Session { backend: "qemu".into(), capabilities },
-        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"no_card":null,"adopt":true}}}"#,
+        &Say::Session { backend: "qemu".into(), capabilities, no_network: Some("no nft".into()) },
+        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"no_card":null,"adopt":true},"no_network":"no nft"}}"#,
     );
     let info = GuestInfo {
         root_prefix: String::new(),

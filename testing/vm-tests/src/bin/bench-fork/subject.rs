@@ -133,6 +133,7 @@ impl Subject {
             patience: Patience::default(),
             pool: PoolLimits { most: ready, memory: NO_LIMIT },
             reserve: Reserve::default(),
+            network: sandbox::Networking::Lacking("it is a test".to_owned()),
         };
         let (engine, _) = Engine::open(config).await?;
         engine.template(&self.spec).await?.ok_or("this backend cannot fork")?;

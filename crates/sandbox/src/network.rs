@@ -1,0 +1,245 @@
+//! The network of VMs: a namespace for each that may reach anything, and the card in the guest.
+//!
+//! Purpose: what a lease's policy means on the host ([`net::Namespace`]) and in the guest ([`Card`]).
+//! Owner: the engine has one [`Networks`]; a namespace is its slot's ([`crate::journal::Held`]) and goes with it, after
+//! the VM, on every path.
+//!
+//! ```text
+//!   slot ── a policy that allows something, a router ──▶ namespace: forwards nothing
+//!     │ else: the shim's own tap, which is down             │ lease: policy applied, beside the guest's Bind
+//!     ▼                                                     ▼
+//!   no way out                                            ways out, until the slot is removed or the engine is gone
+//! ```
+//!
+//! Invariants
+//! - A policy that was asked for and cannot be had is an error, never none instead of it.
+//! - A lease is ready only when its policy holds.
+//! - A template has the card, configured and up, and no namespace: its forks have nothing to do for the card.
+
+use std::{
+    fmt, io,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use net::{NameLimits, Namespace, Opened, Policy, Resolver, Router, Upstreams, serve_names};
+use vm::{Capabilities, Link};
+use wire::message::{Card, Names, Network, Others};
+
+use crate::{
+    Bind, Error, Result,
+    ways::{self, Service},
+};
+
+/// Where the host's name servers are.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Bytes between a guest's stream and what answers it: some questions.
+const DNS_BUFFER: usize = 16 << 10;
+
+/// What makes the networks of an engine's VMs.
+#[derive(Clone)]
+pub enum Networking {
+    /// This.
+    By(Arc<Router>),
+    /// Nothing: no VM reaches anything. With the reason, for those who ask for more.
+    Lacking(String),
+}
+
+impl fmt::Debug for Networking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By(_) => f.write_str("By(a router)"),
+            Self::Lacking(why) => f.debug_tuple("Lacking").field(why).finish(),
+        }
+    }
+}
+
+/// The networks of an engine's VMs.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    by: Networking,
+    /// The host's name servers, for all VMs; read when the first asks.
+    upstreams: OnceLock<Arc<Upstreams>>,
+}
+
+impl Networks {
+    pub(crate) fn new(networking: Networking, backend: &Capabilities) -> Self {
+        let by = match &backend.no_card {
+            Some(why) => Networking::Lacking(format!("its VMs have no network card: {why}")),
+            None => networking,
+        };
+        Self { by, upstreams: OnceLock::new() }
+    }
+
+    /// Why VMs cannot reach anything; `None` where they can.
+    pub(crate) fn lacking(&self) -> Option<&str> {
+        match &self.by {
+            Networking::By(_) => None,
+            Networking::Lacking(why) => Some(why),
+        }
+    }
+
+    /// What a VM of this policy needs; `None`: nothing.
+    pub(crate) async fn namespace(&self, policy: &Policy) -> Result<Option<Arc<VmNetwork>>> {
+        if *policy == Policy::none() {
+            return Ok(None);
+        }
+        match &self.by {
+            Networking::By(router) => {
+                let namespace = Arc::new(router.namespace().await?);
+                let upstreams = self.upstreams.get_or_init(|| Upstreams::follow(RESOLV_CONF));
+                Ok(Some(Arc::new(VmNetwork {
+                    namespace,
+                    upstreams: Arc::clone(upstreams),
+                    resolver: Mutex::default(),
+                })))
+            }
+            Networking::Lacking(why) => Err(Error::NoNetwork { why: why.clone() }),
+        }
+    }
+
+    /// Ends the router, when no VM is left.
+    pub(crate) async fn close(&self) {
+        if let Networking::By(router) = &self.by {
+            router.close().await;
+        }
+    }
+}
+
+/// The network of one VM: its namespace, and the resolver of its policy.
+#[derive(Debug)]
+pub(crate) struct VmNetwork {
+    namespace: Arc<Namespace>,
+    upstreams: Arc<Upstreams>,
+    resolver: Mutex<Option<Resolver>>,
+}
+
+impl VmNetwork {
+    /// What the VM's card is connected to.
+    pub(crate) fn tap(&self) -> &Arc<OwnedFd> {
+        self.namespace.tap()
+    }
+
+    /// What it was refused so far.
+    pub(crate) async fn refused(&self) -> Result<Vec<net::Refused>> {
+        Ok(self.namespace.refused().await?)
+    }
+
+    /// What answers for names under a policy; from now on.
+    fn names(&self, policy: &Policy) -> Arc<dyn Service> {
+        // weak: the resolver is this one's, and goes with it
+        let namespace = Arc::downgrade(&self.namespace);
+        let allow = move |opened: Opened| -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+            let namespace = namespace.clone();
+            Box::pin(async move {
+                let namespace = namespace.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+                namespace.allow(&opened.addresses).await.map_err(io::Error::other)
+            })
+        };
+        let limits = NameLimits::default();
+        let resolver = Resolver::new(policy.clone(), Arc::clone(&self.upstreams), limits, Box::new(allow));
+        *self.resolver.lock().unwrap_or_else(PoisonError::into_inner) = Some(resolver.clone());
+        Arc::new(move || {
+            let resolver = resolver.clone();
+            async move {
+                let (ours, theirs) = tokio::io::duplex(DNS_BUFFER);
+                // it ends with the stream
+                tokio::spawn(async move {
+                    if let Err(error) = serve_names(resolver, ours).await {
+                        tracing::debug!(%error, "a VM's names are no longer asked for");
+                    }
+                });
+                Ok(Box::new(theirs) as Link)
+            }
+        })
+    }
+}
+
+/// What answers for a VM's names that are no forwards; `None`: nothing, so that there are none.
+pub(crate) fn names(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> Option<Arc<dyn Service>> {
+    network.filter(|_| *policy != Policy::none()).map(|network| network.names(policy))
+}
+
+/// Lets a VM reach what its policy says. One without a namespace has to have one that allows nothing.
+pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> Result<()> {
+    match network {
+        // a namespace that no policy was applied to forwards nothing
+        _ if *policy == Policy::none() => Ok(()),
+        Some(network) => Ok(network.namespace.apply(policy).await?),
+        None => Err(Error::NoNetwork { why: "the VM was made without one".to_owned() }),
+    }
+}
+
+/// What a guest is told. Where nothing is reached the card is down, so that what tries fails at once.
+pub(crate) fn of_guest(bind: &Bind) -> Network {
+    let reaches = bind.network != Policy::none();
+    let others = if reaches { Others::Host } else { Others::Nobody };
+    Network { card: reaches.then(guest_card), names: Some(stub(others)), forwards: ways::said(&bind.forwards) }
+}
+
+/// What the guest of a template is told: the most that a fork can have, so that a fork has little to do.
+pub(crate) fn of_template(backend: &Capabilities) -> Network {
+    let card = backend.no_card.is_none().then(guest_card);
+    Network { card, names: Some(stub(Others::Nobody)), forwards: Vec::new() }
+}
+
+fn stub(others: Others) -> Names {
+    Names { address: net::NAMES, others }
+}
+
+/// Every guest's card.
+fn guest_card() -> Card {
+    Card {
+        v4: net::GUEST_V4,
+        v4_prefix: net::V4_PREFIX,
+        v4_gateway: net::V4_GATEWAY,
+        v6: net::GUEST_V6,
+        v6_prefix: net::V6_PREFIX,
+        v6_gateway: net::V6_GATEWAY,
+        gateway_mac: net::GATEWAY_MAC,
+        mtu: net::MTU,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend(no_card: Option<&str>) -> Capabilities {
+        Capabilities {
+            version: "1".to_owned(),
+            accelerator: "none".to_owned(),
+            boundary: vm::Boundary::None,
+            lacking: Vec::new(),
+            no_card: no_card.map(str::to_owned),
+            adopt: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_had_is_an_error_and_never_none() {
+        let internet = Policy::internet();
+        let lacking = Networking::Lacking("no nft".to_owned());
+        let networks = Networks::new(lacking.clone(), &backend(None));
+        assert!(matches!(networks.namespace(&Policy::none()).await, Ok(None)));
+        let refused = networks.namespace(&internet).await;
+        assert!(matches!(refused, Err(Error::NoNetwork { why }) if why == "no nft"));
+        let refused = apply(None, &internet).await;
+        assert!(matches!(refused, Err(Error::NoNetwork { .. })));
+        apply(None, &Policy::none()).await.unwrap();
+        let networks = Networks::new(lacking, &backend(Some("no /dev/net/tun")));
+        assert!(networks.lacking().is_some_and(|why| why.contains("no /dev/net/tun")));
+    }
+
+    #[test]
+    fn a_guest_that_reaches_nothing_has_its_card_down() {
+        assert_eq!(of_guest(&Bind::default()).card, None);
+        let network = "allow=a.example:443".parse().unwrap();
+        let of_fork = of_guest(&Bind { network, ..Bind::default() });
+        let of_template = of_template(&backend(None));
+        assert_eq!(of_fork.card, of_template.card);
+        assert_eq!(of_fork.names.unwrap().address, of_template.names.unwrap().address);
+        assert_eq!(of_template(&backend(Some("none"))).card, None);
+    }
+}
