@@ -12,6 +12,7 @@
 //! - A namespace forwards nothing before a policy was applied to it.
 
 mod addresses;
+pub mod fuzz_targets;
 mod policy;
 mod ranges;
 
@@ -19,5 +20,5 @@ pub use addresses::{
     FORWARDS, GATEWAY_MAC, GUEST_V4, GUEST_V6, LINKS_V4, LINKS_V6, MTU, NAMES, V4_GATEWAY, V4_PREFIX,
     V6_GATEWAY, V6_PREFIX,
 };
-pub use policy::{Base, Policy, Ports, Rule, Target};
+pub use policy::{Base, Fault, Policy, PolicyError, Ports, Rule, Target};
 pub use ranges::{RANGES, Range, denied, embedded, networks_v4, networks_v6};
