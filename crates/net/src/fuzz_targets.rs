@@ -10,3 +10,18 @@ pub fn policy(data: &[u8]) {
         Err(error) => assert!(error.at <= text.len(), "{error}: beyond the end of {text:?}"),
     }
 }
+
+/// What a guest asks.
+pub fn question(data: &[u8]) {
+    crate::resolver::fuzz::question(data);
+}
+
+/// What a name server answers.
+pub fn answer(data: &[u8]) {
+    crate::resolver::fuzz::answer(data);
+}
+
+/// The host's list of name servers.
+pub fn resolv_conf(data: &[u8]) {
+    crate::resolver::fuzz::resolv_conf(data);
+}

@@ -15,6 +15,7 @@ mod addresses;
 pub mod fuzz_targets;
 mod policy;
 mod ranges;
+mod resolver;
 
 pub use addresses::{
     FORWARDS, GATEWAY_MAC, GUEST_V4, GUEST_V6, LINKS_V4, LINKS_V6, MTU, NAMES, V4_GATEWAY, V4_PREFIX,
@@ -22,3 +23,4 @@ pub use addresses::{
 };
 pub use policy::{Base, Fault, Policy, PolicyError, Ports, Rule, Target};
 pub use ranges::{RANGES, Range, denied, embedded, networks_v4, networks_v6};
+pub use resolver::{Allow, Limits, NameRefused, Opened, Resolver, Servers, Upstreams, Why, serve_names};

@@ -56,6 +56,10 @@ impl Policy {
     /// The ports that rules with names open of this name's addresses (lower case, no final dot), all before one.
     pub fn ports_of(&self, name: &str) -> Vec<Ports> {
         let mut ports = Vec::new();
+        // an escaped byte of a label, a dot perhaps: no host's name
+        if name.contains('\\') {
+            return ports;
+        }
         for rule in &self.allow {
             if matches!(&rule.target, Target::Name(pattern) if fits(pattern, name))
                 && !ports.contains(&rule.ports)
