@@ -1,6 +1,7 @@
 //! The resolver against name servers that answer, lie, are slow or silent, over real sockets.
 
 mod fake;
+mod figures;
 mod hostile;
 mod policy;
 mod serving;
