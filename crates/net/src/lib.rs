@@ -23,4 +23,4 @@ pub use addresses::{
 };
 pub use policy::{Base, Fault, Policy, PolicyError, Ports, Rule, Target};
 pub use ranges::{RANGES, Range, denied, embedded, networks_v4, networks_v6};
-pub use resolver::{Allow, Limits, NameRefused, Opened, Resolver, Servers, Upstreams, Why, serve_names};
+pub use resolver::{Allow, NameLimits, NameRefused, Opened, Resolver, Servers, Upstreams, Why, serve_names};

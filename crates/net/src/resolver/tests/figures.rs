@@ -15,7 +15,7 @@ async fn figures() {
         Server::start(|query| vec![Act::Send(reply(query, 0, &[address(&query.name, 600, "9.9.9.9")], &[]))])
             .await;
     let upstreams = quick(vec![server.address]);
-    let limits = Limits { questions: 10_000_000, upstream: 10_000_000, at_once: 1000 };
+    let limits = NameLimits { questions: 10_000_000, upstream: 10_000_000, at_once: 1000 };
     let policy = "allow=*.example.org:443".parse().unwrap();
     let resolver = Resolver::new(policy, upstreams, limits, recording(&Arc::default()));
     let questions: Vec<_> =

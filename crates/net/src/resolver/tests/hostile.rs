@@ -199,7 +199,7 @@ async fn nobody_listens() {
     let resolver = Resolver::new(
         "internet".parse().unwrap(),
         quick(vec![address]),
-        Limits::default(),
+        NameLimits::default(),
         recording(&Arc::default()),
     );
     failed(&heard(&resolver.answer(&ask("a.example", A)).await.unwrap()));
@@ -218,7 +218,8 @@ async fn a_guest_that_asks_too_much_fails_alone() {
     let vm = |limits| {
         Resolver::new("internet".parse().unwrap(), upstreams.clone(), limits, recording(&Arc::default()))
     };
-    let (loud, quiet) = (vm(Limits { questions: 50, upstream: 10, at_once: 30 }), vm(Limits::default()));
+    let (loud, quiet) =
+        (vm(NameLimits { questions: 50, upstream: 10, at_once: 30 }), vm(NameLimits::default()));
     let questions: Vec<_> = (0..500).map(|number| ask(&format!("{number}.example"), A)).collect();
     let noise = futures_util::future::join_all(questions.iter().map(|question| loud.answer(question)));
     let voice = ask("quiet.example", A);
