@@ -9,7 +9,6 @@ const AT_ONCE: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "figures: cargo test -p net --release -- --ignored --nocapture figures"]
-#[expect(clippy::print_stderr, reason = "what it is for")]
 async fn figures() {
     let server =
         Server::start(|query| vec![Act::Send(reply(query, 0, &[address(&query.name, 600, "9.9.9.9")], &[]))])
