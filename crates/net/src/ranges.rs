@@ -238,6 +238,30 @@ mod tests {
     }
 
     #[test]
+    fn the_book_has_the_same_table() {
+        let mut rows: Vec<(&str, Vec<String>)> = Vec::new();
+        for range in RANGES {
+            let cell = format!("`{}` ({})", range.network, range.source);
+            match rows.iter_mut().find(|(name, _)| *name == range.name) {
+                Some((_, cells)) => cells.push(cell),
+                None => rows.push((range.name, vec![cell])),
+            }
+        }
+        let mut table = "| range | networks |\n|---|---|\n".to_owned();
+        for (name, cells) in rows {
+            table += &format!("| {name} | {} |\n", cells.join(", "));
+        }
+        let page = include_str!("../../../docs/src/network-policies.md");
+        let found: String = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| range |"))
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(found, table, "docs/src/network-policies.md should have:\n{table}");
+    }
+
+    #[test]
     fn the_networks_are_disjoint_and_say_the_same() {
         let (four, six) = (networks_v4(), networks_v6());
         for (at, network) in four.iter().enumerate() {

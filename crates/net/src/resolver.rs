@@ -20,7 +20,7 @@
 //!   such host, where they try again for half a minute after REFUSED. A name above one that is allowed exists, without
 //!   records.
 //! - Reverse names of denied ranges do not exist: they would tell the names of the host's network.
-//! - A guest's questions and what they cost are bounded: [`Limits`], and the sizes in `cache` and `record`.
+//! - A guest's questions and what they cost are bounded: [`NameLimits`], and the sizes in `cache` and `record`.
 //! - Nothing is validated: DNSSEC's records can be asked for, but an answer that was filtered would fail, so none says
 //!   that it is authentic. `/etc/hosts` of the host is not read.
 
@@ -93,7 +93,7 @@ pub type Allow = Box<dyn Fn(Opened) -> Pin<Box<dyn Future<Output = io::Result<()
 
 /// How much a VM may ask.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct NameLimits {
     /// Questions a second.
     pub questions: u32,
     /// Questions a second that no cache answers.
@@ -102,7 +102,7 @@ pub struct Limits {
     pub at_once: usize,
 }
 
-impl Default for Limits {
+impl Default for NameLimits {
     /// An install of a large tree of packages asks some hundred names within seconds.
     fn default() -> Self {
         Self { questions: 2000, upstream: 100, at_once: 256 }
@@ -137,7 +137,7 @@ impl fmt::Debug for Resolver {
 
 impl Resolver {
     /// For a VM with this policy. `allow` is called for the addresses that the policy's names open.
-    pub fn new(policy: Policy, upstreams: Arc<Upstreams>, limits: Limits, allow: Allow) -> Self {
+    pub fn new(policy: Policy, upstreams: Arc<Upstreams>, limits: NameLimits, allow: Allow) -> Self {
         let state = State {
             questions: Bucket::new(limits.questions, limits.questions),
             upstream: Bucket::new(limits.upstream, limits.upstream.saturating_mul(4)),

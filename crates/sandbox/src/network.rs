@@ -237,9 +237,9 @@ mod tests {
         assert_eq!(of_guest(&Bind::default()).card, None);
         let network = "allow=a.example:443".parse().unwrap();
         let of_fork = of_guest(&Bind { network, ..Bind::default() });
-        let of_template = of_template(&backend(None));
-        assert_eq!(of_fork.card, of_template.card);
-        assert_eq!(of_fork.names.unwrap().address, of_template.names.unwrap().address);
+        let template = of_template(&backend(None));
+        assert_eq!(of_fork.card, template.card);
+        assert_eq!(of_fork.names.unwrap().address, template.names.unwrap().address);
         assert_eq!(of_template(&backend(Some("none"))).card, None);
     }
 }

@@ -141,7 +141,7 @@ mod tests {
         let mut log = Log::default();
         for round in 0..3_u32 {
             for number in 0..2000_u32 {
-                let address = IpAddr::from([10, 0, round as u8, number as u8]);
+                let address = IpAddr::V4((0x0a00_0000 + round).into());
                 log.refuse("same", 1, Why::NotInPolicy);
                 log.refuse(&format!("{number}.example"), 1, Why::Denied { address, range: "private".into() });
             }

@@ -1,6 +1,7 @@
 //! The resolver against name servers that answer, lie, are slow or silent, over real sockets.
 
 mod fake;
+mod figures;
 mod hostile;
 mod policy;
 mod serving;
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Allow, Limits, Opened, Resolver, Servers, Upstreams, message::Message};
+use super::{Allow, NameLimits, Opened, Resolver, Servers, Upstreams, message::Message};
 use fake::{Act, Query, Server, address, alias, ask, cut, reply, soa};
 
 const A: u16 = 1;
@@ -41,7 +42,8 @@ async fn bed(policy: &str, acts: impl Fn(&Query) -> Vec<Act> + Send + Sync + 'st
     let server = Server::start(acts).await;
     let opened = Arc::default();
     let upstreams = quick(vec![server.address]);
-    let resolver = Resolver::new(policy.parse().unwrap(), upstreams, Limits::default(), recording(&opened));
+    let resolver =
+        Resolver::new(policy.parse().unwrap(), upstreams, NameLimits::default(), recording(&opened));
     Bed { server, resolver, opened }
 }
 
@@ -179,8 +181,12 @@ async fn losses_are_made_up_for_and_the_server_that_answers_is_asked_first() {
         Server::start(|query| vec![Act::Send(reply(query, 0, &[address(&query.name, 60, "9.9.9.9")], &[]))])
             .await;
     let upstreams = quick(vec![silent.address, failing.address, good.address]);
-    let resolver =
-        Resolver::new("internet".parse().unwrap(), upstreams, Limits::default(), recording(&Arc::default()));
+    let resolver = Resolver::new(
+        "internet".parse().unwrap(),
+        upstreams,
+        NameLimits::default(),
+        recording(&Arc::default()),
+    );
     for name in ["a.example.org", "b.example.org"] {
         assert_eq!(heard(&resolver.answer(&ask(name, A)).await.unwrap()).data(), ["9.9.9.9"]);
     }

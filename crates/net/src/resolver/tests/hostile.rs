@@ -99,7 +99,9 @@ async fn malformed_answers_end_in_a_failure() {
                 // cut in the middle of the record
                 0 => bytes.truncate(answer_at + 5),
                 // a name that points at itself
-                1 => bytes.splice(answer_at..answer_at + 1, [0xc0, answer_at as u8]).for_each(drop),
+                1 => bytes
+                    .splice(answer_at..answer_at + 1, [0xc0, u8::try_from(answer_at).unwrap()])
+                    .for_each(drop),
                 // more records than there are
                 2 => bytes[7] = 200,
                 // longer data than there are
@@ -150,9 +152,10 @@ async fn sixty_four_kilobytes_of_pointers_cost_no_time() {
         let mut records = 0_u16;
         while bytes.len() < 65_000 {
             // each name is a label in front of the one before
-            let before = bytes.len() as u16;
+            let before = u16::try_from(bytes.len()).unwrap();
             let pointer = if records == 0 { 12 } else { (before - 16).min(0x3fff) };
-            bytes.extend([1, b'x', 0xc0 | (pointer >> 8) as u8, pointer as u8]);
+            bytes.extend([1, b'x']);
+            bytes.extend((0xc000 | pointer).to_be_bytes());
             bytes.extend([0, 16, 0, 1, 0, 0, 0, 60, 0, 2, 1, b'x']);
             records += 1;
         }
@@ -196,7 +199,7 @@ async fn nobody_listens() {
     let resolver = Resolver::new(
         "internet".parse().unwrap(),
         quick(vec![address]),
-        Limits::default(),
+        NameLimits::default(),
         recording(&Arc::default()),
     );
     failed(&heard(&resolver.answer(&ask("a.example", A)).await.unwrap()));
@@ -215,7 +218,8 @@ async fn a_guest_that_asks_too_much_fails_alone() {
     let vm = |limits| {
         Resolver::new("internet".parse().unwrap(), upstreams.clone(), limits, recording(&Arc::default()))
     };
-    let (loud, quiet) = (vm(Limits { questions: 50, upstream: 10, at_once: 30 }), vm(Limits::default()));
+    let (loud, quiet) =
+        (vm(NameLimits { questions: 50, upstream: 10, at_once: 30 }), vm(NameLimits::default()));
     let questions: Vec<_> = (0..500).map(|number| ask(&format!("{number}.example"), A)).collect();
     let noise = futures_util::future::join_all(questions.iter().map(|question| loud.answer(question)));
     let voice = ask("quiet.example", A);
@@ -225,5 +229,5 @@ async fn a_guest_that_asks_too_much_fails_alone() {
     assert!((1..=50).contains(&answered), "{answered}");
     assert_eq!(noise.len(), 500);
     let refused: u64 = loud.refused_names().iter().map(|refused| refused.count).sum();
-    assert_eq!(refused as usize, 500 - answered);
+    assert_eq!(refused, 500 - u64::try_from(answered).unwrap());
 }

@@ -150,7 +150,7 @@ async fn a_name_is_open_before_it_is_answered_and_not_answered_if_it_is_not() {
         })
     });
     let policy = "allow=a.example:443,a.example:80,bad.example".parse().unwrap();
-    let resolver = Resolver::new(policy, quick(vec![server.address]), Limits::default(), allow);
+    let resolver = Resolver::new(policy, quick(vec![server.address]), NameLimits::default(), allow);
     assert_eq!(heard(&resolver.answer(&ask("bad.example", A)).await.unwrap()).code, SERVFAIL);
     let question = ask("a.example", A);
     let early = tokio::time::timeout(Duration::from_millis(200), resolver.answer(&question)).await;
