@@ -205,7 +205,7 @@ impl Host<'_> {
             bind: Bind {
                 hostname: "branched".to_owned(),
                 directories: Vec::new(),
-                network: sandbox::Policy::none(),
+                network: Policy::none(),
             },
             on_owner_loss: OwnerLoss::Kill,
             inherited: Inherited::GoOn,
