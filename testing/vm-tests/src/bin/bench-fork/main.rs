@@ -135,16 +135,18 @@ async fn bench(args: &Args) -> Result<(), Failure> {
         let agent = match (variant, &args.unseeded) {
             (Variant::Unseeded, None) => continue,
             (Variant::Unseeded, Some(agent)) => Some(agent.as_path()),
-            (Variant::Product | Variant::Unjailed, _) => None,
+            (Variant::Product | Variant::Unjailed | Variant::Networked | Variant::NetworkedNow, _) => None,
         };
         let subject = Subject::open(variant, agent, args.accel).await?;
         backend = subject.describe();
         println!("{}: {}", variant.name(), subject.describe());
         let one_by_one = one_by_one::cold(&subject, args.runs).await?;
         let (mut pooled_one_by_one, mut branches) = (None, None);
-        if variant == Variant::Product {
+        if matches!(variant, Variant::Product | Variant::Networked) {
             println!("{}: of the pool", variant.name());
             pooled_one_by_one = Some(one_by_one::pooled(&subject, args.runs).await?);
+        }
+        if variant == Variant::Product {
             println!("{}: branches", variant.name());
             branches = Some(branches::measure(&subject, args.runs).await?);
         }

@@ -1,4 +1,5 @@
-//! This program as the shim of its VMs: the real one, and one that can build no jail.
+//! This program as the shim of its VMs: the real one, and one that can build no jail; and as the helper of their
+//! networks.
 //!
 //! Invariant: the second is the first after a filter that makes every `unshare` fail, so that the difference between
 //! them is the jail: namespaces, and a file system of the VMM's own. User id, capabilities and limits stay.
@@ -7,6 +8,8 @@ use std::{collections::BTreeMap, ffi::OsString, process::ExitCode};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
+/// The helper of networks.
+pub(crate) const HELPER: &str = "net-helper";
 const REAL: &str = "vm-shim";
 const WITHOUT_JAIL: &str = "vm-shim-without-jail";
 
@@ -19,6 +22,9 @@ pub(crate) fn words(jail: bool) -> Vec<OsString> {
 pub(crate) fn dispatch() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let first = args.next()?;
+    if first == HELPER {
+        return Some(net::helper(args));
+    }
     if first == WITHOUT_JAIL {
         refuse_namespaces();
     } else if first != REAL {

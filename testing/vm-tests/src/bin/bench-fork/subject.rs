@@ -5,8 +5,8 @@ use std::{error::Error, num::NonZeroU8, path::Path, sync::Arc, time::Duration};
 use ampoule::{agent_binary, image_cmd, state_dir};
 use backends::qemu::{Accel, Config, Kvm, PROGRAM, Qemu};
 use sandbox::{
-    Account, Bind, Branch, Engine, EngineConfig, ExecRequest, ForkSpec, Inherited, Lease, LeaseSpec, Origin,
-    OutputMode, Patience, PoolLimits, Reserve, Root, Sandbox, Start, Stdin,
+    Account, Bind, Branch, Engine, EngineConfig, ExecRequest, ForkSpec, Inherited, Lease, LeaseSpec,
+    Networking, Origin, OutputMode, Patience, Policy, PoolLimits, Reserve, Root, Sandbox, Start, Stdin,
 };
 use store::{Hold, Store};
 use tempfile::TempDir;
@@ -24,6 +24,8 @@ const MEMORY: Mebibytes = Mebibytes(256);
 const SCRATCH: u64 = 16 << 30;
 /// Of the pool's memory: what is measured fits, or the host refuses it.
 const NO_LIMIT: Mebibytes = Mebibytes(1 << 20);
+/// Network namespaces that are made ahead, as an engine process has it.
+const AHEAD: usize = 8;
 /// How long a probe boot may take.
 const PROBE: Duration = Duration::from_secs(10);
 
@@ -39,16 +41,23 @@ pub(crate) enum Variant {
     Unjailed,
     /// The reseed of the guest's random generator.
     Unseeded,
+    /// Nothing, and VMs have a network, whose namespace is made ahead.
+    Networked,
+    /// Likewise, and it is made when its VM is leased.
+    NetworkedNow,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 3] = [Self::Product, Self::Unjailed, Self::Unseeded];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Product, Self::Networked, Self::NetworkedNow, Self::Unjailed, Self::Unseeded];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Product => "with jail and reseed",
             Self::Unjailed => "without the jail",
             Self::Unseeded => "without the reseed",
+            Self::Networked => "with a network that is made ahead",
+            Self::NetworkedNow => "with a network that is made for the lease",
         }
     }
 
@@ -57,6 +66,8 @@ impl Variant {
             Self::Product => "product",
             Self::Unjailed => "without_jail",
             Self::Unseeded => "without_reseed",
+            Self::Networked => "with_network",
+            Self::NetworkedNow => "with_network_made_now",
         }
     }
 }
@@ -66,6 +77,8 @@ pub(crate) struct Subject {
     watched: Arc<Watched>,
     spec: LeaseSpec,
     state: TempDir,
+    /// How many namespaces are made ahead; none: VMs have no network.
+    namespaces: Option<usize>,
     _hold: Hold,
 }
 
@@ -101,6 +114,12 @@ impl Subject {
             let lacking = lacking.join(", ");
             return Err(format!("the jail is not as it should be here; it lacks: {lacking}").into());
         }
+        let namespaces = match variant {
+            Variant::Networked => Some(AHEAD),
+            Variant::NetworkedNow => Some(0),
+            Variant::Product | Variant::Unjailed | Variant::Unseeded => None,
+        };
+        let network = if namespaces.is_some() { Policy::internet() } else { Policy::none() };
         let spec = LeaseSpec {
             kernel: image.kernel,
             initramfs,
@@ -108,14 +127,14 @@ impl Subject {
             cpus: NonZeroU8::MIN,
             memory: MEMORY,
             scratch_bytes: SCRATCH,
-            bind: controller::guest::bind(),
+            bind: Bind { network, ..controller::guest::bind() },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: Start::Fork,
             when_full: sandbox::WhenFull::Wait,
         };
         let state = tempfile::Builder::new().prefix("ampoule-bench-").tempdir()?;
-        let subject = Self { watched, spec, state, _hold: hold };
+        let subject = Self { watched, spec, state, namespaces, _hold: hold };
         subject.host(0).await?.close().await;
         Ok(subject)
     }
@@ -127,13 +146,17 @@ impl Subject {
 
     /// An engine in whose pool so many are ready.
     pub(crate) async fn host(&self, ready: usize) -> Result<Host<'_>, Failure> {
+        let network = match self.namespaces {
+            None => Networking::Lacking("it is not measured".to_owned()),
+            Some(ahead) => Networking::By(Arc::new(router(ahead).await?)),
+        };
         let config = EngineConfig {
             state_dir: self.state.path().to_owned(),
             backend: self.watched.clone(),
             patience: Patience::default(),
             pool: PoolLimits { most: ready, memory: NO_LIMIT },
             reserve: Reserve::default(),
-            network: sandbox::Networking::Lacking("it is a test".to_owned()),
+            network,
         };
         let (engine, _) = Engine::open(config).await?;
         engine.template(&self.spec).await?.ok_or("this backend cannot fork")?;
@@ -189,6 +212,18 @@ impl Host<'_> {
     pub(crate) async fn close(self) {
         self.engine.close().await;
     }
+}
+
+/// One whose VMs reach nothing: no packet leaves this host.
+async fn router(ahead: usize) -> Result<net::Router, Failure> {
+    let helper = vec!["/proc/self/exe".into(), shim::HELPER.into()];
+    let limits = net::Limits::default();
+    let config = net::Config { helper, uplink: net::Uplink::None, limits, pool: ahead };
+    let router = net::Router::start(config).await?;
+    while router.ready() < ahead {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(router)
 }
 
 /// Runs a command that does nothing.
