@@ -446,11 +446,7 @@ mod tests {
             cpus: std::num::NonZeroU8::MIN,
             memory: Mebibytes(256),
             scratch_bytes: 1 << 30,
-            bind: Bind {
-                hostname: "job".to_owned(),
-                directories: Vec::new(),
-                network: crate::Policy::none(),
-            },
+            bind: Bind { hostname: "job".to_owned(), directories: Vec::new(), network: Policy::none() },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: Start::Fork,
