@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use net::Policy;
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -330,8 +331,8 @@ impl Boot {
         opened: &Opened,
     ) -> Result<message::Prepared> {
         let mut bind = message::Bind { hooks: name.hooks(), ..identity(&self.spec.bind)? };
-        if name == Identity::Later {
-            // its card stays as the template's is
+        if name == Identity::Later && self.spec.bind.network != Policy::none() {
+            // its card stays as the template's is; of one that is not wanted for a network it is put down ahead
             bind.network = None;
         }
         self.ask(exited, opened, Body::Bind(bind)).await?;

@@ -91,7 +91,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
             SandboxCommand::Branch(args) => told(look, sandbox_cmd::branch(&args, registry)),
             SandboxCommand::Ls(args) => told(look, sandbox_cmd::ls(&args)),
             SandboxCommand::Inspect(args) => told(look, sandbox_cmd::inspect(&args)),
-            SandboxCommand::Network(args) => told(look, sandbox_cmd::network(&args, &registry)),
+            SandboxCommand::Network(args) => told(look, sandbox_cmd::network(&args, registry)),
             SandboxCommand::Rm(args) => told(look, sandbox_cmd::rm(&args)),
         },
         Command::Setup(args) => told(look, setup::run(&args, registry)),
