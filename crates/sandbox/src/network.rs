@@ -175,7 +175,11 @@ pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> 
 pub(crate) fn of_guest(bind: &Bind) -> Network {
     let reaches = bind.network != Policy::none();
     let others = if reaches { Others::Host } else { Others::Nobody };
-    Network { card: reaches.then(guest_card), names: Some(stub(others)), forwards: ways::said(&bind.forwards) }
+    Network {
+        card: reaches.then(guest_card),
+        names: Some(stub(others)),
+        forwards: ways::said(&bind.forwards),
+    }
 }
 
 /// What the guest of a template is told: the most that a fork can have, so that a fork has little to do.

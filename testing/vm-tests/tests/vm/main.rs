@@ -17,6 +17,7 @@ mod page;
 mod pool;
 mod runner;
 mod runner_engine;
+mod runner_forge;
 mod sandbox;
 mod shell;
 mod snapshot;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     trials.extend(gitea::trials());
     trials.extend(runner::trials());
     trials.extend(runner_engine::trials());
+    trials.extend(runner_forge::trials());
     trials.extend(adrift::trials());
     trials.extend(network::trials());
     trials.extend(page::trials());
