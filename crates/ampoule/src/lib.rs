@@ -4,7 +4,7 @@
 //! Owner: nobody above; this crate alone knows all others, and is the only importer of `backends`.
 //!
 //! Invariants
-//! - `vm-shim` is dispatched before anything else: the shim has one thread and no state of ours.
+//! - `vm-shim` and `net-helper` are dispatched before anything else: each has one thread and no state of ours.
 //! - Standard output carries what was asked for (rows, JSON); everything else goes to standard error.
 //! - Text of guests and of users' files reaches a terminal only through [`sanitise`], but for a command that
 //!   the user runs on it ([`terminal`]).

@@ -32,6 +32,7 @@ mod filter;
 mod inherited;
 mod launch;
 pub mod lock;
+pub mod network;
 mod record;
 pub mod shim;
 

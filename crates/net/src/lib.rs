@@ -8,14 +8,26 @@
 //! ```
 //!
 //! Invariants
-//! - Every guest has the same addresses ([`guest_card`]); a VM's namespace hides them behind a link of its own.
+//! - Every guest has the same addresses ([`GUEST_V4`], [`GUEST_V6`]); a VM's namespace hides them behind a link of its
+//!   own.
 //! - A namespace forwards nothing before a policy was applied to it.
 
 mod addresses;
+mod error;
+mod helper;
 mod policy;
+#[expect(unreachable_pub, reason = "the resolver's")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the resolver uses the rest of it"))]
+mod ranges;
+mod router;
+mod ruleset;
 
 pub use addresses::{
-    FORWARDS, GATEWAY_MAC, GUEST_V4, GUEST_V6, LINKS_V4, LINKS_V6, MTU, NAMES, V4_GATEWAY, V4_PREFIX,
-    V6_GATEWAY, V6_PREFIX,
+    FORWARDS, GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, LINKS_V4, LINKS_V6, MTU, NAMES, V4_GATEWAY,
+    V4_PREFIX, V6_GATEWAY, V6_PREFIX,
 };
+pub use error::{Error, Result};
+pub use helper::main as helper;
 pub use policy::{Base, Policy, Ports, Rule, Target};
+pub use router::{Config, Limits, Namespace, Note, Router, Uplink};
+pub use ruleset::refused::Refused;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  argv ──"vm-shim"──▶ jail::shim::main          (one thread, before anything of ours)
+//!    │ ──"net-helper"──▶ net::helper             (likewise)
 //!    └──clap──▶ Command ──▶ End ──▶ exit code
 //! ```
 //! Owner: `main` of the binary, and of every test harness.
@@ -51,6 +52,9 @@ pub fn main(registry: Registry) -> ExitCode {
     let args: Vec<OsString> = env::args_os().collect();
     if args.get(1).is_some_and(|word| word == "vm-shim") {
         return jail::shim::main(args.into_iter().skip(2));
+    }
+    if args.get(1).is_some_and(|word| word == "net-helper") {
+        return net::helper(args.into_iter().skip(2));
     }
     crash::install();
     crash::guard(|| run(args, &registry))

@@ -27,11 +27,11 @@
 mod init;
 mod logs;
 mod monitor;
-mod privileges;
-mod program;
-mod signals;
-mod spaces;
-mod tap;
+pub(crate) mod privileges;
+pub(crate) mod program;
+pub(crate) mod signals;
+pub(crate) mod spaces;
+pub(crate) mod tap;
 mod view;
 
 use std::{
@@ -163,7 +163,7 @@ impl Orders {
 
 /// Why the shim cannot go on.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -196,7 +196,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source: source.into() }
     }

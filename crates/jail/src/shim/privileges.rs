@@ -13,7 +13,7 @@ use super::Failure;
 use crate::launch::Ids;
 
 /// Whether this process may make namespaces and change its identity without a user namespace.
-pub(super) fn are_roots() -> bool {
+pub(crate) fn are_roots() -> bool {
     let needed =
         CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP;
     capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
@@ -37,7 +37,7 @@ pub(super) fn drop_for_program(ids: Option<Ids>, groups: &[u32]) -> Result<(), F
 }
 
 /// No capability, and no way to one. The identity stays.
-pub(super) fn drop_capabilities() -> Result<(), Failure> {
+pub(crate) fn drop_capabilities() -> Result<(), Failure> {
     set_no_new_privs(true).map_err(Failure::io("forbid new privileges"))?;
     clear_ambient_capability_set().map_err(Failure::io("clear the ambient capabilities"))?;
     let none = CapabilitySet::empty();

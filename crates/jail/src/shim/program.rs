@@ -23,17 +23,17 @@ use super::Failure;
 use crate::{filter::Filter, launch::Program};
 
 /// The first number of the shim's own descriptors.
-pub(super) const FIRST: i32 = 256;
+pub(crate) const FIRST: i32 = 256;
 
 /// Closes what the owner's process leaked into this one.
-pub(super) fn close_inherited() -> Result<(), Failure> {
+pub(crate) fn close_inherited() -> Result<(), Failure> {
     // SAFETY: this runs first in `main`; no object of this process owns a descriptor above 2 yet.
     let result = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(Failure::io("close descriptors")(io::Error::last_os_error())) }
 }
 
 /// The owner's socket, which came as standard input; /dev/null takes its place.
-pub(super) fn take_stdin() -> Result<UnixStream, Failure> {
+pub(crate) fn take_stdin() -> Result<UnixStream, Failure> {
     let channel =
         fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST).map_err(Failure::io("copy the owner's socket"))?;
     if rustix::net::sockopt::socket_type(&channel).is_err() {
@@ -46,7 +46,7 @@ pub(super) fn take_stdin() -> Result<UnixStream, Failure> {
 }
 
 /// The same descriptor with a number that no program asks for.
-pub(super) fn out_of_the_way(fd: OwnedFd) -> Result<OwnedFd, Failure> {
+pub(crate) fn out_of_the_way(fd: OwnedFd) -> Result<OwnedFd, Failure> {
     fcntl_dupfd_cloexec(&fd, FIRST).map_err(Failure::io("move a descriptor"))
 }
 
@@ -76,7 +76,7 @@ pub(super) fn place(fd: BorrowedFd<'_>, target: i32) -> Result<(), Failure> {
 }
 
 /// Becomes the program, under its filter; returns only when that fails.
-pub(super) fn exec(program: &Program, filter: Option<&Filter>) -> Failure {
+pub(crate) fn exec(program: &Program, filter: Option<&Filter>) -> Failure {
     let failed = |source: io::Error| Failure::Exec { program: program.path.clone(), source };
     // Whatever asks something of the kernel has to come before the filter.
     let words = || -> Result<_, NulError> {

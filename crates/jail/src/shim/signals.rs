@@ -34,17 +34,17 @@ fn mask(how: i32, signals: &[i32]) -> Result<(), Failure> {
 }
 
 /// Blocks what the shim does not want to die of.
-pub(super) fn block() -> Result<(), Failure> {
+pub(crate) fn block() -> Result<(), Failure> {
     mask(libc::SIG_BLOCK, &BLOCKED)
 }
 
 /// Gives a program the mask that it expects.
-pub(super) fn unblock_all() -> Result<(), Failure> {
+pub(crate) fn unblock_all() -> Result<(), Failure> {
     mask(libc::SIG_SETMASK, &[])
 }
 
 /// A descriptor that is readable when a child has ended.
-pub(super) fn children() -> Result<OwnedFd, Failure> {
+pub(crate) fn children() -> Result<OwnedFd, Failure> {
     let set = set_of(&[libc::SIGCHLD]);
     // SAFETY: the set is initialised; -1 asks for a new descriptor.
     let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };

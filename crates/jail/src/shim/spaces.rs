@@ -91,7 +91,7 @@ fn works_in_a_child() -> Result<bool, Failure> {
 }
 
 /// Forks; `None` in the child.
-pub(super) fn fork() -> Result<Option<rustix::process::Pid>, Failure> {
+pub(crate) fn fork() -> Result<Option<rustix::process::Pid>, Failure> {
     // SAFETY: this process has one thread (checked at its start), so that the child's memory is consistent.
     let pid = unsafe { libc::fork() };
     match pid {

@@ -1,0 +1,56 @@
+//! The rules of the host at a router's uplink, where the helper runs as root.
+//!
+//! They are the second line: VMs' namespaces refuse all that is refused here. Their table belongs to the process that
+//! made it and goes with it, and nobody else can change it meanwhile.
+
+use std::net::IpAddr;
+
+use crate::{Ports, addresses::Pair};
+
+/// All of it, as lines for `nft -i`, each a command; `interface` is the host's end of the uplink.
+pub(crate) fn lines(interface: &str, table: &str, pair: &Pair) -> Vec<String> {
+    let Pair { near_v4, near_v6, .. } = pair;
+    let rule = |chain: &str, text: &str| format!("add rule inet {table} {chain} {text}");
+    vec![
+        format!("add table inet {table} {{ flags owner; }}"),
+        // what policies allow of the host itself, on all ports and on one
+        format!("add set inet {table} local4 {{ type ipv4_addr; flags timeout; }}"),
+        format!("add set inet {table} local6 {{ type ipv6_addr; flags timeout; }}"),
+        format!("add set inet {table} local_port4 {{ type ipv4_addr . inet_service; flags timeout; }}"),
+        format!("add set inet {table} local_port6 {{ type ipv6_addr . inet_service; flags timeout; }}"),
+        // before any other rule of the host could turn a packet to one of its addresses elsewhere
+        format!("add chain inet {table} arrive {{ type filter hook prerouting priority -310; }}"),
+        rule("arrive", &format!("iifname != \"{interface}\" accept")),
+        rule("arrive", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept"),
+        rule("arrive", &format!("meta nfproto ipv4 ip saddr != {near_v4} counter drop")),
+        rule("arrive", &format!("meta nfproto ipv6 ip6 saddr != {near_v6} counter drop")),
+        rule("arrive", "ip daddr @local4 accept"),
+        rule("arrive", "ip6 daddr @local6 accept"),
+        rule("arrive", "meta l4proto { tcp, udp } ip daddr . th dport @local_port4 accept"),
+        rule("arrive", "meta l4proto { tcp, udp } ip6 daddr . th dport @local_port6 accept"),
+        rule("arrive", "fib daddr type != unicast counter drop"),
+        format!("add chain inet {table} forward {{ type filter hook forward priority filter; }}"),
+        // nothing is let in that was not asked for, nor from one router to another
+        rule("forward", &format!("oifname \"{interface}\" ct state != established,related counter drop")),
+        rule("forward", &format!("iifname \"{interface}\" oifname \"amp-*\" counter drop")),
+        format!("add chain inet {table} leave {{ type nat hook postrouting priority srcnat; }}"),
+        rule("leave", &format!("ip saddr {near_v4} masquerade")),
+        rule("leave", &format!("ip6 saddr {near_v6} masquerade")),
+    ]
+}
+
+/// What a policy allows of the host itself, for a time or for ever, as lines.
+pub(crate) fn open(table: &str, address: IpAddr, ports: Ports, seconds: Option<u64>) -> Vec<String> {
+    let family = if address.is_ipv4() { '4' } else { '6' };
+    let (set, key) = match ports {
+        Ports::All => (format!("local{family}"), address.to_string()),
+        Ports::One(port) => (format!("local_port{family}"), format!("{address} . {port}")),
+    };
+    let time = seconds.map(|seconds| format!(" timeout {seconds}s")).unwrap_or_default();
+    vec![
+        // an element that is there keeps its old time when it is added again
+        format!("add element inet {table} {set} {{ {key} }}"),
+        format!("delete element inet {table} {set} {{ {key} }}"),
+        format!("add element inet {table} {set} {{ {key}{time} }}"),
+    ]
+}
