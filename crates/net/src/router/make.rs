@@ -33,6 +33,8 @@ pub(super) fn settings() -> Vec<Setting> {
         ("ipv4/conf/default/rp_filter", "0"),
         // every refused packet is answered, so that nobody waits for a time-out
         ("ipv4/icmp_ratelimit", "0"),
+        ("ipv4/icmp_msgs_per_sec", "100000"),
+        ("ipv4/icmp_msgs_burst", "10000"),
         ("ipv6/icmp/ratelimit", "0"),
         ("ipv6/conf/all/disable_ipv6", "0"),
         ("ipv6/conf/default/disable_ipv6", "0"),

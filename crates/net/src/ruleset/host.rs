@@ -31,7 +31,8 @@ pub(crate) fn lines(interface: &str, table: &str, pair: &Pair) -> Vec<String> {
         rule("arrive", "fib daddr type != unicast counter drop"),
         format!("add chain inet {table} forward {{ type filter hook forward priority filter; }}"),
         // nothing is let in that was not asked for, nor from one router to another
-        rule("forward", &format!("oifname \"{interface}\" ct state != established,related counter drop")),
+        rule("forward", &format!("oifname \"{interface}\" ct state established,related accept")),
+        rule("forward", &format!("oifname \"{interface}\" counter drop")),
         rule("forward", &format!("iifname \"{interface}\" oifname \"amp-*\" counter drop")),
         format!("add chain inet {table} leave {{ type nat hook postrouting priority srcnat; }}"),
         rule("leave", &format!("ip saddr {near_v4} masquerade")),

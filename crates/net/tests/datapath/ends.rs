@@ -1,0 +1,152 @@
+//! What is left of it: nothing.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use net::{Base, Error, Router, Uplink};
+use testkit::bed::address::{INTERNET, PORTS};
+
+use super::{Host, block_on, config, guest, policy};
+
+const PORT: u16 = PORTS[0];
+
+/// The owner's part: it says when it is ready, and never ends.
+pub(super) fn owner() -> ExitCode {
+    let mut config = config();
+    config.pool = 8;
+    block_on(async {
+        println!("starts");
+        let router = Router::start(config).await.unwrap();
+        println!("started");
+        let namespace = router.namespace().await.unwrap();
+        namespace.apply(&policy(Base::Internet, &[])).await.unwrap();
+        println!("ready");
+        let mut all = Vec::new();
+        loop {
+            all.push(router.namespace().await.unwrap());
+            if all.len() > 6 {
+                all.clear();
+            }
+        }
+    })
+}
+
+/// At whatever moment, and also if only its helper is.
+pub(super) fn a_killed_owner_leaves_nothing(host: &Host) {
+    let mut left = Vec::new();
+    for round in 0..12_u64 {
+        let me = std::env::current_exe().unwrap();
+        let mut child = Command::new(me).arg("owner").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let word = ["starts", "started", "ready"][usize::try_from(round % 3).unwrap()];
+        while lines.next().unwrap().unwrap() != word {}
+        std::thread::sleep(Duration::from_millis(round * 17 % 60));
+        kill(&mut child);
+        if let Err(what) = gone(host) {
+            left.push(format!("{word}, round {round}: {what}"));
+        }
+    }
+    assert!(left.is_empty(), "{}", left.join("\n"));
+}
+
+fn kill(child: &mut Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Nothing is left, or will be in a moment, which the kernel takes.
+pub(super) fn gone(host: &Host) -> Result<(), String> {
+    let mut what = String::new();
+    for _ in 0..300 {
+        what = host.left();
+        if what.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(what)
+}
+
+/// Helpers, their children and owners in this bed; seen by root.
+pub(super) fn processes() -> Vec<String> {
+    let namespace = fs::read_link("/proc/self/ns/net").unwrap();
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let path = entry.path();
+        let same = fs::read_link(path.join("ns/net")).is_ok_and(|other| other == namespace);
+        let Ok(command) = fs::read_to_string(path.join("cmdline")) else { continue };
+        let words: Vec<&str> = command.split('\0').collect();
+        let first = words.first().copied().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        let second = words.get(1).copied().unwrap_or_default();
+        let tool = ["pasta", "pasta.avx2", "passt", "nft", "ip", "tc"].contains(&first);
+        if same && (tool || ["net-helper", "owner"].contains(&second)) {
+            all.push(words.join(" "));
+        }
+    }
+    all
+}
+
+/// That what is looked for would be seen: while a router lives there is a helper, and more.
+fn seen(host: &Host) {
+    let left = host.left();
+    let expected: &[&str] =
+        if host.root { &["net-helper", "nft -i", "amp-", "inet ampoule-"] } else { &["net-helper", "pasta"] };
+    for word in [expected, &["ip -o monitor address"]].concat() {
+        assert!(left.contains(word), "{word} is not in {left}");
+    }
+}
+
+pub(super) fn what_is_dropped_is_gone(host: &Host) {
+    block_on(async {
+        let mut pooled = config();
+        pooled.pool = 3;
+        let router = Router::start(pooled).await.unwrap();
+        while router.ready() < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        seen(host);
+        let namespace = router.namespace().await.unwrap();
+        namespace.apply(&policy(Base::Internet, &[])).await.unwrap();
+        let tap = namespace.tap().clone();
+        let mut first = guest(&namespace);
+        assert!(first.reaches("tcp", INTERNET[0], PORT));
+        drop(namespace);
+        // whoever still has the tap reaches nothing through it
+        let mut reached = true;
+        for _ in 0..100 {
+            reached = first.reaches("udp", INTERNET[0], PORT);
+            if !reached {
+                break;
+            }
+        }
+        assert!(!reached);
+        drop((first, tap));
+        // another has the link's addresses or not, and works
+        for _ in 0..5 {
+            let namespace = router.namespace().await.unwrap();
+            namespace.apply(&policy(Base::Internet, &[])).await.unwrap();
+            assert!(guest(&namespace).reaches("tcp", INTERNET[0], PORT));
+        }
+        // what is left of a router that is gone says so
+        let late = router.namespace().await.unwrap();
+        router.close().await;
+        assert!(matches!(late.apply(&policy(Base::Internet, &[])).await, Err(Error::Gone)));
+        assert!(matches!(router.namespace().await, Err(Error::Gone)));
+        drop((late, router));
+        gone(host).unwrap();
+
+        let mut nowhere = config();
+        nowhere.uplink = Uplink::None;
+        let router = Router::start(nowhere).await.unwrap();
+        let namespace = router.namespace().await.unwrap();
+        namespace.apply(&policy(Base::Internet, &[])).await.unwrap();
+        assert!(!guest(&namespace).reaches("tcp", INTERNET[0], PORT));
+        // a drop without a close is as good
+        drop((namespace, router));
+    });
+    gone(host).unwrap();
+}

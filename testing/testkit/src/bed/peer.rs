@@ -1,0 +1,113 @@
+//! Servers of the bed: on each address and port, by TCP and UDP.
+
+use std::{
+    ffi::OsString,
+    io::{self, BufRead, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    process::ExitCode,
+    thread,
+};
+
+use super::{
+    address::{GATEWAY, HOST, HOST_PUBLIC, PORTS},
+    batch, ip, run,
+};
+
+/// Answers lines until its input ends.
+pub(super) fn main(_args: &[OsString]) -> ExitCode {
+    let mut output = io::stdout().lock();
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        let mut words = line.split(' ');
+        let answer = match words.next() {
+            Some("hello") => "hello".to_owned(),
+            Some("setup") => {
+                let addresses: Vec<&str> = words.collect();
+                outside(&addresses);
+                serve(&addresses);
+                "done".to_owned()
+            }
+            Some("serve") => {
+                serve(&words.collect::<Vec<_>>());
+                "done".to_owned()
+            }
+            Some("strangers") => strangers().to_string(),
+            _ => "what?".to_owned(),
+        };
+        if writeln!(output, "{answer}").and_then(|()| output.flush()).is_err() {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// All of the outside is one namespace; the host's gateway is in it.
+fn outside(addresses: &[&str]) {
+    let mut text = format!(
+        "link set lo up\nlink set e1 up\naddr add {}/24 dev e1\naddr add {}/64 dev e1 nodad\n\
+         route add {} via {} dev e1\nroute add {} via {} dev e1\n",
+        GATEWAY[0], GATEWAY[1], HOST_PUBLIC[0], HOST[0], HOST_PUBLIC[1], HOST[1]
+    );
+    for address in addresses.iter().filter(|address| !GATEWAY.contains(address)) {
+        // nobody answers for an IPv6 address of another interface, which one of the same link is asked for
+        let rest = match ip(address) {
+            IpAddr::V4(_) => "/32 dev lo",
+            IpAddr::V6(_) if address.starts_with("fd77:") => "/64 dev e1 nodad",
+            IpAddr::V6(_) => "/128 dev lo nodad",
+        };
+        text += &format!("addr add {address}{rest}\n");
+    }
+    // to whoever comes with an address of somebody else an answer finds its way, too
+    text += &format!("route add default via {} dev e1\nroute add default via {} dev e1\n", HOST[0], HOST[1]);
+    batch(&text);
+    let rules = format!(
+        "add table inet bed\n\
+         add chain inet bed arrive {{ type filter hook prerouting priority -350; }}\n\
+         add rule inet bed arrive iifname != \"e1\" accept\n\
+         add rule inet bed arrive ip saddr {{ {}, {} }} accept\n\
+         add rule inet bed arrive ip6 saddr {{ {}, {}, fe80::/10, :: }} accept\n\
+         add rule inet bed arrive counter\n",
+        HOST[0], HOST_PUBLIC[0], HOST[1], HOST_PUBLIC[1]
+    );
+    for rule in rules.lines() {
+        let _ = run("nft", &[rule]);
+    }
+}
+
+/// What the counter of the bed's rules says.
+fn strangers() -> u64 {
+    let rules = run("nft", &["list", "chain", "inet", "bed", "arrive"]);
+    let count = rules.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+    count.and_then(|count| count.parse().ok()).expect("a counter")
+}
+
+/// Sends back what comes, for as long as it comes.
+fn serve(addresses: &[&str]) {
+    for address in addresses.iter().map(|address| ip(address)) {
+        for port in PORTS {
+            let at = SocketAddr::new(address, port);
+            let listener = TcpListener::bind(at).expect("listen");
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let Ok(mut stream) = stream else { continue };
+                    thread::spawn(move || {
+                        let mut bytes = vec![0; 64 << 10];
+                        while let Ok(length @ 1..) = stream.read(&mut bytes) {
+                            if stream.write_all(&bytes[..length]).is_err() {
+                                break;
+                            }
+                        }
+                    });
+                }
+            });
+            let socket = UdpSocket::bind(at).expect("receive");
+            thread::spawn(move || {
+                let mut buffer = [0; 2048];
+                loop {
+                    let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                    let _ = socket.send_to(&buffer[..length], from);
+                }
+            });
+        }
+    }
+}
