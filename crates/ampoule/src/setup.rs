@@ -106,7 +106,7 @@ pub fn run(args: &SetupArgs, registry: &Registry) -> Result<End, SetupError> {
     if std::env::consts::ARCH != "x86_64" {
         return Err(SetupError::Architecture(std::env::consts::ARCH));
     }
-    let missing = host::missing();
+    let missing = host::missing_for_setup();
     if args.check {
         for need in &missing {
             say(&format!("missing: {} (package {}), which {}", need.what, need.package, need.purpose))?;
@@ -164,7 +164,7 @@ fn install(missing: &[Need], yes: bool) -> Result<(), SetupError> {
     for (words, shown) in commands.iter().zip(&shown) {
         execute(words, shown, root)?;
     }
-    match host::missing() {
+    match host::missing_for_setup() {
         left if left.is_empty() => Ok(()),
         left => Err(SetupError::StillMissing(names(&left))),
     }

@@ -22,6 +22,8 @@ pub const V6_PREFIX: u8 = 64;
 pub const V6_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfd61, 0x6d70, 0x6f75, 0x6c65, 0, 0, 0, 1);
 /// Ethernet address of every guest's card, which its backend gives it: locally administered.
 pub const GUEST_MAC: [u8; 6] = [0x02, 0x61, 0x6d, 0x70, 0x00, 0x01];
+/// What the kernel makes of [`GUEST_MAC`] by itself.
+pub(crate) const GUEST_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x61, 0x6dff, 0xfe70, 1);
 /// Ethernet address of the way out.
 pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x61, 0x6d, 0x70, 0x00, 0x02];
 /// Largest packet in bytes, on every link inside.
@@ -43,6 +45,10 @@ pub(crate) const UPLINKS_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18
 /// As [`UPLINKS_V4`].
 pub(crate) const UPLINKS_V6: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd61, 0x6d70, 0x6f75, 0x6c65, 2, 0, 0, 0), 112);
+
+/// Ethernet addresses of the ends of each link between a VM's namespace and the router's: the VM's, the router's.
+pub(crate) const LINK_MACS: [[u8; 6]; 2] =
+    [[0x02, 0x61, 0x6d, 0x70, 0x01, 0x01], [0x02, 0x61, 0x6d, 0x70, 0x01, 0x02]];
 
 /// One of the links of two addresses: `near` is the end that is nearer to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,5 +29,5 @@ pub use addresses::{
 pub use error::{Error, Result};
 pub use helper::main as helper;
 pub use policy::{Base, Policy, Ports, Rule, Target};
-pub use router::{Config, Limits, Namespace, Note, Router, Uplink};
+pub use router::{Checked, Config, Limits, Namespace, Note, Router, Uplink, check};
 pub use ruleset::refused::Refused;

@@ -87,8 +87,7 @@ pub(super) fn tun() -> Finding {
     match OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
         Ok(_) => Finding::ok(NAME, "can be opened"),
         Err(error) => {
-            let seen =
-                format!("cannot be opened ({error}); no VM has a network card yet, so nothing needs it");
+            let seen = format!("cannot be opened ({error}): VMs have no network card");
             let found = Finding::note(NAME, seen);
             if error.kind() == io::ErrorKind::NotFound { found.mend(as_root("modprobe tun")) } else { found }
         }

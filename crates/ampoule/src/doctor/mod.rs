@@ -5,6 +5,7 @@
 mod boundary;
 mod engine;
 mod kernel;
+mod network;
 mod software;
 mod state;
 
@@ -103,6 +104,7 @@ pub fn run(args: &DoctorArgs, registry: &Registry) -> Result<End, DoctorError> {
     let patient = Patient { state_dir, machine: &args.machine, registry };
     let mut findings = vec![kernel::architecture(), software::system()];
     findings.extend([kernel::kvm(), kernel::user_namespaces(), kernel::tun(), kernel::cgroups()]);
+    findings.push(network::look());
     findings.extend([software::qemu(), software::tools(), software::agent(), software::subordinate_ids()]);
     findings.extend(state::look(&patient));
     findings.push(engine::look(&patient.state_dir));

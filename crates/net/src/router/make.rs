@@ -11,8 +11,8 @@ use super::{Dropped, Namespace, Pool, Shared, lock};
 use crate::{
     Result,
     addresses::{
-        GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, MTU, Pair, V4_GATEWAY, V4_PREFIX, V6_GATEWAY, V6_PREFIX,
-        mac,
+        GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, LINK_MACS, MTU, Pair, V4_GATEWAY, V4_PREFIX, V6_GATEWAY,
+        V6_PREFIX, mac,
     },
     helper::protocol::{FIRST_NAMESPACE, Place, Setting, Tool},
     ruleset,
@@ -99,21 +99,29 @@ pub(super) async fn make(shared: &Arc<Shared>, count: usize) -> Result<Vec<Names
 
 /// In the router's namespace: the link to one VM's, which is descriptor `fd`.
 fn link(link: u32, fd: usize, v6: bool) -> String {
-    let Pair { far_v4, far_v6, .. } = Pair::link(link);
+    let Pair { near_v4, far_v4, near_v6, far_v6 } = Pair::link(link);
+    let [near_mac, far_mac] = LINK_MACS.map(mac);
     let mut text = format!(
-        "link add vm{link} mtu {MTU} type veth peer name out mtu {MTU} netns /proc/self/fd/{fd}\n\
-         addr add {far_v4}/31 dev vm{link}\n"
+        "link add vm{link} address {far_mac} mtu {MTU} type veth \
+         peer name out address {near_mac} mtu {MTU} netns /proc/self/fd/{fd}\n\
+         addr add {far_v4}/31 dev vm{link}\n\
+         link set vm{link} up\n\
+         neigh replace {near_v4} lladdr {near_mac} dev vm{link} nud permanent\n"
     );
     if v6 {
-        text += &format!("addr add {far_v6}/127 dev vm{link} nodad\n");
+        text += &format!(
+            "addr add {far_v6}/127 dev vm{link} nodad\n\
+             neigh replace {near_v6} lladdr {near_mac} dev vm{link} nud permanent\n"
+        );
     }
-    text + &format!("link set vm{link} up\n")
+    text
 }
 
-/// In a VM's namespace.
+/// In a VM's namespace. Every neighbour is known, so that none is asked for, and none is one of those of which the host
+/// has a number in all.
 fn inside(link: u32, v6: bool) -> String {
     let Pair { near_v4, far_v4, near_v6, far_v6 } = Pair::link(link);
-    let (gateway_mac, guest_mac) = (mac(GATEWAY_MAC), mac(GUEST_MAC));
+    let [gateway_mac, guest_mac, far_mac] = [GATEWAY_MAC, GUEST_MAC, LINK_MACS[1]].map(mac);
     let mut text = format!(
         "link set lo up\n\
          link set tap0 address {gateway_mac} mtu {MTU}\n\
@@ -122,6 +130,7 @@ fn inside(link: u32, v6: bool) -> String {
          neigh replace {GUEST_V4} lladdr {guest_mac} dev tap0 nud permanent\n\
          addr add {near_v4}/31 dev out\n\
          link set out up\n\
+         neigh replace {far_v4} lladdr {far_mac} dev out nud permanent\n\
          route add default via {far_v4}\n"
     );
     if v6 {
@@ -129,6 +138,7 @@ fn inside(link: u32, v6: bool) -> String {
             "addr add {V6_GATEWAY}/{V6_PREFIX} dev tap0 nodad\n\
              neigh replace {GUEST_V6} lladdr {guest_mac} dev tap0 nud permanent\n\
              addr add {near_v6}/127 dev out nodad\n\
+             neigh replace {far_v6} lladdr {far_mac} dev out nud permanent\n\
              route add default via {far_v6} dev out\n"
         );
     }

@@ -13,6 +13,7 @@
 //! - Nothing of a namespace is waited for by another: each is made by a task of its own, and the helper runs programs
 //!   of different namespaces at once.
 
+mod check;
 mod client;
 mod hosts;
 mod make;
@@ -31,6 +32,7 @@ use tokio::{
     task::AbortHandle,
 };
 
+pub use check::{Checked, check};
 pub use namespace::Namespace;
 pub use uplink::Note;
 

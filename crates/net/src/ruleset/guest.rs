@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use super::elements;
 use crate::{
     Base, Limits, Policy, Ports, Target,
-    addresses::{GUEST_MAC, GUEST_V4, GUEST_V6, mac},
+    addresses::{GUEST_LINK_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6, mac},
     ranges,
 };
 
@@ -38,11 +38,11 @@ pub(crate) fn base(limits: &Limits, hosts: &BTreeSet<IpAddr>) -> String {
         r#"table netdev ampoule {{
   chain guest {{
     type filter hook ingress device "tap0" priority filter; policy drop;
-    # who it says it is
+    # Who it says it is. One address each: a neighbour that the kernel learns is one of a table that all of the host shares.
     ether saddr != {guest_mac} counter drop
     ether type arp arp saddr ip {GUEST_V4} accept
     ether type ip ip saddr {GUEST_V4} accept
-    ether type ip6 ip6 saddr {{ {GUEST_V6}, fe80::/10 }} accept
+    ether type ip6 ip6 saddr {{ {GUEST_V6}, {GUEST_LINK_LOCAL} }} accept
     counter
   }}
 }}
@@ -81,7 +81,7 @@ table inet ampoule {{
   }}
   chain rules {{
   }}
-  # the policies' common parts; 1 and 2: ICMP's and ICMPv6's request for an echo
+  # protocols that a policy can open
   chain plain {{
     meta l4proto {{ tcp, udp }} return
     icmp type echo-request return

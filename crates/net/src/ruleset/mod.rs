@@ -80,4 +80,42 @@ mod tests {
         insta::assert_snapshot!(router::base());
         insta::assert_snapshot!(host::lines("amp-7", "ampoule-7", &Pair::uplink(7)).join("\n"));
     }
+
+    /// The page shows the rules as they are: `UPDATE_DOCS=1 cargo test -p net` writes them there.
+    #[test]
+    fn the_books_page_shows_the_rules() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/network-card.md");
+        let guest = guest::base(&Limits::default(), &BTreeSet::new());
+        let allow = vec![
+            Rule { target: Target::Net("10.1.0.0/16".parse().unwrap()), ports: Ports::One(443) },
+            Rule { target: Target::Name("forge.example.org".to_owned()), ports: Ports::One(443) },
+        ];
+        let mut expected = std::fs::read_to_string(page).unwrap();
+        let before = expected.clone();
+        for (name, rules) in [
+            ("guest", short(&guest)),
+            ("policy", guest::apply(&Policy { base: Base::Internet, allow }, 1)),
+            ("router", router::base()),
+            ("host", host::lines("amp-7", "ampoule-7", &Pair::uplink(7)).join("\n") + "\n"),
+        ] {
+            let (head, rest) = expected.split_once(&format!("<!-- rules: {name} -->\n```text\n")).unwrap();
+            let (_, tail) = rest.split_once("```\n").unwrap();
+            expected = format!("{head}<!-- rules: {name} -->\n```text\n{rules}```\n{tail}");
+        }
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(page, &expected).unwrap();
+        }
+        assert!(before == expected || std::env::var_os("UPDATE_DOCS").is_some(), "{page} is not up to date");
+    }
+
+    /// Without most of the denied ranges, and the sets that are empty.
+    fn short(rules: &str) -> String {
+        let lines = rules.lines().filter(|line| !line.starts_with("flush ")).map(|line| {
+            match line.match_indices(", ").nth(2) {
+                Some((at, _)) if line.contains("set denied") => format!("{}, … }}; }}\n", &line[..at]),
+                _ => format!("{line}\n"),
+            }
+        });
+        lines.collect()
+    }
 }

@@ -3,6 +3,8 @@
 //! The program plays all parts: the tests; the test itself inside its bed; the helper; guests and servers. Each trial has
 //! a bed of its own. As root, and as a plain user with `pasta`.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test program")]
+
 mod ends;
 mod figures;
 mod spoof;

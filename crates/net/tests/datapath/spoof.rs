@@ -35,6 +35,7 @@ pub(super) fn nothing_is_sent_as_somebody_else(_: &Host) {
             "2620:fe::11",
             HOST[1],
             "fe80::1",
+            "fe80::2",
             "::1",
             "::",
         ] {

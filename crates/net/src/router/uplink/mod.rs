@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-pub(super) use veth::HostRules;
+pub(super) use veth::{HostRules, try_rules};
 
 use super::client::Client;
 use crate::{
@@ -22,7 +22,6 @@ use crate::{
 
 /// What was found or done on the way to an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Note {
     /// The host did not forward IPv4 and does now (`net.ipv4.ip_forward`).
     ForwardsV4,
@@ -59,17 +58,9 @@ impl fmt::Display for Note {
 
 /// Makes it.
 pub(super) async fn make(client: &Client, router: Id, v6: bool) -> Result<(Option<HostRules>, Vec<Note>)> {
-    let mut notes = Vec::new();
-    let mut families =
-        Families { v4: has_default(client, "-4").await?, v6: v6 && has_default(client, "-6").await? };
-    if !families.v4 {
-        notes.push(Note::NoRoute { family: 4 });
-    }
-    if !families.v6 {
-        notes.push(Note::NoRoute { family: 6 });
-    }
+    let (mut families, mut notes) = families(client, v6).await?;
     if client.root {
-        veth::forwarding(client, &mut families, &mut notes).await?;
+        veth::forwarding(client, &mut families, &mut notes, Change::Make).await?;
         let rules = veth::make(client, router, families).await?;
         return Ok((Some(rules), notes));
     }
@@ -77,6 +68,28 @@ pub(super) async fn make(client: &Client, router: Id, v6: bool) -> Result<(Optio
         pasta::make(client, router, families).await?;
     }
     Ok((None, notes))
+}
+
+/// What [`make`] would do and note as root.
+pub(super) async fn would(client: &Client, v6: bool) -> Result<Vec<Note>> {
+    let (mut families, mut notes) = families(client, v6).await?;
+    veth::forwarding(client, &mut families, &mut notes, Change::Look).await?;
+    Ok(notes)
+}
+
+/// Whether settings of the host are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Make,
+    Look,
+}
+
+async fn families(client: &Client, v6: bool) -> Result<(Families, Vec<Note>)> {
+    let v4 = has_default(client, "-4").await?;
+    let v6 = v6 && has_default(client, "-6").await?;
+    let lacking = [(4, v4), (6, v6)].into_iter().filter(|(_, there)| !there);
+    let notes = lacking.map(|(family, _)| Note::NoRoute { family }).collect();
+    Ok((Families { v4, v6 }, notes))
 }
 
 /// Which of the two families lead anywhere.

@@ -13,7 +13,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Families, Note, near_end, routes};
+use super::{Change, Families, Note, near_end, routes};
 use crate::{
     Error, Result,
     addresses::{MTU, Pair, UPLINKS},
@@ -62,6 +62,7 @@ pub(super) async fn forwarding(
     client: &Client,
     families: &mut Families,
     notes: &mut Vec<Note>,
+    change: Change,
 ) -> Result<()> {
     const V4: &str = "ipv4/ip_forward";
     const V6: &str = "ipv6/conf/all/forwarding";
@@ -69,7 +70,9 @@ pub(super) async fn forwarding(
     let off = |at: usize| values[at].as_deref() == Some("0");
     let on = |name: &str| vec![(name.to_owned(), "1".to_owned())];
     if families.v4 && off(0) {
-        client.settings(Place::Host, on(V4), &[]).await?;
+        if change == Change::Make {
+            client.settings(Place::Host, on(V4), &[]).await?;
+        }
         notes.push(Note::ForwardsV4);
     }
     if families.v6 && off(1) {
@@ -77,7 +80,9 @@ pub(super) async fn forwarding(
             families.v6 = false;
             notes.push(Note::Advertised(interface));
         } else {
-            client.settings(Place::Host, on(V6), &[]).await?;
+            if change == Change::Make {
+                client.settings(Place::Host, on(V6), &[]).await?;
+            }
             notes.push(Note::ForwardsV6);
         }
     }
@@ -102,7 +107,9 @@ async fn advertised(client: &Client) -> Result<Option<String>> {
 pub(super) async fn make(client: &Client, router: Id, families: Families) -> Result<HostRules> {
     let index = claim(client, router).await?;
     let (interface, table, pair) = (name(index), format!("ampoule-{index}"), Pair::uplink(index));
-    let rules = keep_rules(client, table.clone(), ruleset::host::lines(&interface, &table, &pair)).await?;
+    let rules =
+        keep_rules(client, Place::Host, table.clone(), ruleset::host::lines(&interface, &table, &pair))
+            .await?;
     let Pair { far_v4, far_v6, .. } = pair;
     let mut text = format!("addr add {far_v4}/31 dev {interface}\n");
     if families.v6 {
@@ -112,6 +119,13 @@ pub(super) async fn make(client: &Client, router: Id, families: Families) -> Res
     client.run(WHAT, Place::Host, Tool::Ip, &["-batch", "-"], text, Vec::new()).await?;
     near_end(client, router, &pair, families).await?;
     Ok(rules)
+}
+
+/// Whether this kernel and this nft know the host's rules.
+pub(in crate::router) async fn try_rules(client: &Client, at: Place) -> Result<()> {
+    let (index, table) = (0, "ampoule-try".to_owned());
+    let lines = ruleset::host::lines(&name(index), &table, &Pair::uplink(index));
+    keep_rules(client, at, table, lines).await.map(drop)
 }
 
 fn name(index: u32) -> String {
@@ -140,9 +154,9 @@ async fn claim(client: &Client, router: Id) -> Result<u32> {
 }
 
 /// An nft that holds the table. What it says is an error: it says nothing else.
-async fn keep_rules(client: &Client, table: String, first: Vec<String>) -> Result<HostRules> {
+async fn keep_rules(client: &Client, at: Place, table: String, first: Vec<String>) -> Result<HostRules> {
     let unready = |error: std::io::Error| Error::Refused { what: RULES, answer: error.to_string() };
-    let (input, output) = client.keep(RULES, Place::Host, Tool::Nft, vec!["-i".to_owned()]).await?;
+    let (input, output) = client.keep(RULES, at, Tool::Nft, vec!["-i".to_owned()]).await?;
     let mut input = sender(input).map_err(unready)?;
     let mut output = pipe::Receiver::from_owned_fd(output).map_err(unready)?;
     let mut text = first.join("\n");

@@ -1,0 +1,114 @@
+//! Whether VMs can have a network: by making one and ending it.
+
+use std::ffi::OsString;
+
+use net::{Checked, Error, Note};
+
+use super::{Finding, kernel::as_root};
+use crate::host::is_root;
+
+const NAME: &str = "VMs' network";
+
+/// Makes one.
+pub(super) fn look() -> Finding {
+    let helper: Vec<OsString> = vec!["/proc/self/exe".into(), "net-helper".into()];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => finding(runtime.block_on(net::check(helper)), is_root()),
+        Err(error) => Finding::note(NAME, format!("could not be tried: {error}")),
+    }
+}
+
+/// A VM without a network is one all the same: nothing of it is worse than a note.
+fn finding(checked: Result<Checked, Error>, root: bool) -> Finding {
+    let without = "VMs have no network card";
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(Error::Missing { program, package }) => {
+            return Finding::note(NAME, format!("{program} is not installed: {without}"))
+                .mend(as_root(&format!("apt-get install --no-install-recommends {package}")))
+                .mend("or: ampoule setup");
+        }
+        Err(error) => {
+            let found = Finding::note(NAME, format!("{error}: {without}"));
+            return match error {
+                Error::Refused { answer, .. } if answer.contains("/dev/net/tun") && !root => {
+                    found.mend("sudo chmod 666 /dev/net/tun   (as systemd has it by itself)")
+                }
+                Error::Refused { answer, .. } if answer.contains("/dev/net/tun") => {
+                    found.mend("modprobe tun")
+                }
+                _ => found,
+            };
+        }
+    };
+    let by = if checked.root { "over a link to the host" } else { "through pasta" };
+    let mut seen = vec![format!("can be made, {by}")];
+    let mut mend = None;
+    for note in &checked.notes {
+        seen.push(match note {
+            Note::ForwardsV4 if checked.root => {
+                "the first engine sets net.ipv4.ip_forward, which is 0".to_owned()
+            }
+            Note::ForwardsV6 if checked.root => {
+                "the first engine sets net.ipv6.conf.all.forwarding, which is 0".to_owned()
+            }
+            Note::Advertised(interface) => {
+                mend = Some(as_root(&format!("sysctl -w net.ipv6.conf.{interface}.accept_ra=2")));
+                note.to_string()
+            }
+            Note::ForwardsV4 | Note::ForwardsV6 | Note::NoRoute { .. } => note.to_string(),
+        });
+    }
+    let seen = seen.join("; ");
+    match mend {
+        Some(mend) => Finding::note(NAME, seen).mend(mend),
+        None => Finding::ok(NAME, seen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    fn refused(answer: &str) -> Error {
+        Error::Refused { what: "make a network namespace", answer: answer.to_owned() }
+    }
+
+    #[test]
+    fn what_lacks_is_named_with_what_mends_it() {
+        let missing = Error::Missing { program: "pasta", package: "passt" };
+        let tun = || refused("cannot make a tap (/dev/net/tun): Permission denied (os error 13)");
+        let cases = [
+            (Err(missing), false, "pasta is not installed", "apt-get install --no-install-recommends passt"),
+            (Err(tun()), false, "Permission denied", "sudo chmod 666 /dev/net/tun"),
+            (Err(tun()), true, "Permission denied", "modprobe tun"),
+            (
+                Ok(Checked { root: true, notes: vec![Note::Advertised("eth0".to_owned())] }),
+                true,
+                "VMs have no IPv6: eth0 listens",
+                "sysctl -w net.ipv6.conf.eth0.accept_ra=2",
+            ),
+        ];
+        for (checked, root, seen, mend) in cases {
+            let found = finding(checked, root);
+            assert_eq!(found.state, State::Note);
+            assert!(found.seen.contains(seen), "{}", found.seen);
+            assert!(found.mend.iter().any(|command| command.contains(mend)), "{:?}", found.mend);
+        }
+    }
+
+    #[test]
+    fn what_can_be_made_is_ok_whatever_there_is_to_know() {
+        let notes = vec![Note::ForwardsV4, Note::NoRoute { family: 6 }];
+        let found = finding(Ok(Checked { root: true, notes }), true);
+        assert_eq!(found.state, State::Ok);
+        assert_eq!(
+            found.seen,
+            "can be made, over a link to the host; the first engine sets net.ipv4.ip_forward, which is 0; \
+             VMs reach nothing by IPv6: the host has no default route of it"
+        );
+        assert!(found.mend.is_empty());
+    }
+}

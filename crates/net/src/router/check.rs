@@ -1,0 +1,42 @@
+//! Whether a network can be made here: tried, by making one and ending it.
+
+use std::ffi::OsString;
+
+use super::{Config, Limits, Note, Router, Uplink, uplink};
+use crate::{Base, Policy, Result, helper::protocol::Place};
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether the uplink is a link to the host, as root has it, and not `pasta`.
+    pub root: bool,
+    /// What a router would do, or could not, when it is started. Nothing of it was done.
+    pub notes: Vec<Note>,
+}
+
+/// Makes a router, a namespace with a card and its rules, and ends them. Nothing of the host is changed: as root the
+/// rules of the host's side are tried in the router's namespace, and no uplink is made.
+///
+/// # Errors
+/// What lacks.
+pub async fn check(helper: Vec<OsString>) -> Result<Checked> {
+    let root = rustix::process::geteuid().is_root();
+    let limits = Limits { upload: Some(1_000_000_000), ..Limits::default() };
+    let uplink = if root { Uplink::None } else { Uplink::Host };
+    let router = Router::start(Config { helper, uplink, limits, pool: 0 }).await?;
+    let tried = try_all(&router).await;
+    router.close().await;
+    tried.map(|notes| Checked { root, notes })
+}
+
+async fn try_all(router: &Router) -> Result<Vec<Note>> {
+    let namespace = router.namespace().await?;
+    namespace.apply(&Policy { base: Base::Internet, allow: Vec::new() }).await?;
+    namespace.refused().await?;
+    let shared = &router.shared;
+    if !shared.client.root {
+        return Ok(router.notes.clone());
+    }
+    uplink::try_rules(&shared.client, Place::In(shared.router)).await?;
+    uplink::would(&shared.client, shared.v6).await
+}
