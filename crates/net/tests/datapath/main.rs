@@ -24,8 +24,11 @@ use net::{
 };
 use testkit::bed::{self, Bed, Card, Guest};
 
+/// What a trial does on its bed.
+type Body = fn(&Host);
+
 /// The trials by name, each run in a bed of its own by both users.
-const TRIALS: &[(&str, fn(&Host))] = &[
+const TRIALS: &[(&str, Body)] = &[
     ("who_reaches_whom", table::who_reaches_whom),
     ("names", table::names_are_open_for_a_time),
     ("policies_change", table::connections_end_with_their_policy),

@@ -31,6 +31,9 @@ enum Reach {
     Port,
 }
 
+/// A policy: its name here, its base, what it allows besides, and what is reached.
+type Row = (&'static str, Base, Vec<(String, Ports)>, Vec<(&'static str, Reach)>);
+
 pub(super) fn who_reaches_whom(host: &Host) {
     use Reach::{All, Port};
     let lan = [(LAN[0], Ports::One(PORT)), (LAN[1], Ports::One(PORT))];
@@ -54,8 +57,7 @@ pub(super) fn who_reaches_whom(host: &Host) {
             .collect::<Vec<_>>()
     };
     let internet = [("internet", All), ("internet too", All)];
-    // name, base, what is allowed besides, what is reached
-    let policies: Vec<(&str, Base, Vec<(String, Ports)>, Vec<(&str, Reach)>)> = vec![
+    let policies: Vec<Row> = vec![
         ("none", Base::Nothing, net(&[]), vec![]),
         ("internet", Base::Internet, net(&[]), internet.to_vec()),
         ("one", Base::Nothing, net(&one), vec![("internet", All)]),
