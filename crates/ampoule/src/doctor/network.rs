@@ -32,12 +32,10 @@ fn finding(checked: Result<Checked, Error>, root: bool) -> Finding {
         Err(error) => {
             let found = Finding::note(NAME, format!("{error}: {without}"));
             return match error {
-                Error::Refused { answer, .. } if answer.contains("/dev/net/tun") && !root => {
+                Error::Refused { answer, .. } if answer.contains("tun") && !root => {
                     found.mend("sudo chmod 666 /dev/net/tun   (as systemd has it by itself)")
                 }
-                Error::Refused { answer, .. } if answer.contains("/dev/net/tun") => {
-                    found.mend("modprobe tun")
-                }
+                Error::Refused { answer, .. } if answer.contains("tun") => found.mend("modprobe tun"),
                 _ => found,
             };
         }
@@ -83,6 +81,8 @@ mod tests {
         let cases = [
             (Err(missing), false, "pasta is not installed", "apt-get install --no-install-recommends passt"),
             (Err(tun()), false, "Permission denied", "sudo chmod 666 /dev/net/tun"),
+            // pasta's words
+            (Err(refused("Failed to open tun socket in namespace")), false, "tun socket", "sudo chmod 666"),
             (Err(tun()), true, "Permission denied", "modprobe tun"),
             (
                 Ok(Checked { root: true, notes: vec![Note::Advertised("eth0".to_owned())] }),

@@ -16,7 +16,7 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType, connect, ipproto, recv, send, socket, sockopt};
 
-use super::{GUEST, batch, ip};
+use super::{GUEST, batch, ip, peer::FORGED};
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(1200);
@@ -253,7 +253,8 @@ fn udp_frame([from_mac, to_mac]: [[u8; 6]; 2], from: IpAddr, to: IpAddr, port: u
     udp.extend(4242_u16.to_be_bytes());
     udp.extend(port.to_be_bytes());
     udp.extend(9_u16.to_be_bytes());
-    udp.extend([0, 0, b'!']);
+    udp.extend([0, 0]);
+    udp.extend(FORGED);
     let mut frame = Vec::from(to_mac);
     frame.extend(from_mac);
     match (from, to) {

@@ -9,7 +9,7 @@
 //!
 //! Invariants
 //! - Everything is gone with the test's process: the others end at the end of their standard input.
-//! - The outside counts packets whose source is not the host's: there must be none.
+//! - The outside counts packets whose source is not the host's, and what guests send as somebody else: there must be none.
 
 mod guest;
 mod peer;
@@ -134,7 +134,7 @@ impl Bed {
         Self { outside, _host: host, _devices: devices }
     }
 
-    /// How many packets came to the outside from a source that is not the host's.
+    /// How many packets came to the outside from a source that is not the host's, or were sent by a guest as somebody else.
     pub fn strangers(&mut self) -> u64 {
         self.outside.ask("strangers").parse().expect("a number")
     }
