@@ -174,12 +174,9 @@ pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> 
 /// What a guest is told. Where nothing is reached the card is down, so that what tries fails at once.
 pub(crate) fn of_guest(bind: &Bind) -> Network {
     let reaches = bind.network != Policy::none();
-    let others = if reaches { Others::Host } else { Others::Nobody };
-    Network {
-        card: reaches.then(guest_card),
-        names: Some(stub(others)),
-        forwards: ways::said(&bind.forwards),
-    }
+    let answered = reaches || bind.services.answer_names();
+    let others = if answered { Others::Host } else { Others::Nobody };
+    Network { card: reaches.then(guest_card), names: Some(stub(others)), forwards: ways::said(bind) }
 }
 
 /// What the guest of a template is told: the most that a fork can have, so that a fork has little to do.

@@ -163,9 +163,9 @@ async fn run(opening: Opening, far: Far) {
 }
 
 /// What the guest is told of its forwards.
-pub(crate) fn said(forwards: &[Forward]) -> Vec<message::Forward> {
+pub(crate) fn said(bind: &Bind) -> Vec<message::Forward> {
     let mut ports: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
-    for forward in forwards {
+    for forward in &bind.forwards {
         ports.entry(&forward.name).or_default().push(forward.port);
     }
     let mut free = net::FORWARDS.hosts();

@@ -157,6 +157,9 @@ where
 }
 
 /// The services of whoever leases, by name. Cheap to clone; two are equal when they are the same.
+///
+/// The one that is named [`Services::NAMES`] leads nowhere by itself: it answers for all names that are no forwards,
+/// with messages of DNS as they are over TCP. It is asked in the engine's process.
 #[derive(Clone, Default)]
 pub struct Services {
     named: Arc<BTreeMap<String, Arc<dyn Service>>>,
@@ -164,6 +167,9 @@ pub struct Services {
 }
 
 impl Services {
+    /// Name of the service that answers for names.
+    pub const NAMES: &str = Open::DNS;
+
     /// With one more, or another in its place.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, service: Arc<dyn Service>) -> Self {
@@ -180,7 +186,12 @@ impl Services {
 
     /// What answers for names that are no forwards.
     pub(super) fn names(&self) -> Option<Arc<dyn Service>> {
-        self.get(Open::DNS)
+        self.get(Self::NAMES)
+    }
+
+    /// Whether there is something that answers for them.
+    pub(crate) fn answer_names(&self) -> bool {
+        self.named.contains_key(Open::DNS)
     }
 
     /// Those of another process.
