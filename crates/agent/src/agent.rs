@@ -32,6 +32,7 @@ use crate::{
     poller::{Interest, Poller, Token},
     prepare::Disks,
     system,
+    ways::Ways,
 };
 
 /// Read from the link at a time; also the buffer for pipes.
@@ -55,6 +56,12 @@ pub(crate) enum Ground {
 pub(crate) enum Pipe {
     Input(u64),
     Output(u64, usize),
+    /// A forward's listening socket.
+    Listener,
+    /// A connection over a forward.
+    Connection,
+    /// One of the resolver's sockets.
+    Names,
 }
 
 /// What a stream belongs to.
@@ -64,6 +71,10 @@ pub(crate) enum User {
     Output(u64, usize),
     CopyIn,
     CopyOut,
+    /// A connection over a forward.
+    Forward,
+    /// The host's resolver.
+    Names,
 }
 
 /// The agent.
@@ -87,7 +98,7 @@ pub(crate) struct Agent {
     /// The epoch before this one.
     pub(crate) before: u32,
     pub(crate) buffer: Vec<u8>,
-    next_token: u64,
+    pub(crate) next_token: u64,
     pub(crate) next_exec: u64,
     pub(crate) pipes: HashMap<Token, Pipe>,
     pub(crate) streams: HashMap<StreamId, User>,
@@ -97,6 +108,7 @@ pub(crate) struct Agent {
     pub(crate) by_pid: HashMap<Pid, u64>,
     pub(crate) incoming: HashMap<StreamId, Incoming>,
     pub(crate) outgoing: HashMap<StreamId, Outgoing>,
+    pub(crate) ways: Ways,
 }
 
 impl Agent {
@@ -131,6 +143,7 @@ impl Agent {
             by_pid: HashMap::new(),
             incoming: HashMap::new(),
             outgoing: HashMap::new(),
+            ways: Ways::default(),
         })
     }
 
@@ -143,6 +156,7 @@ impl Agent {
                 self.event(event);
             }
             self.settle();
+            self.with_ways(|ways, io| ways.forwards.turn(io));
             self.write_link()?;
             if std::mem::take(&mut self.refill) {
                 self.refill();
@@ -163,7 +177,7 @@ impl Agent {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.link_readable {
+        if self.link_readable || self.ways.forwards.is_busy() {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
@@ -171,9 +185,10 @@ impl Agent {
             Life::Ending(by) => Some(by),
             Life::Fresh | Life::Warm | Life::Prepared | Life::Freezing(..) | Life::Frozen => None,
         };
-        let next = self.execs.values().filter_map(|exec| exec.deadline).chain(ending).min();
+        let names = self.ways.names.deadline();
+        let next = self.execs.values().filter_map(|exec| exec.deadline).chain(ending).chain(names).min();
         let next = next.map(|deadline| deadline.saturating_duration_since(now));
-        let look = (!self.link.is_open()).then_some(LOOK_AGAIN);
+        let look = (!self.link.is_open() || self.ways.forwards.is_paused()).then_some(LOOK_AGAIN);
         next.into_iter().chain(look).min()
     }
 
@@ -221,6 +236,9 @@ impl Agent {
             token => match self.pipes.get(&token).copied() {
                 Some(Pipe::Input(exec)) => self.pump_input(exec),
                 Some(Pipe::Output(exec, index)) => self.pump_output(exec, index),
+                Some(Pipe::Listener) => self.with_ways(|ways, io| ways.forwards.accept(token, io)),
+                Some(Pipe::Connection) => self.ways.forwards.ready(token),
+                Some(Pipe::Names) => self.with_ways(|ways, io| ways.names.ready(token, io)),
                 None => {}
             },
         }
@@ -316,6 +334,8 @@ impl Agent {
                         copy.push(bytes);
                     }
                 }
+                Some(User::Forward) => self.ways.forwards.data(stream, bytes),
+                Some(User::Names) => self.with_ways(|ways, io| ways.names.data(stream, &bytes, io)),
                 Some(User::Output(..) | User::CopyOut) | None => self.mux.reset(stream, Code::CANCELLED),
             },
             Event::Fin { stream } => match self.streams.get(&stream).copied() {
@@ -330,16 +350,21 @@ impl Agent {
                         copy.finish();
                     }
                 }
+                Some(User::Forward) => self.ways.forwards.fin(stream),
+                Some(User::Names) => self.with_ways(|ways, io| ways.names.gone(stream, io)),
                 Some(User::Output(..) | User::CopyOut) | None => {}
             },
             Event::Credit { stream } => match self.streams.get(&stream).copied() {
                 Some(User::Output(exec, index)) => self.credit_output(exec, index),
                 Some(User::CopyOut) => self.pump_copy(stream),
-                Some(User::Input(_) | User::CopyIn) | None => {}
+                Some(User::Forward) => self.ways.forwards.credit(stream),
+                Some(User::Input(_) | User::CopyIn | User::Names) | None => {}
             },
             Event::Reset { stream, .. } => self.stream_gone(stream),
             Event::Closed { stream } => {
-                self.streams.remove(&stream);
+                if let Some(User::Forward) = self.streams.remove(&stream) {
+                    self.with_ways(|ways, io| ways.forwards.closed(stream, io));
+                }
             }
         }
     }
@@ -360,6 +385,8 @@ impl Agent {
                     copy.cut();
                 }
             }
+            Some(User::Forward) => self.with_ways(|ways, io| ways.forwards.reset(stream, io)),
+            Some(User::Names) => self.with_ways(|ways, io| ways.names.gone(stream, io)),
             None => {}
         }
     }
@@ -373,6 +400,10 @@ impl Agent {
         }
         self.by_id.clear();
         self.streams.clear();
+        self.with_ways(|ways, io| {
+            ways.forwards.forget(io);
+            ways.names.forget(io);
+        });
         self.incoming.clear();
         self.outgoing.clear();
         let execs: Vec<(u64, usize)> =

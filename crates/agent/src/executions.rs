@@ -165,6 +165,10 @@ impl Agent {
 
     pub(crate) fn deadlines(&mut self) {
         let now = Instant::now();
+        self.with_ways(|ways, io| {
+            ways.names.deadlines(now, io);
+            ways.forwards.resume(io);
+        });
         let late: Vec<u64> = self
             .execs
             .iter()

@@ -21,12 +21,15 @@ mod ends;
 mod exec;
 mod executions;
 mod failure;
+mod forwards;
 mod hooks;
 pub mod hosted;
 pub mod init;
 mod life;
 mod link;
+mod lo;
 mod mounts;
+mod names;
 mod poller;
 mod prepare;
 mod processors;
@@ -35,10 +38,12 @@ mod spawn;
 mod system;
 mod users;
 mod warm;
+mod ways;
 
 #[doc(hidden)]
 pub mod fuzz_targets {
-    //! The agent's foreign input is frames and messages, which `wire` reads, and archives.
+    //! The agent's foreign input is frames and messages, which `wire` reads, archives, and questions of processes.
+    pub use crate::names::fuzz::question;
     pub use tree::fuzz_targets::untar;
 }
 

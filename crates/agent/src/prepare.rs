@@ -95,10 +95,6 @@ pub(crate) fn prepare(ground: &Ground, disks: &mut Disks, wanted: &Prepare) -> R
             return Err(failure(FailureKind::Invalid, "this agent is hosted: it has no disks"));
         }
     };
-    match wanted.hooks {
-        Hooks::Now => run_hooks(ground)?,
-        Hooks::Later => hooks::look(),
-    }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let up = clock_gettime(ClockId::Boottime);
     let boot_ms =
@@ -118,10 +114,18 @@ pub(crate) fn bind(ground: &Ground, disks: &mut Disks, wanted: &Bind) -> Result<
         }
         Ground::Hosted(hosted) => directories_below(hosted, &wanted.directories)?,
     }
-    if wanted.hooks == Hooks::Now {
-        run_hooks(ground)?;
-    }
     Ok(())
+}
+
+/// Runs the image's hooks, if it is time: last.
+pub(crate) fn hooks(ground: &Ground, when: Hooks) -> Result<(), Failure> {
+    match when {
+        Hooks::Now => run_hooks(ground),
+        Hooks::Later => {
+            hooks::look();
+            Ok(())
+        }
+    }
 }
 
 fn run_hooks(ground: &Ground) -> Result<(), Failure> {
@@ -217,7 +221,7 @@ fn names(etc: &Path, name: &str, machine_id: &str) -> Result<(), Failure> {
 
 /// Writes a file. An image may have a symbolic link there. A file stays, another one would cost the overlay a
 /// whiteout, and is cut only where it is longer: to cut it first is what takes a file system the longest.
-fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(crate) fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
     let before = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|found| found.len());
     if before.is_none() {
         let _ = fs::remove_file(path);

@@ -99,6 +99,8 @@ impl Agent {
             }
             Body::Prepare(wanted) => {
                 let prepared = prepare::prepare(&self.ground, &mut self.disks, &wanted)?;
+                self.ways(wanted.network.as_ref())?;
+                prepare::hooks(&self.ground, wanted.hooks)?;
                 self.refill();
                 self.life = Life::Prepared;
                 Answer::Prepared(prepared)
@@ -106,6 +108,8 @@ impl Agent {
             Body::Bind(wanted) => {
                 self.end_inherited(&wanted.inherited);
                 prepare::bind(&self.ground, &mut self.disks, &wanted)?;
+                self.ways(wanted.network.as_ref())?;
+                prepare::hooks(&self.ground, wanted.hooks)?;
                 Answer::Done
             }
             Body::Exec(wanted) => self.exec(&wanted)?,
@@ -146,7 +150,17 @@ impl Agent {
                 self.end();
                 Answer::Done
             }
-            Body::Accept(_) => return state("no stream waits to be accepted"),
+            Body::Accept(wanted) => {
+                let known = match self.streams.get(&wanted.stream) {
+                    Some(User::Names) => true,
+                    Some(User::Forward) => self.ways.forwards.accepted(wanted.stream),
+                    _ => false,
+                };
+                if !known {
+                    return state("no stream waits to be accepted");
+                }
+                Answer::Done
+            }
         }))
     }
 
