@@ -25,6 +25,7 @@ use crate::{
     scratch,
     snapshots::{Guest, Template},
     text::printable,
+    ways::{self, Ways},
 };
 
 /// How often a silent guest's link is opened anew within the time for its boot: an opening that fell into
@@ -142,6 +143,7 @@ impl Boot {
     pub(crate) async fn run(self) -> Result<Booted> {
         let began = Instant::now();
         let (machine, opened, agent) = self.up(began).await?;
+        opened.connection.ways(Ways::of(&self.spec.bind)).await?;
         let prepared = match &self.from {
             From::Branch(parent) => self.go_on(parent, machine.exited(), &opened).await?,
             From::Template(template, identity) => match &template.guest {
@@ -324,7 +326,10 @@ impl Boot {
         exited: watch::Receiver<Option<Exit>>,
         opened: &Opened,
     ) -> Result<message::Prepared> {
-        let bind = message::Bind { inherited: parent.inherited.clone(), ..identity(&self.spec.bind)? };
+        // its parent's forwards are not its own
+        let network = Some(ways::replaced(&self.spec.bind.forwards));
+        let bind =
+            message::Bind { inherited: parent.inherited.clone(), network, ..identity(&self.spec.bind)? };
         self.ask(exited.clone(), opened, Body::Bind(bind)).await?;
         self.ask(exited, opened, Body::Thaw).await?;
         let GuestInfo { root_prefix, kernel, .. } = parent.branch.info.clone();
@@ -360,7 +365,7 @@ impl Boot {
             },
             None => message::Root::Hosted,
         };
-        let message::Bind { hostname, machine_id, clock_ns, entropy, directories, .. } =
+        let message::Bind { hostname, machine_id, clock_ns, entropy, directories, network, .. } =
             identity(&self.spec.bind)?;
         let hooks = match self.from {
             From::Template(_, name) => name.hooks(),
@@ -368,7 +373,7 @@ impl Boot {
             From::Memory(_) => Hooks::Later,
             From::Kernel | From::Branch(_) | From::Running(_) => Hooks::Now,
         };
-        Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks, network: None })
+        Ok(Prepare { root, hostname, machine_id, clock_ns, entropy, directories, hooks, network })
     }
 
     fn console(&self) -> String {
@@ -406,7 +411,7 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
         directories: bind.directories.clone(),
         inherited: Inherited::GoOn,
         hooks: Hooks::Now,
-        network: None,
+        network: ways::network(&bind.forwards),
     })
 }
 

@@ -4,6 +4,7 @@
 //! Owner: the owner task of the VM opens it and decides why it ended; operations hold a clone of
 //! [`Connection`] and send it orders. The task behind it ([`task`]) alone touches the link and the mux.
 
+mod forwards;
 mod task;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use wire::{
     message::{Account, Answer, Body, Hello},
 };
 
-use crate::{Error, ExecRequest, Exited, Gone, Result, clock::Clock, delivery::Consumer};
+use crate::{Error, ExecRequest, Exited, Gone, Result, clock::Clock, delivery::Consumer, ways::Ways};
 
 /// Orders that wait for the task.
 const ORDERS: usize = 64;
@@ -34,6 +35,10 @@ enum Order {
     CopyIn { dest: String, owner: Account, begun: oneshot::Sender<Result<BegunCopyIn>> },
     /// Opens a stream from the guest and asks for a tree to be packed into it.
     CopyOut { path: String, begun: oneshot::Sender<Result<BegunCopyOut>> },
+    /// Makes these the ways out of the guest.
+    Ways(Arc<Ways>),
+    /// Agrees to a stream that the guest asked for.
+    Accept { stream: StreamId, begun: oneshot::Sender<Result<Consumer>> },
     /// Sends bytes; `taken` says when they are on their way, and whether the stream still is.
     Send { stream: StreamId, bytes: Vec<u8>, taken: oneshot::Sender<bool> },
     /// Ends a stream behind what was sent.
@@ -120,9 +125,10 @@ pub(crate) fn open(link: Link, clock: Arc<Clock>) -> Opened {
     let (hello_to, hello) = oneshot::channel();
     let (cut_to, cut) = oneshot::channel();
     let (verdict, verdict_from) = oneshot::channel();
-    let task = task::Task::new(inbox, urgent_from, hello_to, clock);
+    let connection = Connection { orders, urgent };
+    let task = task::Task::new(inbox, urgent_from, hello_to, clock, connection.clone());
     let task = AbortOnDropHandle::new(tokio::spawn(task.run(link, cut_to, verdict_from)));
-    Opened { connection: Connection { orders, urgent }, hello, cut, verdict, task }
+    Opened { connection, hello, cut, verdict, task }
 }
 
 /// The task has ended: whoever ended it tells everyone why, so this is not seen outside.
@@ -181,6 +187,16 @@ impl Connection {
 
     pub(crate) async fn copy_out(&self, path: String) -> Result<BegunCopyOut> {
         self.begin(|begun| Order::CopyOut { path, begun }).await
+    }
+
+    /// Makes `ways` the ways out of the guest: before it is told of them.
+    pub(crate) async fn ways(&self, ways: Ways) -> Result<()> {
+        self.order(Order::Ways(Arc::new(ways))).await
+    }
+
+    /// Agrees to a stream that the guest asked for.
+    pub(crate) async fn accept(&self, stream: StreamId) -> Result<Consumer> {
+        self.begin(|begun| Order::Accept { stream, begun }).await
     }
 
     /// Sends bytes and waits until the guest's credit let all of them go; `false`: it wants no more.

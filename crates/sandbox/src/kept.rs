@@ -187,7 +187,7 @@ impl Record {
             cpus: NonZeroU8::MIN,
             memory: Mebibytes(256),
             scratch_bytes: 1 << 30,
-            bind: Bind { hostname: "guest".to_owned(), directories: Vec::new() },
+            bind: Bind { hostname: "guest".to_owned(), ..Bind::default() },
             on_owner_loss: OwnerLoss::Keep { until },
             mark: Some("a test's".to_owned()),
             start: Start::Fork,

@@ -48,6 +48,7 @@ mod scratch;
 mod snapshots;
 mod spec;
 mod text;
+mod ways;
 
 pub use admission::Room;
 pub use branch::{Branch, BranchTimes, ForkSpec};
@@ -67,6 +68,7 @@ pub use snapshots::{
     Pin, SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots, pin_snapshot,
 };
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};
+pub use ways::{Destination, Forward, ForwardError, Service, Services};
 pub use tree::{Error as TreeError, Refusal};
 pub use wire::{
     ExecId,

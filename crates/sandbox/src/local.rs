@@ -28,6 +28,7 @@ use crate::{
     owner::{Begin, Owner},
     pool::{self, Pool},
     snapshots::{self, Snapshots},
+    ways,
 };
 
 /// Makes VMs in one state directory.
@@ -117,6 +118,7 @@ impl Local {
         if self.inner.closing.is_cancelled() {
             return Err(Error::Closed);
         }
+        ways::check(&spec.bind)?;
         let destroy = self.inner.closing.child_token();
         let (ready_to, ready) = oneshot::channel();
         let (ended_to, ended) = oneshot::channel();

@@ -45,6 +45,7 @@ use crate::{
     operations,
     pool::Standby,
     snapshots::{self, Template},
+    ways::Ways,
 };
 
 /// Boots until one says Hello.
@@ -204,6 +205,7 @@ async fn wake(engine: &Arc<Inner>, mut standby: Standby, spec: &LeaseSpec, began
     let woken = async {
         let identity = boot::identity(&spec.bind)?;
         standby.booted.machine.unpark().await?;
+        standby.booted.opened.connection.ways(Ways::of(&spec.bind)).await?;
         standby.booted.opened.connection.ask(Body::Bind(identity)).await
     };
     match woken.await {

@@ -268,7 +268,7 @@ impl State {
 /// `spec` without anything of its lease.
 fn standby_spec(spec: &LeaseSpec) -> LeaseSpec {
     LeaseSpec {
-        bind: Bind { hostname: "standby".to_owned(), directories: spec.bind.common() },
+        bind: Bind { hostname: "standby".to_owned(), directories: spec.bind.common(), ..Bind::default() },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,
@@ -437,7 +437,7 @@ mod tests {
             cpus: std::num::NonZeroU8::MIN,
             memory: Mebibytes(256),
             scratch_bytes: 1 << 30,
-            bind: Bind { hostname: "job".to_owned(), directories: Vec::new() },
+            bind: Bind { hostname: "job".to_owned(), ..Bind::default() },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: Start::Fork,

@@ -130,12 +130,18 @@ pub enum Root {
 }
 
 /// What is known of a VM only when it is leased.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// Its host name.
     pub hostname: String,
     /// Directories to make on the scratch disk and to mount over the root, in order.
     pub directories: Vec<Directory>,
+    /// Names that lead out of it, over its link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<crate::Forward>,
+    /// The services behind those of them that lead to one; they stay in this process.
+    #[serde(skip)]
+    pub services: crate::Services,
 }
 
 impl Bind {

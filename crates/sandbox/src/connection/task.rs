@@ -36,7 +36,7 @@ use wire::{
     },
 };
 
-use super::{BegunCopyIn, BegunCopyOut, BegunExec, Cut, Order, ReplyTo, Urgent};
+use super::{BegunCopyIn, BegunCopyOut, BegunExec, Connection, Cut, Order, ReplyTo, Urgent, forwards::Forwards};
 use crate::{
     Error, ExecRequest, Exited, Gone, OutputMode, Result, Stdin,
     clock::Clock,
@@ -49,23 +49,21 @@ const READ: usize = 64 << 10;
 const MAX_REQUESTS: usize = 1024;
 /// Bytes of messages that a guest may leave unread.
 const MAX_BACKLOG: usize = 16 << 20;
-/// Streams that a guest may ask for without reading that they are refused.
-const MAX_REFUSALS: usize = 1024;
 /// Longest text of the guest that is shown, in bytes.
 const MAX_TEXT: usize = 4 << 10;
 /// Notes of a guest that are logged.
 const MAX_NOTES: usize = 100;
 
 /// A request under way, and what to give up when it fails.
-struct Waiting {
-    reply: ReplyTo,
-    exec: Option<ExecId>,
-    streams: Vec<StreamId>,
+pub(super) struct Waiting {
+    pub(super) reply: ReplyTo,
+    pub(super) exec: Option<ExecId>,
+    pub(super) streams: Vec<StreamId>,
 }
 
 /// A stream to the guest.
 #[derive(Default)]
-struct Outgoing {
+pub(super) struct Outgoing {
     /// Bytes, how many of them went, whom to tell.
     parts: VecDeque<(Vec<u8>, usize, oneshot::Sender<bool>)>,
     finish: bool,
@@ -80,21 +78,21 @@ enum Speech {
 }
 
 pub(super) struct Task {
-    mux: Mux<Host>,
+    pub(super) mux: Mux<Host>,
     clock: Arc<Clock>,
     speech: Speech,
     inbox: mpsc::Receiver<Order>,
     urgent: mpsc::Receiver<Urgent>,
     hello: Option<oneshot::Sender<Hello>>,
     taken: mpsc::UnboundedReceiver<Taken>,
-    taken_to: mpsc::UnboundedSender<Taken>,
+    pub(super) taken_to: mpsc::UnboundedSender<Taken>,
     requests: HashMap<u64, Waiting>,
     next_request: u64,
     execs: HashMap<ExecId, oneshot::Sender<Result<Exited>>>,
     next_exec: u64,
-    incoming: HashMap<StreamId, Arc<Producer>>,
-    outgoing: HashMap<StreamId, Outgoing>,
-    refusals: usize,
+    pub(super) incoming: HashMap<StreamId, Arc<Producer>>,
+    pub(super) outgoing: HashMap<StreamId, Outgoing>,
+    pub(super) forwards: Forwards,
     notes: usize,
 }
 
@@ -104,6 +102,7 @@ impl Task {
         urgent: mpsc::Receiver<Urgent>,
         hello: oneshot::Sender<Hello>,
         clock: Arc<Clock>,
+        connection: Connection,
     ) -> Self {
         let (taken_to, taken) = mpsc::unbounded_channel();
         Self {
@@ -121,7 +120,7 @@ impl Task {
             next_exec: 1,
             incoming: HashMap::new(),
             outgoing: HashMap::new(),
-            refusals: 0,
+            forwards: Forwards::new(connection),
             notes: 0,
         }
     }
@@ -171,12 +170,25 @@ impl Task {
                 Some(urgent) = self.urgent.recv() => self.urgent(urgent),
                 Some(order) = self.inbox.recv(), if matches!(self.speech, Speech::Speaking) => self.order(order),
                 Some(taken) = self.taken.recv() => {
-                    self.mux.consume(taken.stream, taken.bytes);
+                    self.took(taken);
                     while let Ok(taken) = self.taken.try_recv() {
-                        self.mux.consume(taken.stream, taken.bytes);
+                        self.took(taken);
                     }
                 }
+                (stream, code) = self.forwards.next_lost() => self.lost(stream, code),
             }
+        }
+    }
+
+    fn took(&mut self, taken: Taken) {
+        self.mux.consume(taken.stream, taken.bytes);
+        self.forwards.taken(taken.stream, taken.bytes);
+    }
+
+    /// Nobody has a stream of the guest any more.
+    fn lost(&mut self, stream: StreamId, code: Code) {
+        if self.forwards.has(stream) {
+            self.reset(stream, code);
         }
     }
 
@@ -185,7 +197,7 @@ impl Task {
         if matches!(self.speech, Speech::Holding) || self.mux.transmit(write) {
             return;
         }
-        self.refusals = 0;
+        self.forwards.said();
         match std::mem::replace(&mut self.speech, Speech::Speaking) {
             Speech::Finishing(reply) => {
                 let body = Body::Freeze(Freeze { disks: WriteBack::None });
@@ -269,6 +281,10 @@ impl Task {
             Event::Message(message) => self.message(message)?,
             Event::Data { stream, time_ns, bytes, .. } => {
                 let count = bytes.len();
+                if !self.forwards.came(stream, count) {
+                    self.reset(stream, Code::FAILED);
+                    return Ok(());
+                }
                 let part = Part { stream, time: self.clock.guest_row(time_ns), bytes };
                 if !self.incoming.get(&stream).is_some_and(|producer| producer.push(part)) {
                     self.mux.consume(stream, count);
@@ -278,9 +294,13 @@ impl Task {
             Event::Reset { stream, .. } => {
                 self.incoming_ended(stream, Producer::cut_one);
                 self.outgoing.remove(&stream);
+                self.forwards.cut(stream);
             }
             Event::Credit { stream } => self.send_on(stream),
-            Event::Closed { stream } => drop(self.outgoing.remove(&stream)),
+            Event::Closed { stream } => {
+                self.outgoing.remove(&stream);
+                self.forwards.over(stream);
+            }
         }
         Ok(())
     }
@@ -320,13 +340,7 @@ impl Task {
                 let wire::message::Exited { code, signal, timed_out, .. } = exited;
                 let _ = to.send(Ok(Exited { code, signal, timed_out, time }));
             }
-            ToHost::Open(open) => {
-                self.refusals += 1;
-                if self.refusals > MAX_REFUSALS {
-                    return Err(Cut::Protocol("it asks for streams and reads no answer".to_owned()));
-                }
-                self.mux.reset(open.stream, Code::REFUSED);
-            }
+            ToHost::Open(open) => self.opened(&open)?,
             ToHost::Note(note) => {
                 self.notes += 1;
                 if self.notes <= MAX_NOTES {
@@ -359,9 +373,10 @@ impl Task {
         }
     }
 
-    fn reset(&mut self, stream: StreamId, code: Code) {
+    pub(super) fn reset(&mut self, stream: StreamId, code: Code) {
         self.mux.reset(stream, code);
         self.outgoing.remove(&stream);
+        self.forwards.cut(stream);
         self.incoming_ended(stream, Producer::cut_one);
     }
 
@@ -383,6 +398,10 @@ impl Task {
             Order::CopyOut { path, begun } => {
                 let _ = begun.send(self.copy_out(path));
             }
+            Order::Ways(ways) => self.forwards.set(ways),
+            Order::Accept { stream, begun } => {
+                let _ = begun.send(self.accept(stream));
+            }
             Order::Send { stream, bytes, taken } => {
                 if let Some(outgoing) = self.outgoing.get_mut(&stream) {
                     outgoing.parts.push_back((bytes, 0, taken));
@@ -402,9 +421,11 @@ impl Task {
     /// Sends what the stream has credit for.
     fn send_on(&mut self, stream: StreamId) {
         let Some(outgoing) = self.outgoing.get_mut(&stream) else { return };
+        let kept = self.forwards.kept(stream);
         while let Some((bytes, sent, _)) = outgoing.parts.front_mut() {
             let now = u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);
-            *sent += self.mux.send(stream, &bytes[*sent..], now);
+            let most = self.mux.capacity(stream).saturating_sub(kept).min(bytes.len() - *sent);
+            *sent += self.mux.send(stream, &bytes[*sent..*sent + most], now);
             if *sent < bytes.len() {
                 return;
             }
@@ -419,11 +440,11 @@ impl Task {
     }
 
     /// Sends a request; when that cannot be, what it had opened is given up.
-    fn ask(&mut self, body: Body, waiting: Waiting) -> Result<(), (Error, Waiting)> {
+    pub(super) fn ask(&mut self, body: Body, waiting: Waiting) -> Result<(), (Error, Waiting)> {
         let id = self.next_request;
         let what = name(&body);
         let message = ToGuest::Request(Request { id, epoch: self.mux.epoch(), body });
-        let refused = if self.requests.len() >= MAX_REQUESTS {
+        let refused = if self.requests.len() >= MAX_REQUESTS + self.forwards.len() {
             Some("too many at once")
         } else if self.mux.backlog() > MAX_BACKLOG {
             Some("the guest does not read those before it")
@@ -531,6 +552,7 @@ fn name(body: &Body) -> &'static str {
         Body::CopyIn(_) => "copy-in",
         Body::CopyOut(_) => "copy-out",
         Body::Ping => "ping",
+        Body::Accept(_) => "accept",
         _ => "other",
     }
 }
@@ -547,7 +569,8 @@ fn refuse(order: Order, gone: &Gone) {
         Order::Exec { begun, .. } => drop(begun.send(Err(gone()))),
         Order::CopyIn { begun, .. } => drop(begun.send(Err(gone()))),
         Order::CopyOut { begun, .. } => drop(begun.send(Err(gone()))),
+        Order::Accept { begun, .. } => drop(begun.send(Err(gone()))),
         Order::Send { taken, .. } => drop(taken.send(false)),
-        Order::Finish { .. } | Order::Reset { .. } => {}
+        Order::Ways(_) | Order::Finish { .. } | Order::Reset { .. } => {}
     }
 }

@@ -34,7 +34,7 @@ const MAX_TEXT: usize = 256;
 
 pub(super) async fn build(engine: &Arc<Inner>, spec: LeaseSpec) -> Result<Built> {
     let spec = LeaseSpec {
-        bind: Bind { hostname: NAME.to_owned(), directories: spec.bind.common() },
+        bind: Bind { hostname: NAME.to_owned(), directories: spec.bind.common(), ..Bind::default() },
         on_owner_loss: vm::OwnerLoss::Kill,
         mark: None,
         start: Start::Boot,

@@ -1,0 +1,41 @@
+//! Bytes between two ends that both can half-close and reset.
+//!
+//! Invariant: an end of one side becomes the end of the same direction on the other, and never more; anything else that
+//! ends a direction cuts both ends.
+
+use async_trait::async_trait;
+
+/// It ended otherwise than by its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut;
+
+/// What is heard of an end.
+#[async_trait]
+pub(crate) trait Hears: Send {
+    /// The next bytes; `None` at their end.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Cut>;
+}
+
+/// What is said to an end. One that is dropped before it was finished is cut.
+#[async_trait]
+pub(crate) trait Says: Send {
+    /// Returns when it has taken all.
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Cut>;
+    /// There are no more.
+    async fn finish(&mut self) -> Result<(), Cut>;
+}
+
+async fn pour(mut from: impl Hears, to: &mut impl Says) -> Result<(), Cut> {
+    while let Some(bytes) = from.next().await? {
+        to.send(bytes).await?;
+    }
+    to.finish().await
+}
+
+/// Carries bytes until both directions are at their end, or one end is cut.
+pub(crate) async fn pipe(
+    (from, mut to): (impl Hears, impl Says),
+    (far_from, mut far_to): (impl Hears, impl Says),
+) -> Result<(), Cut> {
+    tokio::try_join!(pour(from, &mut far_to), pour(far_from, &mut to)).map(drop)
+}
