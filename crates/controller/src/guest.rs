@@ -19,6 +19,7 @@ pub fn bind() -> Bind {
             directory("/var/lib/containers", 0o755),
             directory(DIRECTORY, 0o755),
         ],
+        ..Bind::default()
     }
 }
 

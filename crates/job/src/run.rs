@@ -250,6 +250,7 @@ pub(crate) fn lease_spec(machine: &Machinery<'_>, workspace: &str) -> LeaseSpec 
                 directory("/workspace", 0o755),
                 directory(workspace, 0o755),
             ],
+            ..Bind::default()
         },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
@@ -260,7 +261,9 @@ pub(crate) fn lease_spec(machine: &Machinery<'_>, workspace: &str) -> LeaseSpec 
 
 /// Makes the VM; none when the job was stopped before it was ready.
 async fn lease(steps: &mut Steps<'_>, machine: &Machinery<'_>) -> Result<Option<Lease>, Error> {
-    let spec = lease_spec(machine, &workspace(&steps.context.repository));
+    let mut spec = lease_spec(machine, &workspace(&steps.context.repository));
+    spec.bind.forwards.clone_from(&steps.context.forwards);
+    spec.bind.services = steps.context.services.clone();
     let token = CancellationToken::new();
     let limits = Limits { cancel: Some(steps.cancel), job: Some(steps.deadline), ..Limits::default() };
     let leasing = machine.engine.lease(spec, &token);

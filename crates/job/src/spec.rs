@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU8, path::PathBuf, sync::Arc};
 
-use sandbox::{Engine, LeaseSpec, Root};
+use sandbox::{Engine, Forward, LeaseSpec, Root, Services};
 use secrecy::SecretString;
 use vm::Mebibytes;
 use workflow::{ExpandedJob, Value};
@@ -43,6 +43,10 @@ pub struct JobContext {
     /// Who is shown each step that fails the job, before the steps that follow it; nobody: none waits. Not
     /// one whose failure `continue-on-error` forgives, and none while the job ends.
     pub failures: Option<Failures>,
+    /// Names in its VM that lead to somewhere on this side.
+    pub forwards: Vec<Forward>,
+    /// What answers at those of them that lead to a service.
+    pub services: Services,
 }
 
 impl fmt::Debug for JobContext {

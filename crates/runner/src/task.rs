@@ -75,6 +75,8 @@ impl Around {
             workspace: Workspace::Empty,
             runner,
             failures: None,
+            forwards: Vec::new(),
+            services: sandbox::Services::default(),
         }
     }
 }

@@ -68,8 +68,8 @@ pub use snapshots::{
     Pin, SnapshotGc, SnapshotInfo, SnapshotsRemoved, Standing, list_snapshots, pin_snapshot,
 };
 pub use spec::{Bind, EngineConfig, LeaseSpec, Patience, PoolLimits, Reserve, Root, Start, Swept, WhenFull};
-pub use ways::{Destination, Forward, ForwardError, Service, Services};
 pub use tree::{Error as TreeError, Refusal};
+pub use ways::{Destination, Forward, ForwardError, Service, Services};
 pub use wire::{
     ExecId,
     message::{Account, Copied, Directory, FailureKind, Inherited},

@@ -68,7 +68,7 @@ fn lease(state: &Path, image: &Path) {
             cpus: NonZeroU8::MIN,
             memory: Mebibytes(64),
             scratch_bytes: 4 << 30,
-            bind: Bind { hostname: "guest".into(), directories: Vec::new() },
+            bind: Bind { hostname: "guest".into(), ..Bind::default() },
             on_owner_loss: OwnerLoss::Kill,
             mark: None,
             start: sandbox::Start::Fork,

@@ -247,6 +247,9 @@ pub struct ExecArgs {
     /// Run only the jobs of a matrix with this value; can be given several times
     #[arg(long = "matrix", value_name = "K:V", value_parser = MatrixFilter::parse)]
     pub matrix: Vec<MatrixFilter>,
+    /// A name in the VMs that leads to somewhere that this host reaches; can be given several times
+    #[arg(long = "forward", value_name = "NAME:PORT=HOST:PORT")]
+    pub forwards: Vec<sandbox::Forward>,
     /// The working directory
     #[arg(short = 'C', long, value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,

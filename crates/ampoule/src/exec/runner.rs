@@ -251,6 +251,8 @@ impl Run<'_> {
             workspace: Workspace::Tree,
             runner: RunnerFacts { name: "ampoule".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             failures: None,
+            forwards: shared.args.forwards.clone(),
+            services: sandbox::Services::default(),
         })
     }
 }

@@ -124,6 +124,8 @@ pub(crate) fn context() -> JobContext {
         workspace: Workspace::Tree,
         runner: RunnerFacts { name: "tester".to_owned(), version: "0".to_owned() },
         failures: None,
+        forwards: Vec::new(),
+        services: sandbox::Services::default(),
     }
 }
 

@@ -36,7 +36,9 @@ use wire::{
     },
 };
 
-use super::{BegunCopyIn, BegunCopyOut, BegunExec, Connection, Cut, Order, ReplyTo, Urgent, forwards::Forwards};
+use super::{
+    BegunCopyIn, BegunCopyOut, BegunExec, Connection, Cut, Order, ReplyTo, Urgent, forwards::Forwards,
+};
 use crate::{
     Error, ExecRequest, Exited, Gone, OutputMode, Result, Stdin,
     clock::Clock,

@@ -29,7 +29,8 @@ use super::{
     socket,
 };
 use crate::{
-    BranchTimes, Error, Lease, LeaseSpec, Result, Sandbox, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
+    BranchTimes, Error, Lease, LeaseSpec, Result, Sandbox, Services, SnapshotGc, SnapshotInfo,
+    SnapshotsRemoved,
     lease::{Coming, Keeper},
 };
 
@@ -137,7 +138,12 @@ impl Remote {
         let (leave_to, leave) = mpsc::channel(1);
         let coming = Coming { ready, ended, destroy: destroy.clone().drop_guard() };
         let number = self.next.fetch_add(1, Ordering::Relaxed) as u64;
-        let leased = Leased { number, destroy, ended: ended_to, leave };
+        let services = match &ask {
+            Ask::Lease(spec) => spec.bind.services.clone(),
+            Ask::LeaseBranch { bind, .. } => bind.services.clone(),
+            _ => Services::default(),
+        };
+        let leased = Leased { number, destroy, ended: ended_to, leave, services };
         self.tasks.spawn(handle::leased(Arc::clone(self), ask, leased, ready_to));
         coming.leased(Keeper::There(leave_to), cancel).await
     }

@@ -19,10 +19,13 @@ use super::{
     carry::{self, Carrier},
     client::Remote,
     error::EngineError,
+    forward,
     link::{Reader, Writer, nonsense},
     message::{Ask, Order, Say},
 };
-use crate::{Error, Gone, GuestInfo, Result, Sandbox, clock::Clock, command::Command, handle::Shared};
+use crate::{
+    Error, Gone, GuestInfo, Result, Sandbox, Services, clock::Clock, command::Command, handle::Shared,
+};
 
 /// Commands that wait for the task.
 const COMMANDS: usize = 64;
@@ -39,6 +42,8 @@ pub(super) struct Leased {
     pub(super) destroy: CancellationToken,
     pub(super) ended: oneshot::Sender<Result<()>>,
     pub(super) leave: mpsc::Receiver<oneshot::Sender<Result<()>>>,
+    /// What answers at forwards of its VM that lead to one.
+    pub(super) services: Services,
 }
 
 type Ready = oneshot::Sender<Result<Sandbox>>;
@@ -120,6 +125,8 @@ struct Task {
     commands: mpsc::Receiver<Command>,
     gone: watch::Sender<Option<Gone>>,
     operations: JoinSet<()>,
+    /// Connections over forwards; they go with this.
+    forwards: JoinSet<()>,
     clock: Arc<Clock>,
 }
 
@@ -144,6 +151,7 @@ impl Task {
             commands,
             gone,
             operations: JoinSet::new(),
+            forwards: JoinSet::new(),
             clock,
         };
         (task, Sandbox { shared })
@@ -157,9 +165,11 @@ impl Task {
             if lease.is_none() && !handles && self.operations.is_empty() {
                 return;
             }
-            let (destroy, leave) = match &mut lease {
-                Some(Leased { destroy, leave, .. }) => (Some(&*destroy), Some(leave)),
-                None => (None, None),
+            let (destroy, leave, services) = match &mut lease {
+                Some(Leased { destroy, leave, services, .. }) => {
+                    (Some(&*destroy), Some(leave), Some(&*services))
+                }
+                None => (None, None, None),
             };
             tokio::select! {
                 biased;
@@ -173,6 +183,11 @@ impl Task {
                 }
                 said = self.reader.say() => match said {
                     Ok(Say::Gone(gone)) => self.has_gone(gone),
+                    Ok(Say::Connect { number, to }) => {
+                        let services = services.cloned().unwrap_or_default();
+                        let remote = Arc::clone(&self.remote);
+                        self.forwards.spawn(forward::connect(remote, number, to, services));
+                    }
                     Ok(Say::Ended) => break Ok(()),
                     Ok(Say::Left) => {
                         lease = None;
@@ -188,6 +203,7 @@ impl Task {
                     let _ = self.writer.message(&Order::Leave).await;
                 }
                 Some(_) = self.operations.join_next() => {}
+                Some(_) = self.forwards.join_next() => {}
                 command = self.commands.recv(), if handles => match command {
                     Some(command) => self.start(command),
                     None => handles = false,

@@ -10,6 +10,8 @@
 //!   Session                        ▶ Session, Ready as it changes …               the client's end ends nothing
 //!   Lease, LeaseBranch, Adopt      ▶ Waiting …, Ready, Gone                        the client's end destroys the VM,
 //!     Order::Destroy, Leave        ▶ Ended, Left                                   or leaves it, as its lease said
+//!                                    Connect: a connection of the guest that the client is to make
+//!   Connected, Bytes …, End        ▶ Done, Bytes …, End                            … resets it
 //!   Attach                         ▶ Ready, Gone                                   … ends nothing
 //!   Exec, Bytes …, End             ▶ Started, Output …, End, Exited                … kills the command
 //!   CopyIn, Bytes …, End           ▶ Copied                                        … gives it up
@@ -31,7 +33,8 @@ use wire::{
 
 use super::{fault::Fault, sighting::EngineStatus};
 use crate::{
-    Bind, BranchTimes, Gone, GuestInfo, Kept, LeaseSpec, SnapshotGc, SnapshotInfo, SnapshotsRemoved,
+    Bind, BranchTimes, Destination, Gone, GuestInfo, Kept, LeaseSpec, SnapshotGc, SnapshotInfo,
+    SnapshotsRemoved,
 };
 
 /// Of what is said after Hello.
@@ -52,25 +55,77 @@ pub(crate) enum Ask {
     Session,
     Status,
     Lease(Box<LeaseSpec>),
-    LeaseBranch { branch: u64, bind: Bind, on_owner_loss: OwnerLoss, inherited: Inherited },
-    Adopt { id: SlotId },
-    Attach { id: SlotId },
-    Exec { id: SlotId, exec: Box<Exec> },
-    Signal { id: SlotId, exec: ExecId, signal: i32 },
-    Kill { id: SlotId, exec: ExecId },
-    Resize { id: SlotId, exec: ExecId, size: TerminalSize },
-    CopyIn { id: SlotId, dest: String, owner: Account },
-    CopyOut { id: SlotId, path: String },
-    Branch { id: SlotId },
-    Keep { id: SlotId, until: SystemTime },
-    Ping { id: SlotId },
+    LeaseBranch {
+        branch: u64,
+        bind: Bind,
+        on_owner_loss: OwnerLoss,
+        inherited: Inherited,
+    },
+    Adopt {
+        id: SlotId,
+    },
+    Attach {
+        id: SlotId,
+    },
+    /// Whether the client could make a connection that it was asked for; if so, it is carried here.
+    Connected {
+        number: u64,
+        connected: bool,
+    },
+    Exec {
+        id: SlotId,
+        exec: Box<Exec>,
+    },
+    Signal {
+        id: SlotId,
+        exec: ExecId,
+        signal: i32,
+    },
+    Kill {
+        id: SlotId,
+        exec: ExecId,
+    },
+    Resize {
+        id: SlotId,
+        exec: ExecId,
+        size: TerminalSize,
+    },
+    CopyIn {
+        id: SlotId,
+        dest: String,
+        owner: Account,
+    },
+    CopyOut {
+        id: SlotId,
+        path: String,
+    },
+    Branch {
+        id: SlotId,
+    },
+    Keep {
+        id: SlotId,
+        until: SystemTime,
+    },
+    Ping {
+        id: SlotId,
+    },
     Kept,
-    End { id: SlotId },
+    End {
+        id: SlotId,
+    },
     Template(Box<LeaseSpec>),
-    KeepReady { spec: Box<LeaseSpec>, count: usize },
+    KeepReady {
+        spec: Box<LeaseSpec>,
+        count: usize,
+    },
     Snapshots,
-    RemoveSnapshot { key: String },
-    CollectSnapshots { unused: Option<Duration>, quota: Option<u64> },
+    RemoveSnapshot {
+        key: String,
+    },
+    CollectSnapshots {
+        unused: Option<Duration>,
+        quota: Option<u64>,
+    },
 }
 
 impl Ask {
@@ -105,6 +160,11 @@ pub(crate) enum Say {
         info: GuestInfo,
     },
     Gone(Gone),
+    /// A connection of the guest that the client is to make.
+    Connect {
+        number: u64,
+        to: Destination,
+    },
     /// Nothing is left of the VM.
     Ended,
     Left,

@@ -20,6 +20,7 @@ mod carry;
 mod client;
 mod error;
 mod fault;
+mod forward;
 mod frame;
 pub(crate) mod fuzz;
 mod handle;

@@ -23,6 +23,7 @@ use std::{
 
 use tokio::{
     net::UnixStream,
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -33,12 +34,13 @@ use self::{lease::Leasing, operation::Serve};
 use super::{
     error::EngineError,
     fault::Fault,
+    forward::{self, Asked},
     link::{self, Reader, Writer, nonsense},
     message::{Ask, Hello, PROTOCOL, Say, build},
     sighting::EngineStatus,
     socket::{Listening, is_trusted},
 };
-use crate::{Branch, Engine, Error, ForkSpec, Result, Sandbox, SnapshotGc};
+use crate::{Branch, Engine, Error, ForkSpec, Result, Sandbox, Services, SnapshotGc};
 
 /// Connections at a time: a lease of some hundred VMs, each with a dozen operations.
 const MOST: usize = 16 << 10;
@@ -46,6 +48,8 @@ const MOST: usize = 16 << 10;
 const GREETING: Duration = Duration::from_secs(10);
 /// Between two looks whether anybody needs the engine, and how many VMs stand by.
 const LOOK: Duration = Duration::from_millis(500);
+/// Connections of a guest that wait to be said to its client.
+const OFFERS: usize = 64;
 /// How long clients are given to hear of the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -62,6 +66,8 @@ pub enum Served {
 struct Service {
     engine: Engine,
     branches: Mutex<HashMap<u64, Branch>>,
+    /// Connections that clients are to make.
+    asked: Asked,
     next: AtomicU64,
     ending: CancellationToken,
     /// Leases that are served, and not given up yet.
@@ -106,6 +112,7 @@ pub async fn serve(
     let shared = Service {
         engine,
         branches: Mutex::default(),
+        asked: Asked::default(),
         next: AtomicU64::new(1),
         ending: CancellationToken::new(),
         leases: TaskTracker::new(),
@@ -270,11 +277,15 @@ async fn answer(shared: &Arc<Service>, ask: Ask, reader: &mut Reader, writer: &m
     let said = match ask {
         Ask::Session => return session(engine, serve).await,
         Ask::Status => Say::Status(shared.status()),
-        Ask::Lease(spec) => {
+        Ask::Lease(mut spec) => {
             let cancel = CancellationToken::new();
-            return leasing.lease(engine.lease(*spec, &cancel), &cancel, serve).await;
+            let (offers, offered) = mpsc::channel(OFFERS);
+            spec.bind.services = Services::of(offers);
+            return leasing.lease(engine.lease(*spec, &cancel), &cancel, offered, serve).await;
         }
-        Ask::LeaseBranch { branch, bind, on_owner_loss, inherited } => {
+        Ask::LeaseBranch { branch, mut bind, on_owner_loss, inherited } => {
+            let (offers, offered) = mpsc::channel(OFFERS);
+            bind.services = Services::of(offers);
             let cancel = CancellationToken::new();
             let branch = shared.branch(branch)?;
             let fork = ForkSpec { bind, on_owner_loss, inherited };
@@ -283,7 +294,16 @@ async fn answer(shared: &Arc<Service>, ask: Ask, reader: &mut Reader, writer: &m
                 let cancel = cancel.clone();
                 async move { engine.lease_branch(&branch, fork, &cancel).await }
             };
-            return leasing.lease(lease, &cancel, serve).await;
+            return leasing.lease(lease, &cancel, offered, serve).await;
+        }
+        Ask::Connected { number, connected } => {
+            let opening = shared.asked.take(number).ok_or(Error::Request("nobody waits for it"))?;
+            if connected {
+                return forward::carry(opening, serve.reader, serve.writer).await;
+            }
+            // what is dropped is refused
+            drop(opening);
+            Say::Done
         }
         Ask::Adopt { id } => return leasing.adopt(id, serve).await,
         Ask::Attach { id } => return leasing.attach(id, serve).await,

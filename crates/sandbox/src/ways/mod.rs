@@ -34,12 +34,12 @@ use tokio::{
 };
 use wire::message::{self, Network};
 
+pub use self::spec::{Destination, Forward, ForwardError, Service, Services};
 pub(crate) use self::{
     dial::{Far, dial},
     pipe::{Cut, Hears, Says, pipe},
-    tunnel::{Opening, Tunnel},
+    tunnel::Opening,
 };
-pub use self::spec::{Destination, Forward, ForwardError, Service, Services};
 use crate::{Bind, Error, Result};
 
 /// Connections of a VM at a time, over all its forwards.
@@ -88,7 +88,11 @@ impl Ways {
     }
 
     /// What makes a connection that the guest asks for; `None`: there is no such thing.
-    pub(crate) fn connect(&self, service: &str, opening: Opening) -> Option<impl Future<Output = ()> + use<>> {
+    pub(crate) fn connect(
+        &self,
+        service: &str,
+        opening: Opening,
+    ) -> Option<impl Future<Output = ()> + use<>> {
         let to = if service == message::Open::DNS {
             To::Names(Arc::clone(self.names.as_ref()?))
         } else {
@@ -154,7 +158,7 @@ async fn run(opening: Opening, far: Far) {
     tokio::select! {
         biased;
         () = cut.cancelled() => {}
-        piped = pipe((guest_in, guest_out), (far_in, far_out)) => drop(piped),
+        piped = pipe((guest_in, guest_out), (far_in, far_out)) => if piped.is_err() { tracing::trace!("a connection over a forward was cut") },
     }
 }
 

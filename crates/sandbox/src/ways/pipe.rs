@@ -14,6 +14,10 @@ pub(crate) struct Cut;
 pub(crate) trait Hears: Send {
     /// The next bytes; `None` at their end.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Cut>;
+    /// Waits, behind the end of the bytes, until the other side is gone; for ever where that cannot be told.
+    async fn gone(&mut self) {
+        std::future::pending().await
+    }
 }
 
 /// What is said to an end. One that is dropped before it was finished is cut.
@@ -25,7 +29,7 @@ pub(crate) trait Says: Send {
     async fn finish(&mut self) -> Result<(), Cut>;
 }
 
-async fn pour(mut from: impl Hears, to: &mut impl Says) -> Result<(), Cut> {
+async fn pour(from: &mut impl Hears, to: &mut impl Says) -> Result<(), Cut> {
     while let Some(bytes) = from.next().await? {
         to.send(bytes).await?;
     }
@@ -34,8 +38,26 @@ async fn pour(mut from: impl Hears, to: &mut impl Says) -> Result<(), Cut> {
 
 /// Carries bytes until both directions are at their end, or one end is cut.
 pub(crate) async fn pipe(
-    (from, mut to): (impl Hears, impl Says),
-    (far_from, mut far_to): (impl Hears, impl Says),
+    (mut from, mut to): (impl Hears, impl Says),
+    (mut far_from, mut far_to): (impl Hears, impl Says),
 ) -> Result<(), Cut> {
-    tokio::try_join!(pour(from, &mut far_to), pour(far_from, &mut to)).map(drop)
+    let mut there = Box::pin(pour(&mut from, &mut far_to));
+    let mut back = Box::pin(pour(&mut far_from, &mut to));
+    let first = tokio::select! {
+        poured = &mut there => poured.map(|()| true)?,
+        poured = &mut back => poured.map(|()| false)?,
+    };
+    if first {
+        drop(there);
+        tokio::select! {
+            poured = back => poured,
+            () = from.gone() => Err(Cut),
+        }
+    } else {
+        drop(back);
+        tokio::select! {
+            poured = there => poured,
+            () = far_from.gone() => Err(Cut),
+        }
+    }
 }

@@ -43,12 +43,7 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    pub(crate) fn new(
-        stream: StreamId,
-        connection: Connection,
-        lost: Lost,
-        cut: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(stream: StreamId, connection: Connection, lost: Lost, cut: CancellationToken) -> Self {
         Self { connection, cut, guard: Guard { stream, code: Code::REFUSED, lost, armed: true } }
     }
 

@@ -123,7 +123,7 @@ pub(crate) fn with_disk(dir: &Path) -> LeaseSpec {
 }
 
 fn fork(name: &str, inherited: Inherited) -> ForkSpec {
-    let bind = Bind { hostname: name.to_owned(), directories: Vec::new() };
+    let bind = Bind { hostname: name.to_owned(), ..Bind::default() };
     ForkSpec { bind, on_owner_loss: OwnerLoss::Kill, inherited }
 }
 

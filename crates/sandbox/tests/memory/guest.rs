@@ -523,6 +523,7 @@ pub(crate) fn hosted() -> LeaseSpec {
                 owner: Account::Ids { uid: 1, gid: 1 },
                 mode: 0o755,
             }],
+            ..Bind::default()
         },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,

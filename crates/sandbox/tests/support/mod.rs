@@ -17,6 +17,7 @@ pub(crate) fn spec(hostname: &str) -> LeaseSpec {
         bind: Bind {
             hostname: hostname.to_owned(),
             directories: vec![Directory { path: "/work".into(), owner: Account::ROOT, mode: 0o755 }],
+            ..Bind::default()
         },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,

@@ -73,7 +73,7 @@ async fn adopted() {
 
 fn fork_spec(name: &str, inherited: Inherited) -> ForkSpec {
     ForkSpec {
-        bind: Bind { hostname: name.to_owned(), directories: Vec::new() },
+        bind: Bind { hostname: name.to_owned(), ..Bind::default() },
         on_owner_loss: OwnerLoss::Kill,
         inherited,
     }

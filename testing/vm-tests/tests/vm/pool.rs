@@ -249,7 +249,7 @@ pub(crate) fn spec(hostname: &str) -> LeaseSpec {
         cpus: NonZeroU8::MIN,
         memory: Mebibytes(256),
         scratch_bytes: 256 << 20,
-        bind: Bind { hostname: hostname.to_owned(), directories: Vec::new() },
+        bind: Bind { hostname: hostname.to_owned(), ..Bind::default() },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,

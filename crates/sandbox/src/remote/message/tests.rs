@@ -38,6 +38,7 @@ fn questions() {
         bind: Bind {
             hostname: "h".into(),
             directories: vec![Directory { path: "/w".into(), owner: Account::ROOT, mode: 0o755 }],
+            ..Bind::default()
         },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,

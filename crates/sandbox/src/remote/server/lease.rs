@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vm::SlotId;
 
 use super::{Service, operation::Serve};
 use crate::{
     Error, Gone, Lease, Result, Sandbox,
-    remote::message::{Order, Say},
+    remote::{
+        forward::Offers,
+        message::{Order, Say},
+    },
+    ways::Offer,
 };
 
 pub(super) struct Leasing<'a> {
@@ -21,6 +26,7 @@ impl Leasing<'_> {
         &self,
         lease: impl Future<Output = Result<Lease>>,
         cancel: &CancellationToken,
+        offered: mpsc::Receiver<Offer>,
         serve: Serve<'_>,
     ) -> Result<()> {
         let Serve { reader, writer } = serve;
@@ -51,24 +57,27 @@ impl Leasing<'_> {
             lease.destroy().await?;
             return writer.message(&Say::Ended).await;
         }
-        self.leased(lease, Serve { reader, writer }).await
+        self.leased(lease, offered, Serve { reader, writer }).await
     }
 
     /// Takes a VM over that is kept.
     pub(super) async fn adopt(&self, id: SlotId, mut serve: Serve<'_>) -> Result<()> {
         let lease = serve.wanted(self.shared.engine.adopt(id)).await?;
-        self.leased(lease, serve).await
+        // what the VM's forwards lead to this process connects, as far as it can
+        let (_, offered) = mpsc::channel(1);
+        self.leased(lease, offered, serve).await
     }
 
     /// Serves a lease until its end; when the client goes or the engine ends, it ends, or is left where its VM is to
     /// be kept.
-    async fn leased(&self, lease: Lease, serve: Serve<'_>) -> Result<()> {
+    async fn leased(&self, lease: Lease, mut offered: mpsc::Receiver<Offer>, serve: Serve<'_>) -> Result<()> {
         let Serve { reader, writer } = serve;
         let given_up = self.shared.leases.token();
         let sandbox = lease.sandbox();
         writer.message(&Say::Ready { id: sandbox.id(), info: sandbox.info().clone() }).await?;
         let mut gone = sandbox.gone();
         gone.mark_changed();
+        let mut offers = Offers::new(&self.shared.asked);
         let order = loop {
             tokio::select! {
                 biased;
@@ -79,6 +88,11 @@ impl Leasing<'_> {
                         writer.message(&Say::Gone(why)).await?;
                     }
                 }
+                Some(offer) = offered.recv() => {
+                    let said = offers.put(offer);
+                    writer.message(&said).await?;
+                }
+                () = offers.expire() => {}
                 () = self.shared.ending.cancelled() => {
                     if !self.shared.engine.is_kept(sandbox.id()) {
                         break Some(Order::Destroy);
@@ -92,6 +106,7 @@ impl Leasing<'_> {
                 }
             }
         };
+        drop((offered, offers));
         match order {
             Some(Order::Leave) => {
                 lease.leave().await?;

@@ -178,7 +178,7 @@ impl Host<'_> {
     /// Forks a branch of a VM that ran.
     pub(crate) async fn lease_of(&self, branch: &Branch) -> Result<Lease, Failure> {
         let spec = ForkSpec {
-            bind: Bind { hostname: "branched".to_owned(), directories: Vec::new() },
+            bind: Bind { hostname: "branched".to_owned(), ..Bind::default() },
             on_owner_loss: OwnerLoss::Kill,
             inherited: Inherited::GoOn,
         };
