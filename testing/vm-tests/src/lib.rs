@@ -15,6 +15,7 @@ pub mod host;
 pub mod program;
 pub mod random;
 pub mod runner;
+pub mod talker;
 pub mod terminal;
 pub mod workflow;
 

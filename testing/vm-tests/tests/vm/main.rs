@@ -7,6 +7,7 @@ mod cancel;
 mod contract;
 mod controller;
 mod engine;
+mod forward;
 mod gitea;
 mod kept;
 mod language;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     trials.extend(bad_input::trials());
     trials.extend(pool::trials());
     trials.extend(branch::trials());
+    trials.extend(forward::trials());
     trials.extend(gitea::trials());
     trials.extend(runner::trials());
     trials.extend(runner_engine::trials());
