@@ -327,7 +327,7 @@ impl Boot {
         opened: &Opened,
     ) -> Result<message::Prepared> {
         // its parent's forwards are not its own
-        let network = Some(ways::replaced(&self.spec.bind.forwards));
+        let network = Some(ways::replaced(&self.spec.bind));
         let bind =
             message::Bind { inherited: parent.inherited.clone(), network, ..identity(&self.spec.bind)? };
         self.ask(exited.clone(), opened, Body::Bind(bind)).await?;
@@ -411,7 +411,7 @@ pub(crate) fn identity(bind: &Bind) -> Result<message::Bind> {
         directories: bind.directories.clone(),
         inherited: Inherited::GoOn,
         hooks: Hooks::Now,
-        network: ways::network(&bind.forwards),
+        network: ways::network(bind),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The agent in hosted mode, driven through `wire` as a host does it.
 
+mod forwards;
 mod support;
 mod terminal;
 

@@ -48,6 +48,8 @@ pub(crate) struct Host {
     pub(crate) replies: BTreeMap<u64, Result<Answer, Failure>>,
     pub(crate) exited: BTreeMap<ExecId, Exited>,
     pub(crate) resumed: Vec<bool>,
+    /// Streams that the agent asked for, and the service.
+    pub(crate) opened: Vec<(StreamId, String)>,
     next: u64,
     pub(crate) prefix: String,
 }
@@ -100,6 +102,7 @@ impl Host {
             replies: BTreeMap::new(),
             exited: BTreeMap::new(),
             resumed: Vec::new(),
+            opened: Vec::new(),
             next: 0,
             prefix: String::new(),
         };
@@ -301,6 +304,7 @@ impl Host {
             Event::Message(ToHost::Exited(exited)) => {
                 assert!(self.exited.insert(exited.exec, exited).is_none(), "it ended twice");
             }
+            Event::Message(ToHost::Open(open)) => self.opened.push((open.stream, open.service)),
             Event::Message(message) => panic!("unexpected: {message:?}"),
             Event::Data { stream, offset, bytes, .. } => {
                 let stalled = self.stalled.contains(&stream);

@@ -53,6 +53,22 @@ fn exec(line: &str) -> Result<ExecArgs, clap::Error> {
 }
 
 #[test]
+fn forwards_are_taken_and_what_is_none_is_told() {
+    let args = exec("--forward Forge:443=forge.example:443 --forward cache:80=[::1]:8080").unwrap();
+    let shown: Vec<String> = args.forwards.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["forge:443=forge.example:443", "cache:80=[::1]:8080"]);
+    for (text, why) in [
+        ("forge:443", "expected NAME:PORT=HOST:PORT"),
+        ("forge:https=a:443", "\"https\" is no port: 1 to 65535"),
+        ("localhost:80=a:80", "\"localhost\" is the VM itself"),
+        ("forge:80=::1:80", "\"::1\" is no host: a name, an IPv4 address, or an IPv6 address in brackets"),
+    ] {
+        let error = exec(&format!("--forward {text}")).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn every_option_of_the_reference_is_taken() {
     let args = exec(
         "-W ci.yml -j test -E push --eventpath e.json --input a=b --input c=d -s K -s L=v --secret-file f \

@@ -22,6 +22,14 @@ pub enum ExecError {
          the option out here"
     )]
     NoTerminal,
+    /// One name and port lead to two places.
+    #[error("--forward: {name}:{port} leads to two places, and can lead to one")]
+    TwoPlaces {
+        /// The name.
+        name: String,
+        /// The port.
+        port: u16,
+    },
     /// There is no such backend, or it cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -77,7 +85,7 @@ impl Classed for ExecError {
             Self::Payload(error) => error.class(),
             Self::Values(error) => error.class(),
             Self::Prepare(error) => error.class(),
-            Self::NoTerminal | Self::BadWorkflows { .. } => Class::User,
+            Self::NoTerminal | Self::TwoPlaces { .. } | Self::BadWorkflows { .. } => Class::User,
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
             Self::Repository(_) => Class::Bug,

@@ -82,6 +82,7 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
         .map(|token| token.expose_secret().to_owned())
         .unwrap_or_default();
     let vars = Value::from_json(&serde_json::json!(values.vars));
+    check_forwards(&args.forwards)?;
     let filters: Vec<MatrixFilter> = args
         .matrix
         .iter()
@@ -291,4 +292,15 @@ pub(crate) fn show(look: Look, diagnostics: &[Diagnostic]) {
 pub(crate) fn warn(look: Look, text: &str) {
     let text = crate::sanitise::line(text, Colours::Drop);
     let _ = writeln!(io::stderr().lock(), "{} {text}", look.warning());
+}
+
+/// A name and a port lead to one place.
+fn check_forwards(forwards: &[sandbox::Forward]) -> Result<(), ExecError> {
+    for (nth, forward) in forwards.iter().enumerate() {
+        let same = |other: &&sandbox::Forward| (&other.name, other.port) == (&forward.name, forward.port);
+        if let Some(twice) = forwards.iter().skip(nth + 1).find(same) {
+            return Err(ExecError::TwoPlaces { name: twice.name.clone(), port: twice.port });
+        }
+    }
+    Ok(())
 }

@@ -17,7 +17,7 @@ use wire::{
 };
 
 use super::{
-    Connection, Cut,
+    Connection,
     task::{Outgoing, Task, Waiting},
 };
 use crate::{
@@ -26,8 +26,6 @@ use crate::{
     ways::{MOST, Opening, Ways},
 };
 
-/// Streams that a guest may ask for without reading that they are refused.
-const MOST_REFUSED: usize = 4 * MOST;
 /// Bytes that a guest's connections together may have sent beyond what their destinations took; an agent of ours stays
 /// far below.
 const MOST_WAITING: usize = 192 << 20;
@@ -50,7 +48,6 @@ pub(super) struct Forwards {
     ways: Arc<Ways>,
     streams: HashMap<StreamId, Forwarded>,
     waiting: usize,
-    refused: usize,
     tasks: JoinSet<()>,
     lost: mpsc::UnboundedReceiver<(StreamId, Code)>,
     lost_to: mpsc::UnboundedSender<(StreamId, Code)>,
@@ -65,7 +62,6 @@ impl Forwards {
             ways: Arc::default(),
             streams: HashMap::new(),
             waiting: 0,
-            refused: 0,
             tasks: JoinSet::new(),
             lost,
             lost_to,
@@ -75,11 +71,6 @@ impl Forwards {
 
     pub(super) fn set(&mut self, ways: Arc<Ways>) {
         self.ways = ways;
-    }
-
-    /// Everything that was said is on its way.
-    pub(super) fn said(&mut self) {
-        self.refused = 0;
     }
 
     pub(super) fn has(&self, stream: StreamId) -> bool {
@@ -149,8 +140,8 @@ impl Forwards {
 }
 
 impl Task {
-    /// The guest asks for a stream.
-    pub(super) fn opened(&mut self, open: &Open) -> Result<(), Cut> {
+    /// The guest asks for a stream. One that asks for more than it reads answers of breaks the protocol: see the mux.
+    pub(super) fn opened(&mut self, open: &Open) {
         let forwards = &mut self.forwards;
         let room = forwards.streams.len() < MOST;
         let cut = CancellationToken::new();
@@ -164,14 +155,9 @@ impl Task {
                 service = %crate::text::printable(&open.service, 300),
                 "a guest asks for what it has not, or for too much"
             );
-            forwards.refused += 1;
-            if forwards.refused > MOST_REFUSED {
-                return Err(Cut::Protocol("it asks for streams and reads no answer".to_owned()));
-            }
-            return Ok(());
+            return;
         };
         forwards.tasks.spawn(connecting);
-        Ok(())
     }
 
     /// Agrees to a stream that the guest asked for.

@@ -199,7 +199,6 @@ impl Task {
         if matches!(self.speech, Speech::Holding) || self.mux.transmit(write) {
             return;
         }
-        self.forwards.said();
         match std::mem::replace(&mut self.speech, Speech::Speaking) {
             Speech::Finishing(reply) => {
                 let body = Body::Freeze(Freeze { disks: WriteBack::None });
@@ -342,7 +341,7 @@ impl Task {
                 let wire::message::Exited { code, signal, timed_out, .. } = exited;
                 let _ = to.send(Ok(Exited { code, signal, timed_out, time }));
             }
-            ToHost::Open(open) => self.opened(&open)?,
+            ToHost::Open(open) => self.opened(&open),
             ToHost::Note(note) => {
                 self.notes += 1;
                 if self.notes <= MAX_NOTES {

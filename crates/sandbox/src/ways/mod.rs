@@ -163,14 +163,14 @@ async fn run(opening: Opening, far: Far) {
 }
 
 /// What the guest is told of its forwards; `None`: nothing.
-pub(crate) fn network(forwards: &[Forward]) -> Option<Network> {
-    (!forwards.is_empty()).then(|| replaced(forwards))
+pub(crate) fn network(bind: &Bind) -> Option<Network> {
+    (!bind.forwards.is_empty() || bind.services.names().is_some()).then(|| replaced(bind))
 }
 
 /// What a guest is told that may have had others before.
-pub(crate) fn replaced(forwards: &[Forward]) -> Network {
+pub(crate) fn replaced(bind: &Bind) -> Network {
     let mut ports: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
-    for forward in forwards {
+    for forward in &bind.forwards {
         ports.entry(&forward.name).or_default().push(forward.port);
     }
     let forwards = ports
@@ -178,11 +178,11 @@ pub(crate) fn replaced(forwards: &[Forward]) -> Network {
         .zip(net::FORWARDS.hosts())
         .map(|((name, ports), address)| message::Forward { name: name.to_owned(), address, ports })
         .collect();
-    Network {
-        card: None,
-        names: Some(message::Names { address: net::NAMES, others: message::Others::Nobody }),
-        forwards,
-    }
+    let others = match bind.services.names() {
+        Some(_) => message::Others::Host,
+        None => message::Others::Nobody,
+    };
+    Network { card: None, names: Some(message::Names { address: net::NAMES, others }), forwards }
 }
 
 /// Whether a lease's forwards can be given.

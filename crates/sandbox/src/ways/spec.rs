@@ -146,6 +146,9 @@ where
 }
 
 /// The services of whoever leases, by name. Cheap to clone; two are equal when they are the same.
+///
+/// The one that is named [`Services::NAMES`] leads nowhere by itself: it answers for all names that are no forwards,
+/// with messages of DNS as they are over TCP. It is asked in the engine's process.
 #[derive(Clone, Default)]
 pub struct Services {
     named: Arc<BTreeMap<String, Arc<dyn Service>>>,
@@ -153,6 +156,9 @@ pub struct Services {
 }
 
 impl Services {
+    /// Name of the service that answers for names.
+    pub const NAMES: &str = Open::DNS;
+
     /// With one more, or another in its place.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, service: Arc<dyn Service>) -> Self {
@@ -169,7 +175,7 @@ impl Services {
 
     /// What answers for names that are no forwards.
     pub(super) fn names(&self) -> Option<Arc<dyn Service>> {
-        self.get(Open::DNS)
+        self.get(Self::NAMES)
     }
 
     /// Those of another process.

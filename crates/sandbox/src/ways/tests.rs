@@ -1,1 +1,51 @@
+use super::*;
 
+fn parsed(text: &str) -> std::result::Result<Forward, ForwardError> {
+    text.parse()
+}
+
+#[test]
+fn a_forward_is_a_name_and_a_place() {
+    for (text, written) in [
+        ("forge:80=127.0.0.1:3000", "forge:80=127.0.0.1:3000"),
+        ("Forge.Example.:443=Forge.Example:443", "forge.example:443=forge.example:443"),
+        ("a_b-c:1=[::1]:65535", "a_b-c:1=[::1]:65535"),
+        ("a:1=[fe80::1%eth0]:2", "a:1=[fe80::1%eth0]:2"),
+    ] {
+        let forward = parsed(text).unwrap();
+        assert_eq!(forward.to_string(), written);
+        assert_eq!(parsed(written).unwrap(), forward);
+    }
+}
+
+#[test]
+fn what_is_no_forward_is_told_why() {
+    let name = |text: &str| ForwardError::Name(text.into());
+    let port = |text: &str| ForwardError::Port(text.into());
+    let host = |text: &str| ForwardError::Host(text.into());
+    for (text, why) in [
+        ("", ForwardError::Form),
+        ("forge:80", ForwardError::Form),
+        ("forge=127.0.0.1:80", ForwardError::Form),
+        ("forge:80=127.0.0.1", ForwardError::Form),
+        (":80=a:1", name("")),
+        ("a b:80=a:1", name("a b")),
+        ("a..b:80=a:1", name("a..b")),
+        ("http://a:80=a:1", name("http://a")),
+        ("10.0.0.1:80=a:1", name("10.0.0.1")),
+        ("localhost:80=a:1", ForwardError::Itself("localhost".into())),
+        ("x.LocalHost:80=a:1", ForwardError::Itself("x.localhost".into())),
+        ("a:=b:1", port("")),
+        ("a:0=b:1", port("0")),
+        ("a:+1=b:1", port("+1")),
+        ("a:65536=b:1", port("65536")),
+        ("a:80=b:http", port("http")),
+        ("a:80=:1", host("")),
+        ("a:80=::1:1", host("::1")),
+        ("a:80=[::1:1", host("[::1")),
+        ("a:80=[b]:1", host("[b]")),
+        ("a:80=b/c:1", host("b/c")),
+    ] {
+        assert_eq!(parsed(text), Err(why), "{text}");
+    }
+}

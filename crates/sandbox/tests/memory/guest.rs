@@ -413,8 +413,16 @@ impl Agent {
                 }));
                 return true;
             }
+            ["open", service, count] => {
+                for _ in 0..count.parse().unwrap() {
+                    let stream = self.mux.open(Direction::Both).unwrap();
+                    self.say(ToHost::Open(Open { stream, service: (*service).into() }));
+                    assert_eq!(self.mux.send(stream, b"hello", 0), 5);
+                    self.mux.finish(stream);
+                }
+            }
             ["open many"] => {
-                for n in 1..=3000 {
+                for n in 1..=6000 {
                     self.say(ToHost::Open(Open { stream: StreamId(2 * n), service: "x".into() }));
                 }
                 // And does not read the refusals.

@@ -4,6 +4,7 @@
 
 mod branches;
 mod execs;
+mod forwards;
 mod guest;
 mod hostile;
 mod leases;
