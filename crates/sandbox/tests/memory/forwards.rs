@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sandbox::{Bind, Destination, Error, Forward, Lease, LeaseSpec, Services};
+use sandbox::{Bind, Destination, Engine, Error, Forward, Lease, LeaseSpec, Services};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::TcpListener,
@@ -82,6 +82,28 @@ async fn a_stream_leads_where_the_lease_says_and_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(&[Manner::Good]);
     let engine = engine(dir.path(), &backend).await;
+    leads(&engine, &backend).await;
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn so_it_does_where_the_engine_is_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Memory::new(&[Manner::Good]);
+    let engine = engine(dir.path(), &backend).await;
+    let listening = sandbox::Listening::at(&dir.path().join("engine.sock")).unwrap();
+    let path = listening.path().to_owned();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let served = tokio::spawn(async move { sandbox::serve(engine, &listening, None, stopped).await });
+    let client = Engine::connect(&path).await.unwrap();
+    leads(&client, &backend).await;
+    client.close().await;
+    stop.cancel();
+    assert_eq!(served.await.unwrap().unwrap(), sandbox::Served::Stopped);
+}
+
+async fn leads(engine: &Engine, backend: &Memory) {
     let (services, _) = services();
     let forwards = vec![
         forward("b.test", 80, tcp(shouter().await)),
@@ -118,7 +140,6 @@ async fn a_stream_leads_where_the_lease_says_and_nowhere_else() {
         until(|| backend.seen.reset.lock().unwrap().len() == nth + 1).await;
     }
     lease.destroy().await.unwrap();
-    engine.close().await;
 }
 
 #[tokio::test]

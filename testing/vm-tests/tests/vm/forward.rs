@@ -19,7 +19,10 @@ use crate::pool::{engine, said, spec, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("names_lead_where_the_lease_says", names),
-        trial("ends_resets_and_stalls_pass_over_a_forward_as_they_are", ends),
+        trial("ends_resets_and_stalls_pass_over_a_forward_as_they_are", || ends(Where::Here)),
+        trial("ends_resets_and_stalls_pass_over_a_forward_of_another_process", || ends(Where::There)),
+        trial("pooled_and_adopted_vms_have_their_forwards", pooled),
+        trial("other_names_are_asked_of_the_host", asked),
         trial("a_thousand_connections_and_more_than_there_can_be", many),
         trial("a_branch_resets_forwards_and_its_vm_keeps_them", branched),
         Trial::test("qemu::exec_forwards_names_to_this_host", || {
@@ -96,6 +99,44 @@ async fn files(dir: &Path) -> (u16, tokio_util::task::AbortOnDropHandle<()>) {
     (port, tokio_util::task::AbortOnDropHandle::new(task))
 }
 
+/// `openssl s_server` with a certificate of its own.
+struct Tls {
+    port: u16,
+    server: std::process::Child,
+}
+
+impl Tls {
+    fn start(dir: &Path) -> Self {
+        let made = Command::new("openssl")
+            .args("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=forge.test -keyout key.pem -out cert.pem".split(' '))
+            .args(["-addext", "subjectAltName=DNS:forge.test"])
+            .current_dir(dir)
+            .stderr(std::process::Stdio::null())
+            .status();
+        assert!(made.is_ok_and(|made| made.success()), "a certificate");
+        let port = closed_port();
+        let server = Command::new("openssl")
+            .args("s_server -quiet -WWW -cert cert.pem -key key.pem -accept".split(' '))
+            .arg(format!("127.0.0.1:{port}"))
+            .current_dir(dir)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("openssl");
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { port, server }
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
 /// A bare repository that is cloned over plain HTTP.
 fn repository(dir: &Path) {
     let script = "git init -q -b main work && cd work && echo forwarded > file && git add file && \
@@ -144,6 +185,21 @@ async fn names() {
     // nobody listens there: it ends, soon
     let refused = "curl -sS -m 20 http://forge.test:81/ 2>&1 | cut -c1-9; curl -sS -m 20 http://forge.test:82/ 2>&1 | cut -c1-9";
     assert_eq!(said(&guest, refused).await, "curl: (56\ncurl: (7)");
+    // TLS is between the two ends: the guest sees the server's own certificate
+    let tls = Tls::start(www.path());
+    let lease_of = engine
+        .lease(with(vec![forward("forge.test", 443, tls.port)]), &CancellationToken::new())
+        .await
+        .expect("a lease");
+    let secure = lease_of.sandbox();
+    let authority = fs::read_to_string(www.path().join("cert.pem")).expect("a certificate");
+    let curl = format!(
+        "cat > /root/ca.pem <<'END'\n{authority}END\ncurl -sS --cacert /root/ca.pem https://forge.test/work/file"
+    );
+    assert_eq!(said(&secure, &curl).await, "forwarded");
+    assert_eq!(said(&secure, "curl -sS https://forge.test/ 2>&1 | cut -c1-9").await, "curl: (60");
+    lease_of.destroy().await.expect("nothing is left");
+    drop(tls);
     // from another network namespace, as a container has one: by address, over a link to the machine
     let container = "ip netns add box && ip link add in type veth peer name out netns box && \
          ip addr add 10.9.9.1/24 dev in && ip link set in up && \
@@ -156,10 +212,30 @@ async fn names() {
     engine.close().await;
 }
 
-async fn ends() {
+/// Whose engine it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    Here,
+    There,
+}
+
+/// An engine that is served over its socket, and a client of it.
+async fn client(dir: &Path) -> Engine {
+    let engine = engine(dir, PoolLimits::NONE).await;
+    let listening = sandbox::Listening::at(&dir.join("engine.sock")).expect("a socket");
+    let path = listening.path().to_owned();
+    // it ends with the runtime, after its client has closed
+    tokio::spawn(async move { sandbox::serve(engine, &listening, None, CancellationToken::new()).await });
+    Engine::connect(&path).await.expect("it is served")
+}
+
+async fn ends(place: Where) {
     let dir = tempfile::tempdir().expect("a directory");
     let talker = Talker::start().await;
-    let engine = engine(dir.path(), PoolLimits::NONE).await;
+    let engine = match place {
+        Where::Here => engine(dir.path(), PoolLimits::NONE).await,
+        Where::There => client(dir.path()).await,
+    };
     let lease = lease(&engine, vec![forward("talk.test", 7000, talker.address.port())]).await;
     let guest = lease.sandbox();
     // the guest ends its direction first, and still hears
@@ -193,6 +269,119 @@ async fn ends() {
          while (d := a.recv(1 << 20)): m += len(d)\nprint(m)";
     assert_eq!(python(&guest, unread).await, "b'hello'\n30000000");
     assert_eq!(said(&guest, "echo well").await, "well");
+    lease.destroy().await.expect("nothing is left");
+    engine.close().await;
+}
+
+/// A VM that stood by gets its own; one that was kept has what it had, with the next engine.
+async fn pooled() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let talker = Talker::start().await;
+    let first = engine(dir.path(), PoolLimits { most: 1, memory: vm::Mebibytes(2048) }).await;
+    first.keep_ready(&spec("any"), 1).await.expect("a template");
+    while first.ready() < 1 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let until = std::time::SystemTime::now() + Duration::from_secs(600);
+    let kept = LeaseSpec {
+        on_owner_loss: OwnerLoss::Keep { until },
+        ..with(vec![forward("talk.test", 7000, talker.address.port())])
+    };
+    let lease = first.lease(kept, &CancellationToken::new()).await.expect("a lease");
+    let guest = lease.sandbox();
+    assert_eq!(guest.info().origin, sandbox::Origin::Pooled);
+    let echo = "s = to('echo'); s.sendall(b'hello'); print(s.recv(5))";
+    assert_eq!(python(&guest, echo).await, "b'hello'");
+    let waits = "cat > /root/waits.py <<'END'\nimport socket\n\
+         s = socket.create_connection(('talk.test', 7000), 60); s.sendall(b'echo\\n.'); s.settimeout(300)\n\
+         try:\n    s.recv(1); open('/root/open', 'w'); r = s.recv(1)\n\
+         except OSError as e: r = type(e).__name__\n\
+         open('/root/how', 'w').write(str(r))\nEND\n\
+         setsid python3 /root/waits.py > /dev/null 2>&1 & until [ -e /root/open ]; do sleep 0.1; done";
+    said(&guest, waits).await;
+    lease.leave().await.expect("it is kept");
+    first.close().await;
+    let next = engine(dir.path(), PoolLimits::NONE).await;
+    let lease = next.adopt(guest.id()).await.expect("it is adopted");
+    let guest = lease.sandbox();
+    assert_eq!(
+        said(&guest, "until [ -s /root/how ]; do sleep 0.1; done; cat /root/how").await,
+        "ConnectionResetError"
+    );
+    assert_eq!(python(&guest, echo).await, "b'hello'");
+    lease.destroy().await.expect("nothing is left");
+    next.close().await;
+}
+
+/// A service that answers for names, in no order, and says nothing of some.
+async fn resolver(link: tokio::io::DuplexStream) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut from, mut to) = tokio::io::split(link);
+    let mut late = Vec::new();
+    while let Ok(length) = from.read_u16().await {
+        let mut question = vec![0; length.into()];
+        from.read_exact(&mut question).await.expect("a question");
+        let text = String::from_utf8_lossy(&question).into_owned();
+        let end = question[12..].iter().position(|byte| *byte == 0).expect("a name") + 12 + 5;
+        let mut answer = question[..end].to_vec();
+        (answer[2], answer[3], answer[7], answer[11]) = (0x81, 0x80, 1, 0);
+        let records = if text.contains("large") { 60 } else { 1 };
+        (answer[6], answer[7]) = (0, records);
+        for nth in 0..records {
+            answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, nth + 1]);
+        }
+        let framed = [&u16::try_from(answer.len()).expect("a short one").to_be_bytes()[..], &answer].concat();
+        if text.contains("silent") {
+            continue;
+        }
+        if text.contains("first") {
+            late.push(framed);
+            continue;
+        }
+        to.write_all(&framed).await.expect("it is taken");
+        for framed in late.drain(..) {
+            to.write_all(&framed).await.expect("it is taken");
+        }
+    }
+}
+
+async fn asked() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = engine(dir.path(), PoolLimits::NONE).await;
+    let names = || async {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        tokio::spawn(resolver(theirs));
+        Ok(Box::new(ours) as vm::Link)
+    };
+    let services = sandbox::Services::default().with(sandbox::Services::NAMES, std::sync::Arc::new(names));
+    let spec = with(vec![forward("talk.test", 7000, 1)]);
+    let spec = LeaseSpec { bind: Bind { services, ..spec.bind }, ..spec };
+    let lease = engine.lease(spec, &CancellationToken::new()).await.expect("a lease");
+    let guest = lease.sandbox();
+    // two that ask by the same id get their own; one is answered last; large ones are cut, and whole over TCP; one that
+    // gets no answer hears so
+    let program = "def q(name, id=0x4242):\n    \
+         b = b''.join(bytes([len(l)]) + l.encode() for l in name.split('.'))\n    \
+         return struct.pack('>HHHHHH', id, 0x100, 1, 0, 0, 0) + b + b'\\0\\0\\1\\0\\1'\n\
+         def u(name):\n    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(30)\n    \
+         s.connect(('198.19.0.53', 53)); s.send(q(name)); return s\n\
+         a, b = u('first.example'), u('b.example')\n\
+         x, y = b.recv(600), a.recv(600)\n\
+         print(x[:2].hex(), b'first' in x, y[:2].hex(), b'first' in y, x[-4:].hex())\n\
+         r = u('large.example').recv(2000); print(len(r), r[2] & 2, r[7])\n\
+         t = socket.create_connection(('198.19.0.53', 53), 30); m = q('large.example')\n\
+         t.sendall(struct.pack('>H', len(m)) + m); f = t.makefile('rb')\n\
+         n = struct.unpack('>H', f.read(2))[0]; r = f.read(n); print(n > 900, r[2] & 2, r[7])\n\
+         print(u('talk.test').recv(600)[-4:].hex())\n\
+         r = u('silent.example').recv(600); print(r[3] & 15)";
+    assert_eq!(
+        python(&guest, program).await,
+        "4242 False 4242 True cb007101\n31 2 0\nTrue 0 60\nc6130101\n2"
+    );
+    assert_eq!(
+        said(&guest, "getent ahostsv4 www.example.com | cut -d' ' -f1 | head -1").await,
+        "203.0.113.1"
+    );
     lease.destroy().await.expect("nothing is left");
     engine.close().await;
 }
