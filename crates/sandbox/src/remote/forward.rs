@@ -3,7 +3,7 @@
 //! Owner: in the engine, whoever serves the lease offers them ([`Offers`]), and the connection that takes one up carries
 //! it; in the client, the lease's task makes them ([`connect`]).
 //!
-//! Invariant: an end is said (`End`), so that the end of the socket alone is a reset.
+//! Invariant: an end is said (`End`), so that the end of the socket alone is a reset, also while nothing is read of it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -47,7 +47,7 @@ impl Hears for FramesIn<'_> {
     }
 
     async fn gone(&mut self) {
-        self.0.closed().await;
+        self.0.hung_up().await;
     }
 }
 
@@ -123,16 +123,26 @@ impl Drop for Offers<'_> {
     }
 }
 
+/// The end of one that was carried to its end. The other side may still be at what it was sent, and would take a
+/// socket that is closed for a reset.
+async fn part(reader: &mut Reader, writer: &mut Writer) {
+    writer.shut().await;
+    reader.closed().await;
+}
+
 /// In the engine: a connection that the client has made.
 pub(super) async fn carry(opening: Opening, reader: &mut Reader, writer: &mut Writer) -> Result<()> {
     let tunnel = opening.accept().await?;
     writer.message(&Say::Done).await?;
     let cut = tunnel.cut();
     let carried = pipe(tunnel.split(), (FramesIn(reader), FramesOut(writer)));
-    tokio::select! {
+    let carried = tokio::select! {
         biased;
-        () = cut.cancelled() => {}
-        _ = carried => {}
+        () = cut.cancelled() => Err(Cut),
+        carried = carried => carried,
+    };
+    if carried.is_ok() {
+        part(reader, writer).await;
     }
     Ok(())
 }
@@ -158,7 +168,10 @@ pub(super) async fn connect(remote: Arc<Remote>, number: u64, to: Destination, s
             _ => return Err(nonsense("no word of a connection")),
         }
         if let Some(far) = far {
-            let _ = pipe(far.split(), (FramesIn(&mut reader), FramesOut(&mut writer))).await;
+            let carried = pipe(far.split(), (FramesIn(&mut reader), FramesOut(&mut writer))).await;
+            if carried.is_ok() {
+                part(&mut reader, &mut writer).await;
+            }
         }
         Ok(())
     };

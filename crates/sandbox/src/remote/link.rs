@@ -146,6 +146,12 @@ impl Writer {
         self.flush().await
     }
 
+    /// Says that nothing more is sent, on this connection at all.
+    pub(crate) async fn shut(&mut self) {
+        // one that is gone knows
+        let _ = self.half.shutdown().await;
+    }
+
     /// Sends their end.
     pub(crate) async fn end(&mut self) -> io::Result<()> {
         frame::put_end(&mut self.out);

@@ -14,7 +14,8 @@ pub(crate) struct Cut;
 pub(crate) trait Hears: Send {
     /// The next bytes; `None` at their end.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Cut>;
-    /// Waits, behind the end of the bytes, until the other side is gone; for ever where that cannot be told.
+    /// Waits until the other side is gone, also while bytes of it wait or have ended; for ever where that cannot be told
+    /// without taking them.
     async fn gone(&mut self) {
         std::future::pending().await
     }
@@ -31,7 +32,11 @@ pub(crate) trait Says: Send {
 
 async fn pour(from: &mut impl Hears, to: &mut impl Says) -> Result<(), Cut> {
     while let Some(bytes) = from.next().await? {
-        to.send(bytes).await?;
+        tokio::select! {
+            biased;
+            sent = to.send(bytes) => sent?,
+            () = from.gone() => return Err(Cut),
+        }
     }
     to.finish().await
 }

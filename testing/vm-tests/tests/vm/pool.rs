@@ -281,8 +281,9 @@ pub(crate) async fn said(sandbox: &Sandbox, script: &str) -> String {
     };
     let running = sandbox.exec(request).await.expect("a command");
     let collected = running.collect(1 << 20).await.expect("an end");
-    assert_eq!(collected.exited.code, Some(0), "{script}");
-    String::from_utf8_lossy(&collected.stdout).trim().to_owned()
+    let text = String::from_utf8_lossy(&collected.stdout).trim().to_owned();
+    assert_eq!(collected.exited.code, Some(0), "{script}\nsaid: {text}");
+    text
 }
 
 async fn ready(engine: &Engine, count: usize) {
