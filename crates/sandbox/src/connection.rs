@@ -28,7 +28,7 @@ type ReplyTo = oneshot::Sender<Result<Answer>>;
 /// What operations ask of the connection.
 enum Order {
     /// Sends a request that needs no stream.
-    Request { body: Body, reply: ReplyTo },
+    Request { body: Box<Body>, reply: ReplyTo },
     /// Opens the streams of a command and asks for its start.
     Exec { request: Box<ExecRequest>, begun: oneshot::Sender<Result<BegunExec>> },
     /// Opens a stream to the guest and asks for a tree to be unpacked from it.
@@ -149,13 +149,13 @@ impl Connection {
 
     /// Sends a request and waits for its answer.
     pub(crate) async fn request(&self, body: Body) -> Result<Answer> {
-        self.begin(|reply| Order::Request { body, reply }).await
+        self.begin(|reply| Order::Request { body: Box::new(body), reply }).await
     }
 
     /// Sends a request; whatever is sent later comes to the guest after it.
     pub(crate) async fn ask(&self, body: Body) -> Result<oneshot::Receiver<Result<Answer>>> {
         let (reply, answer) = oneshot::channel();
-        self.order(Order::Request { body, reply }).await?;
+        self.order(Order::Request { body: Box::new(body), reply }).await?;
         Ok(answer)
     }
 

@@ -384,7 +384,7 @@ impl Task {
     fn order(&mut self, order: Order) {
         match order {
             Order::Request { body, reply } => {
-                if let Err((error, waiting)) = self.ask(body, Waiting { reply, exec: None, streams: vec![] })
+                if let Err((error, waiting)) = self.ask(*body, Waiting { reply, exec: None, streams: vec![] })
                 {
                     let _ = waiting.reply.send(Err(error));
                 }
