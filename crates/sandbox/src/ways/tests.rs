@@ -1,3 +1,5 @@
+//! Forwards as text.
+
 use super::*;
 
 fn parsed(text: &str) -> std::result::Result<Forward, ForwardError> {
