@@ -24,8 +24,8 @@ use vm_tests::talker::Talker;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Bytes in each direction.
-const BYTES: u64 = 1 << 30;
+/// MiB in each direction, where `--mib N` says nothing else.
+const MIB: u64 = 1024;
 /// Ways there and back.
 const PINGS: usize = 1000;
 /// Connections that are open at once.
@@ -131,12 +131,43 @@ async fn said(guest: &Sandbox, argv: &[&str]) -> Result<String, Failure> {
     if done.exited.success() { Ok(text) } else { Err(format!("{argv:?} ended badly: {text}").into()) }
 }
 
+/// How many bytes a command prints that prints so many blocks.
+async fn printed(guest: &Sandbox, blocks: u64) -> Result<u64, Failure> {
+    let request = ExecRequest {
+        argv: vec!["dd".into(), "if=/dev/zero".into(), "bs=256k".into(), format!("count={blocks}")],
+        env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        cwd: "/".to_owned(),
+        user: Account::ROOT,
+        stdin: Stdin::Null,
+        output: OutputMode::Separate,
+        timeout: None,
+    };
+    let mut running = guest.exec(request).await?;
+    let mut bytes = 0;
+    while let Some(chunk) = running.output.next().await? {
+        if chunk.stream == sandbox::Stream::Stdout {
+            bytes += chunk.bytes.len() as u64;
+        }
+    }
+    Ok(bytes)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-fn rate(since: Instant) -> f64 {
-    BYTES as f64 / 1e6 / since.elapsed().as_secs_f64()
+fn rate(bytes: u64, since: Instant) -> f64 {
+    bytes as f64 / 1e6 / since.elapsed().as_secs_f64()
+}
+
+/// The word behind an option.
+fn option(name: &str) -> Option<std::ffi::OsString> {
+    std::env::args_os().skip_while(|word| word != name).nth(1)
 }
 
 async fn bench() -> Result<(), Failure> {
+    let mib = match option("--mib") {
+        Some(word) => word.to_str().ok_or("--mib takes a number")?.parse()?,
+        None => MIB,
+    };
+    let bytes = mib << 20;
     let state = tempfile::Builder::new().prefix("ampoule-bench-").tempdir()?;
     let talker = Talker::start().await;
     let (engine, mut spec, described, _hold) = engine(state.path().to_owned()).await?;
@@ -147,20 +178,26 @@ async fn bench() -> Result<(), Failure> {
     // once, so that what is measured is translated
     said(&guest, &["sh", "-c", "echo count | nc -N talk.test 7000"]).await?;
 
+    // what there is without a forward: a command that prints
     let began = Instant::now();
-    let blocks = BYTES >> 18;
+    if printed(&guest, bytes >> 18).await? != bytes {
+        return Err("not all that was printed came".into());
+    }
+    let link = rate(bytes, began);
+    let began = Instant::now();
+    let blocks = bytes >> 18;
     let send =
         format!("(echo count; dd if=/dev/zero bs=256k count={blocks} 2>/dev/null) | nc -N talk.test 7000");
-    if said(&guest, &["sh", "-c", &send]).await? != BYTES.to_string() {
+    if said(&guest, &["sh", "-c", &send]).await? != bytes.to_string() {
         return Err("the server did not get what the guest sent".into());
     }
-    let out = rate(began);
+    let out = rate(bytes, began);
     let began = Instant::now();
-    let receive = format!("echo 'blob {BYTES}' | nc talk.test 7000 | wc -c");
-    if said(&guest, &["sh", "-c", &receive]).await? != BYTES.to_string() {
+    let receive = format!("echo 'blob {bytes}' | nc talk.test 7000 | wc -c");
+    if said(&guest, &["sh", "-c", &receive]).await? != bytes.to_string() {
         return Err("the guest did not get what the server sent".into());
     }
-    let into = rate(began);
+    let into = rate(bytes, began);
     let pings = said(&guest, &["python3", "-c", PING, &PINGS.to_string()]).await?;
     let pings: Vec<f64> = pings.split(' ').map(str::parse).collect::<Result<_, _>>()?;
     let many = said(&guest, &["python3", "-c", MANY, &AT_ONCE.to_string()]).await?;
@@ -169,13 +206,14 @@ async fn bench() -> Result<(), Failure> {
     engine.close().await;
 
     println!("{described}\n\n| over one forward | |\n|---|---|");
+    println!("| a command's output, for comparison | {link:.0} MB/s |");
     println!("| guest to host | {out:.0} MB/s |\n| host to guest | {into:.0} MB/s |");
     println!("| a byte there and back, p50, p95, p99 | {pings:?} µs |");
     println!("| {AT_ONCE} connections: all open, and a word of each there and back | {many:?} s |");
     let figures = json!({
-        "backend": described, "out_mb_s": out, "in_mb_s": into, "ping_us": pings, "at_once_s": many,
+        "backend": described, "link_mb_s": link, "out_mb_s": out, "in_mb_s": into, "ping_us": pings, "at_once_s": many,
     });
-    if let Some(path) = std::env::args_os().skip_while(|word| word != "--json").nth(1) {
+    if let Some(path) = option("--json") {
         std::fs::write(path, format!("{figures:#}\n"))?;
     }
     Ok(())
