@@ -173,23 +173,26 @@ pub(crate) fn apply(policy: &Policy, number: u32) -> String {
         let _ = writeln!(text, "add rule inet ampoule rules {matches} {verdict}");
     };
     let accept = format!("ct mark set {number} accept");
+    let allowed = |kind: &str, rule: &mut dyn FnMut(&str, &str)| {
+        rule(&format!("ip daddr @{kind}4"), &accept);
+        rule(&format!("ip6 daddr @{kind}6"), &accept);
+        rule(&format!("meta l4proto {{ tcp, udp }} ip daddr . th dport @{kind}_port4"), &accept);
+        rule(&format!("meta l4proto {{ tcp, udp }} ip6 daddr . th dport @{kind}_port6"), &accept);
+    };
+    // an address that the policy has is open, also where it is denied; what a name has is open only elsewhere
     if !policy.allow.is_empty() {
-        for set in ["net", "name"] {
-            rule(&format!("ip daddr @{set}4"), &accept);
-            rule(&format!("ip6 daddr @{set}6"), &accept);
-            rule(&format!("meta l4proto {{ tcp, udp }} ip daddr . th dport @{set}_port4"), &accept);
-            rule(&format!("meta l4proto {{ tcp, udp }} ip6 daddr . th dport @{set}_port6"), &accept);
-        }
+        allowed("net", &mut rule);
+    }
+    for set in ["denied", "host"] {
+        rule(&format!("ip daddr @{set}4"), "goto refuse");
+        rule(&format!("ip6 daddr @{set}6"), "goto refuse");
+    }
+    if policy.allow.iter().any(|rule| matches!(rule.target, Target::Name(_))) {
+        allowed("name", &mut rule);
     }
     match policy.base {
         Base::Nothing => rule("goto", "refuse"),
-        Base::Internet => {
-            for set in ["denied", "host"] {
-                rule(&format!("ip daddr @{set}4"), "goto refuse");
-                rule(&format!("ip6 daddr @{set}6"), "goto refuse");
-            }
-            rule("ct mark set", &format!("{number} accept"));
-        }
+        Base::Internet => rule("ct mark set", &format!("{number} accept")),
     }
     text
 }

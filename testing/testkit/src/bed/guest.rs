@@ -189,7 +189,10 @@ impl Work {
                 let mut back = stream.try_clone()?;
                 let reader = thread::spawn(move || back.read_exact(&mut vec![0; bytes]));
                 stream.write_all(&vec![b'?'; bytes])?;
-                done(reader.join().is_ok_and(|read| read.is_ok()))
+                match reader.join() {
+                    Ok(read) => read.map(|()| "reached".to_owned()),
+                    Err(_) => done(false),
+                }
             }
             ["spoof", from, to, port] => {
                 let frame = udp_frame(self.macs, ip(from), ip(to), port.parse().map_err(io::Error::other)?);

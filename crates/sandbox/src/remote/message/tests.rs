@@ -91,7 +91,7 @@ fn answers() {
         r#"{"exited":{"code":3,"signal":null,"timed_out":false,"time":5}}"#,
     );
     golden(
-        &Say::Connect { number: 7, to: crate::Destination::Tcp { host: "h".into(), port: 80 } },
+        &Say::Connect { number: 7, to: Destination::Tcp { host: "h".into(), port: 80 } },
         r#"{"connect":{"number":7,"to":{"tcp":{"host":"h","port":80}}}}"#,
     );
     golden(&Ask::Connected { number: 7, connected: true }, r#"{"connected":{"number":7,"connected":true}}"#);
