@@ -25,13 +25,11 @@ const RUN: [Need; 3] = [
 ];
 
 /// What VMs' networks need: without it there are VMs all the same.
-const NETWORK: [Need; 2] = [
+const NETWORK: [Need; 3] = [
     Need { what: "nft", package: "nftables", purpose: "sets the rules of VMs' networks" },
     Need { what: "ip", package: "iproute2", purpose: "makes the links of VMs' networks" },
+    Need { what: "pasta", package: "passt", purpose: "leads VMs' networks to the host's for a plain user" },
 ];
-/// What they need of a plain user.
-const PLAIN: Need =
-    Need { what: "pasta", package: "passt", purpose: "leads VMs' networks to the host's for a plain user" };
 
 /// The program that runs VMs.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -45,13 +43,8 @@ pub fn needs() -> Vec<Need> {
 /// What is not installed that `setup` installs: what has to be, and what networks need.
 #[must_use]
 pub fn missing_for_setup() -> Vec<Need> {
-    let network = NETWORK.into_iter().chain((!is_root()).then_some(PLAIN));
     let mut all = missing();
-    for need in network.filter(|need| program(need.what).is_none()) {
-        if !all.iter().any(|known| known.what == need.what) {
-            all.push(need);
-        }
-    }
+    all.extend(NETWORK.into_iter().filter(|need| program(need.what).is_none()));
     all
 }
 
