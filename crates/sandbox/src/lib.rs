@@ -49,6 +49,7 @@ mod scratch;
 mod snapshots;
 mod spec;
 mod text;
+mod wake;
 mod ways;
 
 pub use admission::Room;

@@ -29,7 +29,7 @@ use vm::{Machine, OwnerLoss, Slot, SlotId};
 use wire::message::{Answer as Reply, Body};
 
 use crate::{
-    Branch, Error, Gone, LeaseSpec, Origin, Patience, Result, Sandbox, Start,
+    Branch, Error, Gone, LeaseSpec, Patience, Result, Sandbox, Start,
     admission::Admission,
     adopt::{adopted, keep},
     boot::{self, Boot, Booted, From, Identity, Parent},
@@ -42,11 +42,10 @@ use crate::{
     journal::Held,
     kept,
     local::Inner,
-    network::{self, VmNetwork},
+    network::VmNetwork,
     operations,
-    pool::Standby,
     snapshots::{self, Template},
-    ways::Ways,
+    wake,
 };
 
 /// Boots until one says Hello.
@@ -202,36 +201,6 @@ async fn bound(binding: oneshot::Receiver<Result<Reply>>, patience: Patience) ->
     }
 }
 
-/// Lets a VM that stood by go on, as the one of `spec`.
-async fn wake(engine: &Arc<Inner>, mut standby: Standby, spec: &LeaseSpec, began: Instant) -> Result<Up> {
-    let woken = async {
-        let identity = boot::identity(&spec.bind)?;
-        standby.booted.machine.unpark().await?;
-        let connection = &standby.booted.opened.connection;
-        let network = standby.held.network();
-        let names = network::names(network, &spec.bind.network);
-        connection.ways(Ways::of(&spec.bind, names)).await?;
-        // the answer of the guest is not waited for, and no command of the lease comes before this
-        let (binding, ()) = tokio::try_join!(
-            connection.ask(Body::Bind(identity)),
-            network::apply(network, &spec.bind.network)
-        )?;
-        Ok::<_, Error>(binding)
-    };
-    match woken.await {
-        Ok(binding) => {
-            let Standby { held, mut booted, clock, admission, .. } = standby;
-            booted.info.origin = Origin::Pooled;
-            booted.info.boot = began.elapsed();
-            Ok(Up { held, booted, clock, admission, binding: Some(binding) })
-        }
-        Err(error) => {
-            standby.destroy(engine).await;
-            Err(error)
-        }
-    }
-}
-
 /// A VM that is ready: one that stood by, else a fork where there can be one, else one that is booted. After an
 /// error nothing is left.
 async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationToken) -> Result<Up> {
@@ -244,7 +213,7 @@ async fn come_up(engine: &Arc<Inner>, spec: &LeaseSpec, destroy: &CancellationTo
     if let Some((key, _)) = &template
         && let Some(standby) = engine.pool.take(key, spec)
     {
-        match wake(engine, standby, spec, began).await {
+        match wake::wake(engine, standby, spec, began).await {
             Ok(up) => return Ok(up),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

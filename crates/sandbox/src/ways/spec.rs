@@ -88,9 +88,10 @@ pub(super) fn is_name(name: &str) -> bool {
 pub(super) fn is_guests(name: &str) -> bool {
     is_name(name)
         && name.parse::<std::net::Ipv4Addr>().map_or(true, |address| {
-            !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
-                && !net::FORWARDS.contains(&address)
-                && ![net::NAMES, net::GUEST_V4, net::V4_GATEWAY].contains(&address)
+            let ours = [net::NAMES, net::GUEST_V4, net::V4_GATEWAY].contains(&address)
+                || net::FORWARDS.contains(&address);
+            let nobodys = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
+            !ours && !nobodys
         })
 }
 
