@@ -2,8 +2,9 @@
 //!
 //! Owner: the owner task of the lease, which destroys a VM that cannot go on.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
+use tokio::time::Instant;
 use wire::message::Body;
 
 use crate::{
