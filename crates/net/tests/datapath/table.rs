@@ -109,20 +109,20 @@ pub(super) fn who_reaches_whom(host: &Host) {
                             continue;
                         }
                         cells += 1;
-                        let asked = Instant::now();
+                        // of one that is lost or late nobody is told
+                        let silent =
+                            |answer: &str| answer.contains("timed out") || answer.contains("os error 11)");
                         let mut answer = guest.ask(&format!("{by} {address} {port}"));
-                        if expected && answer != "reached" {
+                        if (expected && answer != "reached") || silent(&answer) {
                             // what is lost once on a busy host is sent again
                             answer = guest.ask(&format!("{by} {address} {port}"));
                         }
                         if (answer == "reached") != expected {
                             wrong.push(format!("{name}: {destination} {by} {address} {port}: {answer}"));
                         }
-                        // a refusal is told, and nobody waits for it
-                        let waited = asked.elapsed();
-                        if !expected && waited > Duration::from_millis(1000) {
+                        if !expected && silent(&answer) {
                             wrong.push(format!(
-                                "{name}: {destination} {by} {address} {port}: {answer} after {waited:?}"
+                                "{name}: {destination} {by} {address} {port}: a silent refusal"
                             ));
                         }
                     }

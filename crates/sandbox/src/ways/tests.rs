@@ -13,6 +13,7 @@ fn a_forward_is_a_name_and_a_place() {
         ("Forge.Example.:443=Forge.Example:443", "forge.example:443=forge.example:443"),
         ("a_b-c:1=[::1]:65535", "a_b-c:1=[::1]:65535"),
         ("a:1=[fe80::1%eth0]:2", "a:1=[fe80::1%eth0]:2"),
+        ("10.1.2.3:80=a:1", "10.1.2.3:80=a:1"),
     ] {
         let forward = parsed(text).unwrap();
         assert_eq!(forward.to_string(), written);
@@ -34,7 +35,9 @@ fn what_is_no_forward_is_told_why() {
         ("a b:80=a:1", name("a b")),
         ("a..b:80=a:1", name("a..b")),
         ("http://a:80=a:1", name("http://a")),
-        ("10.0.0.1:80=a:1", name("10.0.0.1")),
+        ("0.0.0.0:80=a:1", name("0.0.0.0")),
+        ("224.0.0.1:80=a:1", name("224.0.0.1")),
+        ("198.19.0.53:80=a:1", name("198.19.0.53")),
         ("localhost:80=a:1", ForwardError::Itself("localhost".into())),
         ("x.LocalHost:80=a:1", ForwardError::Itself("x.localhost".into())),
         ("a:=b:1", port("")),

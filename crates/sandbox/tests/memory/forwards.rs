@@ -224,12 +224,14 @@ async fn a_guest_that_asks_without_end_and_reads_no_answer_is_held_up_by_its_cre
 }
 
 #[tokio::test]
-async fn a_lease_without_forwards_says_nothing_of_a_network() {
+async fn a_lease_without_forwards_has_names_that_nobody_else_answers() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(&[Manner::Good]);
     let engine = engine(dir.path(), &backend).await;
     let lease = engine.lease(hosted(), &CancellationToken::new()).await.unwrap();
-    assert_eq!(backend.seen.prepared.lock().unwrap()[0].network, None);
+    let network = backend.seen.prepared.lock().unwrap()[0].network.clone().unwrap();
+    assert_eq!((network.card, &network.forwards[..]), (None, &[][..]));
+    assert_eq!(network.names.unwrap().others, Others::Nobody);
     lease.destroy().await.unwrap();
     engine.close().await;
 }
