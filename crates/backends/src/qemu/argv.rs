@@ -132,8 +132,6 @@ pub(super) fn build(shape: &Shape<'_>, fds: &Fds) -> Vec<String> {
         ),
     );
     words.option("-global", "migration.send-configuration=off");
-    // Nobody on a fork's network has to learn where it is: no frames for that, by QEMU or by the guest's kernel.
-    words.option("-global", "migration.announce-rounds=0");
     match shape.accelerator {
         Accelerator::Kvm => words.option("-accel", "kvm").option("-cpu", "host"),
         Accelerator::Tcg { .. } => words
