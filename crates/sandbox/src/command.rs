@@ -8,7 +8,7 @@ use wire::{
     message::{Account, Copied},
 };
 
-use crate::{Branch, CopyOut, Error, ExecRequest, Refused, Result, Running, TerminalSize};
+use crate::{Branch, CopyOut, Error, ExecRequest, Refusals, Result, Running, TerminalSize};
 
 /// A tree on its way into the guest.
 pub(crate) type Source = Box<dyn AsyncRead + Send + Unpin>;
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Keeps the VM until another time when its owner is gone.
     Keep { until: SystemTime, answer: Answer<()> },
     /// Asks what its network refused.
-    Refused { answer: Answer<Vec<Refused>> },
+    Refused { answer: Answer<Refusals> },
     /// Asks whether the agent is there.
     Ping { answer: Answer<()> },
 }

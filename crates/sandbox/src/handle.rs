@@ -17,7 +17,7 @@ use wire::{
 };
 
 use crate::{
-    Branch, Error, ExecRequest, Gone, Refused, Result,
+    Branch, Error, ExecRequest, Gone, Refusals, Result,
     clock::Clock,
     command::{Answer, Command},
     copy::{self, CopyOut, FetchLimits},
@@ -150,7 +150,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`Error::Network`] where that cannot be told; [`Error::Gone`].
-    pub async fn refused(&self) -> Result<Vec<Refused>> {
+    pub async fn refused(&self) -> Result<Refusals> {
         self.ask(|answer| Command::Refused { answer }).await
     }
 

@@ -62,8 +62,8 @@ pub use handle::{GuestInfo, Origin, Sandbox};
 pub use in_use::{FilesInUse, FilesOfVm, files_in_use, is_state_dir};
 pub use kept::{Holder, Kept};
 pub use lease::Lease;
-pub use net::{Policy, Refused};
-pub use network::Networking;
+pub use net::{NameRefused, Policy, Refused, Why};
+pub use network::{Networking, Refusals, RefusedDestination};
 pub use remote::{
     Cause, EngineError, EngineStatus, Listening, Served, Sighting, Whose, look_at_engine, serve,
 };

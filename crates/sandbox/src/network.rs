@@ -23,7 +23,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use net::{NameLimits, Namespace, Opened, Policy, Resolver, Router, Upstreams, serve_names};
+use net::{
+    NameLimits, NameRefused, Namespace, Opened, Policy, Refused, Resolver, Router, Upstreams, serve_names,
+};
+use serde::{Deserialize, Serialize};
 use vm::{Capabilities, Link};
 use wire::message::{Card, Names, Network, Others};
 
@@ -53,6 +56,25 @@ impl fmt::Debug for Networking {
             Self::Lacking(why) => f.debug_tuple("Lacking").field(why).finish(),
         }
     }
+}
+
+/// What a VM was refused since it has its network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusals {
+    /// Where its packets may not go.
+    pub destinations: Vec<RefusedDestination>,
+    /// What it asked its resolver for and was not told.
+    pub names: Vec<NameRefused>,
+}
+
+/// Where a VM's packets may not go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedDestination {
+    /// The destination, and how many packets were for it.
+    #[serde(flatten)]
+    pub to: Refused,
+    /// The names that lead there, of those that the VM asked for.
+    pub names: Vec<String>,
 }
 
 /// The networks of an engine's VMs.
@@ -122,8 +144,17 @@ impl VmNetwork {
     }
 
     /// What it was refused so far.
-    pub(crate) async fn refused(&self) -> Result<Vec<net::Refused>> {
-        Ok(self.namespace.refused().await?)
+    pub(crate) async fn refused(&self) -> Result<Refusals> {
+        let destinations = self.namespace.refused().await?;
+        let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let names_of = |to: &Refused| resolver.as_ref().map(|known| known.names_of(to.address));
+        Ok(Refusals {
+            destinations: destinations
+                .into_iter()
+                .map(|to| RefusedDestination { names: names_of(&to).unwrap_or_default(), to })
+                .collect(),
+            names: resolver.as_ref().map(Resolver::refused_names).unwrap_or_default(),
+        })
     }
 
     /// What answers for names under a policy; from now on.

@@ -478,7 +478,7 @@ impl Serving {
                 self.operations.spawn(async move {
                     let refused = match network {
                         Some(network) => network.refused().await,
-                        None => Ok(Vec::new()),
+                        None => Ok(crate::Refusals::default()),
                     };
                     let _ = answer.send(refused);
                     Done::Nothing

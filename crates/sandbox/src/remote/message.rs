@@ -33,7 +33,7 @@ use wire::{
 
 use super::{fault::Fault, sighting::EngineStatus};
 use crate::{
-    Bind, BranchTimes, Destination, Gone, GuestInfo, Kept, LeaseSpec, Refused, SnapshotGc, SnapshotInfo,
+    Bind, BranchTimes, Destination, Gone, GuestInfo, Kept, LeaseSpec, Refusals, SnapshotGc, SnapshotInfo,
     SnapshotsRemoved,
 };
 
@@ -192,7 +192,7 @@ pub(crate) enum Say {
     },
     Done,
     Status(EngineStatus),
-    Refused(Vec<Refused>),
+    Refused(Refusals),
     Kept(Vec<Kept>),
     Template(Option<String>),
     Snapshots(Vec<SnapshotInfo>),

@@ -148,7 +148,7 @@ pub fn inspect(args: &InspectArgs) -> Result<End, SandboxCmdError> {
 pub fn network(args: &RefusedArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
     with_sandbox(&args.id, &args.machine, &args.state, registry, async |_, sandbox, _| {
         let refused = sandbox.refused().await.map_err(SandboxCmdError::Refused)?;
-        print(&if args.json { show::refused_array(&refused) } else { show::refused(&refused) })
+        print(&if args.json { show::refused_object(&refused) } else { show::refused(&refused) })
     })
 }
 

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use sandbox::{Kept, Origin, Policy, Refused, Root};
+use sandbox::{Kept, NameRefused, Origin, Policy, Refusals, RefusedDestination, Root};
 use serde_json::{Value, json};
 
 use super::id;
@@ -122,33 +122,65 @@ pub(super) fn object(named: &Named<'_>) -> String {
     format!("{}\n", escaped(named.json().to_string()))
 }
 
-/// What one was refused, a line each.
-pub(super) fn refused(all: &[Refused]) -> String {
-    if all.is_empty() {
-        return "nothing was refused\n".to_owned();
+/// What one was refused, a line each: first destinations, then names. Names are the guest's words.
+pub(super) fn refused(all: &Refusals) -> String {
+    let line = |text: &str| sanitise::line(text, Colours::Drop);
+    let mut tables = Vec::new();
+    if !all.destinations.is_empty() {
+        let row = |RefusedDestination { to, names }: &RefusedDestination| {
+            let port = to.port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+            let names = if names.is_empty() { "-".to_owned() } else { line(&names.join(" ")) };
+            [to.address.to_string(), to.protocol.clone(), port, to.packets.to_string(), names]
+        };
+        let rows: Vec<[String; 5]> = all.destinations.iter().map(row).collect();
+        tables.push(table::text(["ADDRESS", "PROTOCOL", "PORT", "PACKETS", "NAMES"], &rows));
     }
-    let rows: Vec<[String; 4]> = all
-        .iter()
-        .map(|one| {
-            let port = one.port.map_or_else(|| "-".to_owned(), |port| port.to_string());
-            [one.address.to_string(), one.protocol.clone(), port, one.packets.to_string()]
-        })
-        .collect();
-    table::text(["ADDRESS", "PROTOCOL", "PORT", "PACKETS"], &rows)
+    if !all.names.is_empty() {
+        let row = |one: &NameRefused| {
+            [line(&one.name), kind(one.kind), one.count.to_string(), line(&one.why.to_string())]
+        };
+        let rows: Vec<[String; 4]> = all.names.iter().map(row).collect();
+        tables.push(table::text(["NAME", "TYPE", "QUESTIONS", "WHY"], &rows));
+    }
+    if tables.is_empty() { "nothing was refused\n".to_owned() } else { tables.join("\n") }
 }
 
-/// The same, an object each, in an array.
-pub(super) fn refused_array(all: &[Refused]) -> String {
-    let object = |one: &Refused| {
+/// What the commonest types of records are called; the others are numbers.
+fn kind(number: u16) -> String {
+    match number {
+        1 => "A".to_owned(),
+        12 => "PTR".to_owned(),
+        28 => "AAAA".to_owned(),
+        65 => "HTTPS".to_owned(),
+        255 => "ANY".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The same as an object.
+pub(super) fn refused_object(all: &Refusals) -> String {
+    let destination = |RefusedDestination { to, names }: &RefusedDestination| {
         json!({
-            "address": one.address.to_string(),
-            "protocol": one.protocol,
-            "port": one.port,
-            "packets": one.packets,
+            "address": to.address.to_string(),
+            "protocol": to.protocol,
+            "port": to.port,
+            "packets": to.packets,
+            "names": names,
         })
     };
-    let all: Vec<Value> = all.iter().map(object).collect();
-    format!("{}\n", escaped(Value::from(all).to_string()))
+    let name = |one: &NameRefused| {
+        json!({
+            "name": one.name,
+            "type": kind(one.kind),
+            "why": one.why.to_string(),
+            "questions": one.count,
+        })
+    };
+    let object = json!({
+        "destinations": all.destinations.iter().map(destination).collect::<Vec<Value>>(),
+        "names": all.names.iter().map(name).collect::<Vec<Value>>(),
+    });
+    format!("{}\n", escaped(object.to_string()))
 }
 
 #[cfg(test)]
@@ -158,7 +190,7 @@ mod tests {
         time::{Duration, SystemTime},
     };
 
-    use sandbox::Holder;
+    use sandbox::{Holder, Refused, Why};
     use vm::Mebibytes;
 
     use super::*;
@@ -183,16 +215,27 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_shown() {
-        let one = |address: &str, protocol: &str, port| Refused {
-            address: address.parse().unwrap(),
-            protocol: protocol.to_owned(),
-            port,
-            packets: 3,
+        let to = |address: &str, protocol: &str, port, names: &[&str]| RefusedDestination {
+            to: Refused {
+                address: address.parse().unwrap(),
+                protocol: protocol.to_owned(),
+                port,
+                packets: 3,
+            },
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
         };
-        let all = [one("10.1.2.3", "tcp", Some(22)), one("fd00::1", "ipv6-icmp", None)];
+        let name = |name: &str, kind, why| NameRefused { name: name.to_owned(), kind, why, count: 2 };
+        let denied = Why::Denied { address: [169, 254, 169, 254].into(), range: "metadata".to_owned() };
+        let all = Refusals {
+            destinations: vec![
+                to("10.1.2.3", "tcp", Some(22), &["a.example", "b.example"]),
+                to("fd00::1", "ipv6-icmp", None, &[]),
+            ],
+            names: vec![name("a.example", 1, Why::NotInPolicy), name("meta\u{1b}.example", 64, denied)],
+        };
         insta::assert_snapshot!("refused", refused(&all));
-        insta::assert_snapshot!("refused_array", refused_array(&all));
-        assert_eq!(refused(&[]), "nothing was refused\n");
+        insta::assert_snapshot!("refused_object", refused_object(&all));
+        assert_eq!(refused(&Refusals::default()), "nothing was refused\n");
     }
 
     #[test]
