@@ -332,7 +332,7 @@ impl Boot {
     ) -> Result<message::Prepared> {
         let mut bind = message::Bind { hooks: name.hooks(), ..identity(&self.spec.bind)? };
         if name == Identity::Later && self.spec.bind.network != Policy::none() {
-            // its card stays as the template's is; of one that is not wanted for a network it is put down ahead
+            // its card stays as the template's is; of one that is not wanted for a network it is cut ahead
             bind.network = None;
         }
         self.ask(exited, opened, Body::Bind(bind)).await?;

@@ -202,7 +202,7 @@ pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> 
     }
 }
 
-/// What a guest is told. Where nothing is reached the card is down, so that what tries fails at once.
+/// What a guest is told. Where nothing is reached no route leads over its card, so that what tries fails at once.
 pub(crate) fn of_guest(bind: &Bind) -> Network {
     let reaches = bind.network != Policy::none();
     let answered = reaches || bind.services.answer_names();
