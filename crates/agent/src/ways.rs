@@ -131,7 +131,7 @@ fn check(names: Option<Names>, forwards: &[Forward]) -> Result<(), Failure> {
         taken.insert(names.address, "");
     }
     for Forward { name, address, ports } in forwards {
-        if !is_host_name(name) {
+        if !Forward::is_name(name) {
             return invalid(format!("{name:?} is no name for a forward"));
         }
         if !is_ours(*address) && !address.is_loopback() {
@@ -154,17 +154,6 @@ fn check(names: Option<Names>, forwards: &[Forward]) -> Result<(), Failure> {
 
 fn is_ours(address: Ipv4Addr) -> bool {
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast())
-}
-
-/// Lower case, as names are compared.
-fn is_host_name(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ pub struct RefusedArgs {
     /// The sandbox: its id, or the beginning of it
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Print one JSON array
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
     /// How VMs run.

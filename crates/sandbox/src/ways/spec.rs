@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use vm::Link;
-use wire::message::Open;
+use wire::message::{self, Open};
 
 use super::Elsewhere;
 
@@ -73,20 +73,9 @@ pub enum ForwardError {
     Host(String),
 }
 
-/// Whether a text is a host name in lower case.
-pub(super) fn is_name(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
 /// Whether a guest can have it: a name, or an address that can be a machine's.
 pub(super) fn is_guests(name: &str) -> bool {
-    is_name(name)
+    message::Forward::is_name(name)
         && name.parse::<std::net::Ipv4Addr>().map_or(true, |address| {
             let ours = [net::NAMES, net::GUEST_V4, net::V4_GATEWAY].contains(&address)
                 || net::FORWARDS.contains(&address);
@@ -112,7 +101,7 @@ fn host(text: &str) -> Result<String, ForwardError> {
         return Ok(zone.map_or(address.to_string(), |zone| format!("{address}%{zone}")));
     }
     let lower = text.to_ascii_lowercase();
-    if is_name(&lower) { Ok(lower) } else { Err(wrong()) }
+    if message::Forward::is_name(&lower) { Ok(lower) } else { Err(wrong()) }
 }
 
 impl FromStr for Forward {

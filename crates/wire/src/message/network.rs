@@ -73,3 +73,17 @@ pub struct Forward {
     /// The ports that are listened on, TCP.
     pub ports: Vec<u16>,
 }
+
+impl Forward {
+    /// Whether a text can be the name of one: a host name, in lower case, as names are compared.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| {
+                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
+                })
+        };
+        name.len() <= 253 && name.split('.').all(label)
+    }
+}
