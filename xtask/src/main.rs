@@ -51,6 +51,9 @@ Usage: cargo xtask <task> [options]
                          host mode (built when it is missing); a table, and target/bench.json
   bench fork [--runs N] [--at-once N,N,...] [--accel auto|kvm|tcg]
                          forks one by one, at once and from the pool; a table, and target/bench-fork.json
+  bench forward [--mib N]
+                         what a forward and the card carry, and their way there and back; a table, and
+                         target/bench-forward.json
   bench runner [--runs N] [--lines N] [--accel auto|kvm|tcg]
                          a forge's jobs, in VMs and without: how long until row and end are at the
                          server, and the log's throughput; a table, and target/bench-runner.json

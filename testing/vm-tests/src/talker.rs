@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -34,12 +34,20 @@ pub struct Talker {
 }
 
 impl Talker {
-    /// Starts one.
+    /// Starts one that this host alone can reach.
     ///
     /// # Panics
     /// When it cannot listen.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// Starts one at this address of the host.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn at(address: IpAddr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
         let open: Arc<AtomicUsize> = Arc::default();

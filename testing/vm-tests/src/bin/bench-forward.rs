@@ -1,6 +1,8 @@
-//! `cargo xtask bench forward`: what a connection over a forward carries, and how long it takes there and back.
+//! `cargo xtask bench forward`: what a connection over a forward carries, and how long it takes there and back; and the
+//! same over the card.
 //!
-//! Purpose: one real VM of 1 processor and 256 MiB, leased from an engine of this process, and a server of this process.
+//! Purpose: one real VM of 1 processor and 256 MiB, leased from an engine of this process, and a server of this process,
+//! which the VM's policy names by the host's address. So a packet over the card goes all its way but the wire.
 //! Owner: `xtask`, which builds this program in its release profile.
 //!
 //! Invariants
@@ -8,13 +10,21 @@
 //! - Times are the host's for bytes, and the guest's for a way there and back, without the start of what measures it.
 #![expect(clippy::print_stdout, reason = "a program for the person who typed its name")]
 
-use std::{error::Error, num::NonZeroU8, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    error::Error,
+    net::{IpAddr, UdpSocket},
+    num::NonZeroU8,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Instant,
+};
 
 use ampoule::{agent_binary, image_cmd, state_dir};
 use backends::qemu::{Accel, Config, Kvm, PROGRAM, Qemu};
 use sandbox::{
-    Account, Bind, Destination, Engine, EngineConfig, ExecRequest, Forward, LeaseSpec, OutputMode, Patience,
-    PoolLimits, Reserve, Root, Sandbox, Start, Stdin,
+    Account, Bind, Destination, Engine, EngineConfig, ExecRequest, Forward, LeaseSpec, Networking,
+    OutputMode, Patience, PoolLimits, Reserve, Root, Sandbox, Start, Stdin,
 };
 use serde_json::json;
 use store::Store;
@@ -31,9 +41,12 @@ const PINGS: usize = 1000;
 /// Connections that are open at once.
 const AT_ONCE: usize = 1000;
 
+/// How this program is called as the helper of networks.
+const HELPER: &str = "net-helper";
+
 const PING: &str = r"
 import socket, sys, time
-s = socket.create_connection(('talk.test', 7000)); s.setsockopt(6, 1, 1); s.sendall(b'echo\n')
+s = socket.create_connection((sys.argv[2], int(sys.argv[3]))); s.setsockopt(6, 1, 1); s.sendall(b'echo\n')
 took = []
 for n in range(int(sys.argv[1]) + 20):
     a = time.perf_counter(); s.sendall(b'x'); assert s.recv(1) == b'x'; took.append(time.perf_counter() - a)
@@ -43,9 +56,9 @@ print(*('%.1f' % (took[len(took) * p // 100] * 1e6) for p in (50, 95, 99)))
 const MANY: &str = r"
 import resource, socket, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
-n = int(sys.argv[1]); at = socket.gethostbyname('talk.test'); a = time.perf_counter()
+n = int(sys.argv[1]); at = socket.gethostbyname(sys.argv[2]); a = time.perf_counter()
 def one():
-    s = socket.create_connection((at, 7000)); s.sendall(b'echo\n'); return s
+    s = socket.create_connection((at, int(sys.argv[3]))); s.sendall(b'echo\n'); return s
 all = [one() for _ in range(n)]
 b = time.perf_counter()
 for i, s in enumerate(all): s.sendall(b'%06d' % i)
@@ -67,10 +80,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// This program is its own shim.
+/// This program is its own shim, and the helper of its network.
 fn jail_dispatch() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    (args.next()? == "vm-shim").then(|| jail::shim::main(args))
+    match args.next()?.to_str()? {
+        "vm-shim" => Some(jail::shim::main(args)),
+        HELPER => Some(net::helper(args)),
+        _ => None,
+    }
+}
+
+/// An address of this host that is not the loopback's.
+fn own_address() -> Result<IpAddr, Failure> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // sends nothing: the address that packets to the internet would have
+    socket.connect("1.1.1.1:9").map_err(|error| format!("this host has no way to the internet: {error}"))?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// A network, or why there is none.
+async fn networking() -> Networking {
+    let helper = vec!["/proc/self/exe".into(), HELPER.into()];
+    let limits = net::Limits::default();
+    match net::Router::start(net::Config { helper, uplink: net::Uplink::Host, limits, pool: 1 }).await {
+        Ok(router) => Networking::By(Arc::new(router)),
+        Err(error) => Networking::Lacking(testkit::gitea::chain(&error)),
+    }
 }
 
 async fn engine(state: PathBuf) -> Result<(Engine, LeaseSpec, String, store::Hold), Failure> {
@@ -108,11 +143,11 @@ async fn engine(state: PathBuf) -> Result<(Engine, LeaseSpec, String, store::Hol
     };
     let config = EngineConfig {
         state_dir: state,
-        backend: std::sync::Arc::new(qemu),
+        backend: Arc::new(qemu),
         patience: Patience::default(),
         pool: PoolLimits::NONE,
         reserve: Reserve::default(),
-        network: sandbox::Networking::Lacking("it is not measured".to_owned()),
+        network: networking().await,
     };
     Ok((Engine::open(config).await?.0, spec, described, hold))
 }
@@ -163,6 +198,49 @@ fn option(name: &str) -> Option<std::ffi::OsString> {
     std::env::args_os().skip_while(|word| word != name).nth(1)
 }
 
+/// What was measured of one way.
+struct Figures {
+    out: f64,
+    into: f64,
+    ping: Vec<f64>,
+    many: Vec<f64>,
+}
+
+impl Figures {
+    fn row(&self) -> String {
+        let Self { out, into, ping, many } = self;
+        format!("{out:.0} MB/s | {into:.0} MB/s | {ping:?} µs | {many:?} s |")
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "out_mb_s": self.out, "in_mb_s": self.into, "ping_us": self.ping, "at_once_s": self.many })
+    }
+}
+
+async fn figures(guest: &Sandbox, host: &str, port: u16, bytes: u64) -> Result<Figures, Failure> {
+    // once, so that what is measured is translated
+    said(guest, &["sh", "-c", &format!("echo count | nc -N {host} {port}")]).await?;
+    let began = Instant::now();
+    let blocks = bytes >> 18;
+    let send =
+        format!("(echo count; dd if=/dev/zero bs=256k count={blocks} 2>/dev/null) | nc -N {host} {port}");
+    if said(guest, &["sh", "-c", &send]).await? != bytes.to_string() {
+        return Err("the server did not get what the guest sent".into());
+    }
+    let out = rate(bytes, began);
+    let began = Instant::now();
+    let receive = format!("echo 'blob {bytes}' | nc {host} {port} | wc -c");
+    if said(guest, &["sh", "-c", &receive]).await? != bytes.to_string() {
+        return Err("the guest did not get what the server sent".into());
+    }
+    let into = rate(bytes, began);
+    let port = port.to_string();
+    let numbers = |text: String| text.split(' ').map(str::parse).collect::<Result<Vec<f64>, _>>();
+    let ping = numbers(said(guest, &["python3", "-c", PING, &PINGS.to_string(), host, &port]).await?)?;
+    let many = numbers(said(guest, &["python3", "-c", MANY, &AT_ONCE.to_string(), host, &port]).await?)?;
+    Ok(Figures { out, into, ping, many })
+}
+
 async fn bench() -> Result<(), Failure> {
     let mib = match option("--mib") {
         Some(word) => word.to_str().ok_or("--mib takes a number")?.parse()?,
@@ -170,52 +248,45 @@ async fn bench() -> Result<(), Failure> {
     };
     let bytes = mib << 20;
     let state = tempfile::Builder::new().prefix("ampoule-bench-").tempdir()?;
-    let talker = Talker::start().await;
+    let at = own_address()?;
+    let talker = Talker::at(at).await;
     let (engine, mut spec, described, _hold) = engine(state.path().to_owned()).await?;
-    let to = Destination::Tcp { host: talker.address.ip().to_string(), port: talker.address.port() };
+    let to = Destination::Tcp { host: at.to_string(), port: talker.address.port() };
+    let lacking = engine.no_network().map(str::to_owned);
+    if lacking.is_none() {
+        spec.bind.network = format!("allow={at}:{}", talker.address.port()).parse()?;
+    }
     spec.bind.forwards = vec![Forward { name: "talk.test".to_owned(), port: 7000, to }];
     let lease = engine.lease(spec, &CancellationToken::new()).await?;
     let guest = lease.sandbox();
-    // once, so that what is measured is translated
-    said(&guest, &["sh", "-c", "echo count | nc -N talk.test 7000"]).await?;
-
-    // what there is without a forward: a command that prints
+    // what there is without a network: a command that prints
     let began = Instant::now();
     if printed(&guest, bytes >> 18).await? != bytes {
         return Err("not all that was printed came".into());
     }
     let link = rate(bytes, began);
-    let began = Instant::now();
-    let blocks = bytes >> 18;
-    let send =
-        format!("(echo count; dd if=/dev/zero bs=256k count={blocks} 2>/dev/null) | nc -N talk.test 7000");
-    if said(&guest, &["sh", "-c", &send]).await? != bytes.to_string() {
-        return Err("the server did not get what the guest sent".into());
-    }
-    let out = rate(bytes, began);
-    let began = Instant::now();
-    let receive = format!("echo 'blob {bytes}' | nc talk.test 7000 | wc -c");
-    if said(&guest, &["sh", "-c", &receive]).await? != bytes.to_string() {
-        return Err("the guest did not get what the server sent".into());
-    }
-    let into = rate(bytes, began);
-    let pings = said(&guest, &["python3", "-c", PING, &PINGS.to_string()]).await?;
-    let pings: Vec<f64> = pings.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-    let many = said(&guest, &["python3", "-c", MANY, &AT_ONCE.to_string()]).await?;
-    let many: Vec<f64> = many.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let forward = figures(&guest, "talk.test", 7000, bytes).await?;
+    let card = match &lacking {
+        None => Some(figures(&guest, &at.to_string(), talker.address.port(), bytes).await?),
+        Some(_) => None,
+    };
     lease.destroy().await?;
     engine.close().await;
 
-    println!("{described}\n\n| over one forward | |\n|---|---|");
-    println!("| a command's output, for comparison | {link:.0} MB/s |");
-    println!("| guest to host | {out:.0} MB/s |\n| host to guest | {into:.0} MB/s |");
-    println!("| a byte there and back, p50, p95, p99 | {pings:?} µs |");
-    println!("| {AT_ONCE} connections: all open, and a word of each there and back | {many:?} s |");
-    let figures = json!({
-        "backend": described, "link_mb_s": link, "out_mb_s": out, "in_mb_s": into, "ping_us": pings, "at_once_s": many,
+    println!("{described}\n\na command's output, for comparison: {link:.0} MB/s\n");
+    println!(
+        "| over | guest to host | host to guest | a byte there and back, p50, p95, p99 | {AT_ONCE} connections: all open, a word each |"
+    );
+    println!("|---|---|---|---|---|\n| a forward | {}", forward.row());
+    match (&card, &lacking) {
+        (Some(card), _) => println!("| the card | {}", card.row()),
+        (None, why) => println!("\nno card: {}", why.as_deref().unwrap_or_default()),
+    }
+    let all = json!({
+        "backend": described, "link_mb_s": link, "forward": forward.json(), "card": card.as_ref().map(Figures::json),
     });
     if let Some(path) = option("--json") {
-        std::fs::write(path, format!("{figures:#}\n"))?;
+        std::fs::write(path, format!("{all:#}\n"))?;
     }
     Ok(())
 }
