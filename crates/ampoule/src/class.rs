@@ -241,7 +241,7 @@ impl Classed for image::Error {
 impl Classed for controller::Error {
     fn class(&self) -> Class {
         match self {
-            Self::Open { .. } => Class::User,
+            Self::Open { .. } | Self::Inside => Class::User,
             Self::Kept(error) => error.class(),
             Self::Ledger(_) | Self::Listen(_) => Class::Infrastructure,
         }

@@ -14,6 +14,9 @@ pub enum Error {
         /// What the listener is bound to.
         address: SocketAddr,
     },
+    /// User: whatever runs in a VM that has a way here could run commands.
+    #[error("without a token VMs are not served")]
+    Inside,
     /// Infrastructure: what is known of sandboxes cannot be read or written.
     #[error("what is known of sandboxes cannot be read or written")]
     Ledger(#[source] io::Error),

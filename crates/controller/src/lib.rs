@@ -2,7 +2,8 @@
 //!
 //! Purpose: clients of forkd (its SDKs, its MCP server, our action) spawn sandboxes, run commands in them and
 //! delete them, without a change. A sandbox is a VM of the engine, a snapshot is a root image.
-//! Owner: the binary makes [`Images`] and an engine, binds a listener and calls [`serve`].
+//! Owner: the binary makes [`Images`], an engine and a [`Door`] (a listener, or streams of this process), and calls
+//! [`serve`].
 //!
 //! ```text
 //!  client ──REST──▶ routes ──▶ sandboxes (the table) ──▶ Engine::lease
@@ -24,6 +25,7 @@ mod access;
 mod adrift;
 mod command;
 mod config;
+mod door;
 mod error;
 mod failure;
 pub mod guest;
@@ -37,6 +39,7 @@ mod server;
 
 pub use access::{MIN_TOKEN, Token, TokenError};
 pub use config::{Access, Config, Keeping, Size};
+pub use door::{Door, Visitors};
 pub use error::{Error, Result};
 pub use images::{Boots, Images, ImagesError, InvalidTag, Snapshot, Tag};
 pub use server::serve;

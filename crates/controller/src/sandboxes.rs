@@ -166,7 +166,7 @@ pub(crate) struct Sandboxes {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     keeping: Option<(Keeping, Ledger)>,
     table: Mutex<Table>,
     keepers: TaskTracker,
@@ -222,7 +222,7 @@ impl Table {
 }
 
 impl Sandboxes {
-    pub(crate) fn new(engine: Engine, boots: usize, most: usize, keeping: Option<Keeping>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, boots: usize, most: usize, keeping: Option<Keeping>) -> Self {
         let inner = Inner {
             engine,
             keeping: keeping.map(|keeping| {

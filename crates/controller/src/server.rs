@@ -1,4 +1,4 @@
-//! The service: from a listener to its end.
+//! The service: from a door to its end.
 //!
 //! ```text
 //!  the last one's sandboxes adopted ──▶ serving
@@ -18,13 +18,18 @@ use hyper_util::{
 };
 use sandbox::Engine;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use vm::Link;
 
-use crate::{Config, Error, Images, Result, routes, sandboxes::Sandboxes};
+use crate::{
+    Access, Config, Door, Error, Images, Result,
+    door::Kind,
+    routes,
+    sandboxes::Sandboxes,
+};
 
 /// How long answers that are under way may take at the end: what they wait for is gone by then.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -41,21 +46,21 @@ pub(crate) struct Shared {
 
 /// Takes over what the last controller left, where sandboxes outlive one ([`Config::keeping`]), and serves until
 /// `shutdown`; then no sandbox is left when it returns. Or until [`crate::Keeping::leave`]: then they are left to the
-/// next controller. The engine is closed in either case.
+/// next controller. The engine is closed in either case: whoever shares it ends first, or with it.
 ///
 /// # Errors
-/// [`Error::Open`] before anything is served, where there is no token and the address is not loopback;
-/// [`Error::Listen`]; [`Error::Ledger`] and [`Error::Kept`] where it cannot be found out what was left, which then
+/// [`Error::Open`] and [`Error::Inside`] before anything is served, where there is no token and who comes in is not of
+/// this host; [`Error::Listen`]; [`Error::Ledger`] and [`Error::Kept`] where it cannot be found out what was left, which then
 /// stays.
 pub async fn serve(
     config: Config,
-    engine: Engine,
+    engine: impl Into<Arc<Engine>>,
     images: Images,
-    listener: TcpListener,
+    door: impl Into<Door>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let sandboxes = Sandboxes::new(engine, config.boots, config.max_sandboxes, config.keeping.clone());
-    let served = run(config, images, &sandboxes, listener, shutdown).await;
+    let sandboxes = Sandboxes::new(engine.into(), config.boots, config.max_sandboxes, config.keeping.clone());
+    let served = run(config, images, &sandboxes, door.into(), shutdown).await;
     // after an error: what is there stays
     sandboxes.leave().await;
     served
@@ -65,11 +70,14 @@ async fn run(
     config: Config,
     images: Images,
     sandboxes: &Sandboxes,
-    listener: TcpListener,
+    mut door: Door,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let address = listener.local_addr().map_err(Error::Listen)?;
-    config.access.check(address)?;
+    match (&door.kind, &config.access) {
+        (Kind::Address(listener), access) => access.check(listener.local_addr().map_err(Error::Listen)?)?,
+        (Kind::Inside(_), Access::Token(_)) => {}
+        (Kind::Inside(_), Access::Loopback) => return Err(Error::Inside),
+    }
     sandboxes.resume().await?;
     let leave = config.keeping.as_ref().map(|keeping| keeping.leave.clone()).unwrap_or_default();
     let config = Arc::new(config);
@@ -82,13 +90,13 @@ async fn run(
         head_timeout: config.head_timeout,
     };
     let leaves = tokio::select! {
-        () = connections.accept(&listener, config.max_connections) => Leaves::No,
+        () = connections.accept(&mut door, config.max_connections) => Leaves::No,
         () = shutdown.cancelled() => Leaves::No,
         () = leave.cancelled() => Leaves::Yes,
     };
     connections.shutdown.cancel();
-    // whoever comes now is refused by the system
-    drop(listener);
+    // whoever comes now is refused
+    drop(door);
     match leaves {
         Leaves::No => {
             sandboxes.close().await;
@@ -124,14 +132,14 @@ struct Connections {
 
 impl Connections {
     /// Accepts for ever.
-    async fn accept(&self, listener: &TcpListener, most: usize) {
+    async fn accept(&self, door: &mut Door, most: usize) {
         let places = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
         loop {
             // it is never closed
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((socket, _)) => {
-                    let connection = self.connection(socket);
+            match door.next().await {
+                Ok(link) => {
+                    let connection = self.connection(link);
                     self.tasks.spawn(async move {
                         connection.await;
                         drop(place);
@@ -146,13 +154,11 @@ impl Connections {
         }
     }
 
-    fn connection(&self, socket: TcpStream) -> impl Future<Output = ()> + Send + 'static {
-        // a matter of speed only
-        let _ = socket.set_nodelay(true);
+    fn connection(&self, link: Link) -> impl Future<Output = ()> + Send + 'static {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
-            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(self.router.clone()));
+            .serve_connection(TokioIo::new(link), TowerToHyperService::new(self.router.clone()));
         let (shutdown, cut) = (self.shutdown.clone(), self.cut.clone());
         async move {
             tokio::pin!(connection);

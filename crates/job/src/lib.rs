@@ -17,6 +17,7 @@
 //!                └── cancel ──▶ VM destroyed
 //! ```
 
+mod authorities;
 mod cancel;
 mod checkout;
 mod drive;
@@ -41,6 +42,7 @@ mod spec;
 mod steps;
 mod tree;
 
+pub use authorities::Authorities;
 pub use cancel::{Cancel, Cancellation, Canceller, How, Reason};
 pub use error::Error;
 pub use event::{Event, EventKind, Outcome};

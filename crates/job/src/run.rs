@@ -20,7 +20,7 @@ use vm::OwnerLoss;
 use workflow::{ExpandedJob, Object, Value, Verdict, mask::Masker};
 
 use crate::{
-    Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Reason, Stopped,
+    authorities, Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Reason, Stopped,
     Workspace,
     checkout::TreeState,
     drive::{Limits, Stop},
@@ -392,15 +392,23 @@ async fn set_up(
     let mut own = Archive::default();
     let payload = github.get("event").map_or_else(|| serde_json::json!({}), Value::to_json);
     own.add("event.json", 0o644, payload.to_string().as_bytes());
+    if let Some(authorities) = &context.authorities {
+        authorities.add_to(&mut own);
+    }
     github.insert("workspace", guest.seen(guest.workspace()));
     github.insert("event_path", event);
     github.insert("job", job.id.as_str());
+    guest.deliver(OWN_DIR, own.finish()).await?;
     let mut outer = Vars::default();
+    if context.authorities.is_some()
+        && let Some(warning) = authorities::install(guest, &mut outer).await?
+    {
+        steps.log.say(None, &format!("##[warning]{warning}")).await;
+    }
     outer.extend(context.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let debug = steps.debug == DebugRows::Shown;
     let environ = Environ::new(facts(context, machine, debug, &|path| guest.seen(path)), outer);
     steps.scope = Scope::new(job, context, github, environ);
-    guest.deliver(OWN_DIR, own.finish()).await?;
     for env in [&job.workflow.env, &job.job().env] {
         let vars = steps.scope.variables(guest, env).await?;
         steps.scope.environ.vars.extend(vars.iter());

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use vm::Mebibytes;
 use workflow::{ExpandedJob, Value};
 
-use crate::{Failures, Outcome, Reason, Repository, WorkingTree};
+use crate::{Authorities, Failures, Outcome, Reason, Repository, WorkingTree};
 
 /// Which job.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct JobContext {
     pub forwards: Vec<Forward>,
     /// What answers at those of them that lead to a service.
     pub services: Services,
+    /// Whom its VM trusts beside those of its image.
+    pub authorities: Option<Authorities>,
 }
 
 impl fmt::Debug for JobContext {

@@ -47,6 +47,15 @@ pub enum Error {
         #[source]
         source: forgejo::Error,
     },
+    /// The certificates that the VMs of jobs are to trust.
+    #[error("{} holds no certificates that a VM could be given", path.display())]
+    Authorities {
+        /// The configuration's `ca_file`.
+        path: std::path::PathBuf,
+        /// Why it cannot be read, where that is it.
+        #[source]
+        source: Option<std::io::Error>,
+    },
     /// There are no labels.
     #[error(
         "the runner has no labels, so no job would ever be given to it: add `labels` to [runner], or register again"

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use forgejo::{Code, Lifetime, Task};
 use jiff::Timestamp;
-use job::{Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size};
-use sandbox::Policy;
+use job::{Authorities, Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size};
+use sandbox::{Forward, Policy, Services};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -23,8 +23,8 @@ const EVENTS: usize = 256;
 
 /// What jobs run on.
 pub struct Machines {
-    /// Makes the VMs.
-    pub engine: sandbox::Engine,
+    /// Makes the VMs, and perhaps others.
+    pub engine: Arc<sandbox::Engine>,
     /// What boots in them.
     pub image: JobImage,
     /// How large they are.
@@ -33,11 +33,13 @@ pub struct Machines {
     pub missing: Vec<String>,
     /// What they may reach.
     pub network: Policy,
+    /// What answers at the forwards that lead to no address: [`crate::config::Controller::SERVICE`].
+    pub services: Services,
 }
 
 impl Machines {
     fn machinery(&self) -> Machinery<'_> {
-        let Self { engine, image, size, missing, network } = self;
+        let Self { engine, image, size, missing, network, services: _ } = self;
         Machinery { engine, image, size: *size, missing, network }
     }
 }
@@ -66,6 +68,10 @@ pub struct Runner {
     /// What the server said of it, once it was told the labels.
     lifetime: OnceLock<Lifetime>,
     env: Vec<(String, String)>,
+    /// Ways of each job's VM beside those to its forge.
+    forwards: Vec<Forward>,
+    /// Whom each job's VM trusts.
+    authorities: Option<Authorities>,
     machines: Machines,
     repositories: Repositories,
 }
@@ -107,6 +113,8 @@ impl Runner {
         let credential = forgejo::Credential { uuid: registration.uuid, token: registration.token };
         let mut all = config.runner.envs.clone();
         all.extend(env);
+        let mut forwards = config.vm.forwards.clone();
+        forwards.extend(config.controller.token_file.is_some().then(|| config.controller.address.clone()));
         Ok(Self {
             client: client.runner(credential),
             labels,
@@ -114,6 +122,8 @@ impl Runner {
             name: registration.name,
             lifetime: OnceLock::new(),
             env: all,
+            forwards,
+            authorities: authorities(client.instance(), &config.connection)?,
             machines,
             repositories: Repositories::new(repositories, &config.connection),
             instance,
@@ -156,7 +166,12 @@ impl Runner {
         let id = task.id;
         tracing::debug!(task = %id, "received");
         let pace = Pace { interval: self.config.runner.report_interval };
-        let own = Own { instance: &self.instance, env: &self.env, timeout: self.config.runner.timeout };
+        let own = Own {
+            instance: &self.instance,
+            env: &self.env,
+            forwards: &self.forwards,
+            timeout: self.config.runner.timeout,
+        };
         let Ready { job, around, warnings } = match task::ready(&task, own) {
             Ok(ready) => ready,
             Err(rows) => {
@@ -177,7 +192,8 @@ impl Runner {
         }
         let tree = Arc::new(self.repositories.of(&around.origin, &self.instance));
         let facts = RunnerFacts { name: self.name.clone(), version: self.version.clone() };
-        let context = around.with(tree, facts);
+        let services = self.machines.services.clone();
+        let context = around.with(tree, facts, services, self.authorities.clone());
         let machinery = self.machines.machinery();
         let (events, mut said) = mpsc::channel(EVENTS);
         let running = job::run(JobSpec { job }, context, machinery, events, cancel);
@@ -207,6 +223,18 @@ pub(crate) fn client(
     options.ca_file.clone_from(&connection.ca_file);
     options.certificates = connection.certificates;
     forgejo::Client::new(&options)
+}
+
+/// Whom the VMs of jobs trust: whom this runner trusts, where that is said of its own instance.
+fn authorities(
+    instance: &forgejo::Instance,
+    connection: &crate::config::Connection,
+) -> Result<Option<Authorities>, Error> {
+    let Some(path) = connection.ca_file.as_ref().filter(|_| instance.is_https()) else { return Ok(None) };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| Error::Authorities { path: path.clone(), source: Some(source) })?;
+    let authorities = Authorities::of(&text);
+    authorities.map(Some).ok_or_else(|| Error::Authorities { path: path.clone(), source: None })
 }
 
 /// Registers a runner.

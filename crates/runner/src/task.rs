@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use doc::{Diagnostic, Rendering, Source};
 use forgejo::{Task, TaskResult};
-use job::{JobContext, Repository, RunnerFacts, WorkingTree, Workspace};
+use job::{Authorities, JobContext, Repository, RunnerFacts, WorkingTree, Workspace};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value as Json};
 use workflow::{
@@ -65,7 +65,13 @@ pub(crate) struct Origin {
 
 impl Around {
     /// With the job's files.
-    pub(crate) fn with(self, tree: Arc<dyn WorkingTree>, runner: RunnerFacts) -> JobContext {
+    pub(crate) fn with(
+        self,
+        tree: Arc<dyn WorkingTree>,
+        runner: RunnerFacts,
+        services: sandbox::Services,
+        authorities: Option<Authorities>,
+    ) -> JobContext {
         JobContext {
             github: self.github,
             vars: self.vars,
@@ -79,7 +85,8 @@ impl Around {
             runner,
             failures: None,
             forwards: self.forwards,
-            services: sandbox::Services::default(),
+            services,
+            authorities,
         }
     }
 }
@@ -91,6 +98,8 @@ pub(crate) struct Own<'a> {
     pub(crate) instance: &'a str,
     /// Variables of the configuration.
     pub(crate) env: &'a [(String, String)],
+    /// Ways of each job's VM beside those to its forge.
+    pub(crate) forwards: &'a [sandbox::Forward],
     /// The longest that a job may take.
     pub(crate) timeout: std::time::Duration,
 }
@@ -107,7 +116,8 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     let server = text(&context, "server_url").unwrap_or_else(|| own.instance.to_owned());
     let server = server.trim_end_matches('/').to_owned();
     context.insert("server_url".to_owned(), server.clone().into());
-    let (forwards, unreached) = ways::to_forge(own.instance, &server);
+    let (to_forge, unreached) = ways::to_forge(own.instance, &server);
+    let forwards = ways::of_job(own.forwards, to_forge);
     let token = token(task, &context);
     let shown = token.as_ref().map(|token| token.expose_secret().to_owned()).unwrap_or_default();
     context.insert("token".to_owned(), shown.into());
@@ -255,7 +265,7 @@ jobs:
     }
 
     fn own() -> Own<'static> {
-        Own { instance: "http://h:3000/", env: &[], timeout: Duration::from_secs(3600) }
+        Own { instance: "http://h:3000/", env: &[], forwards: &[], timeout: Duration::from_secs(3600) }
     }
 
     #[test]

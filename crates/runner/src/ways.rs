@@ -1,6 +1,6 @@
 //! The way of a job's VM to its forge.
 //!
-//! Purpose: the names by which a job calls the forge, as forwards of its VM.
+//! Purpose: the names by which a job calls the forge, as forwards of its VM, beside those that are configured.
 //! Owner: [`crate::task`], for each job. Invariant: whatever a server says, they lead to the instance that this runner is
 //! registered with: a forge that was taken over opens no way to another machine of the runner's network.
 
@@ -35,6 +35,13 @@ pub(crate) fn to_forge(instance: &str, server: &str) -> (Vec<Forward>, Vec<Strin
         Err(_) => {}
     }
     (forwards, warnings)
+}
+
+/// All ways of a job's VM: those that are listed, and those to its forge. Where both have a name and port the listed one
+/// is meant, so that nothing that a server says leads away from there.
+pub(crate) fn of_job(listed: &[Forward], to_forge: Vec<Forward>) -> Vec<Forward> {
+    let is_new = |way: &Forward| !listed.iter().any(|one| (&one.name, one.port) == (&way.name, way.port));
+    listed.iter().cloned().chain(to_forge.into_iter().filter(is_new)).collect()
 }
 
 /// What a guest has to resolve, or to connect to, so that it comes here.
@@ -75,6 +82,14 @@ mod tests {
         ] {
             assert_eq!(said(instance, server), (expected.iter().map(ToString::to_string).collect(), 0));
         }
+    }
+
+    #[test]
+    fn what_is_listed_goes_before_what_a_server_says() {
+        let listed = [Forward::to_service("c.internal:80", "controller").unwrap(), "a:1=b:2".parse().unwrap()];
+        let (to_forge, _) = to_forge("http://forgejo:3000", "http://c.internal");
+        let all: Vec<_> = of_job(&listed, to_forge).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["c.internal:80=service controller", "a:1=b:2", "forgejo:3000=forgejo:3000"]);
     }
 
     #[test]

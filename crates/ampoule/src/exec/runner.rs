@@ -253,6 +253,7 @@ impl Run<'_> {
             failures: None,
             forwards: shared.args.forwards.clone(),
             services: sandbox::Services::default(),
+            authorities: None,
         })
     }
 }

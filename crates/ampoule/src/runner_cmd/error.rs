@@ -91,6 +91,7 @@ impl Classed for runner::Error {
             Self::Config(_)
             | Self::Registration(_)
             | Self::NoLabels
+            | Self::Authorities { .. }
             | Self::Unknown { .. }
             | Self::Unregistered { .. } => Class::User,
             // what a wait would not mend is an address or a token

@@ -5,6 +5,7 @@
 mod ends;
 mod forms;
 mod harness;
+mod inside;
 mod keeps;
 mod runs;
 
@@ -16,8 +17,8 @@ fn main() -> ExitCode {
     if let Some(code) = testkit::fake::dispatch() {
         return code;
     }
-    let trials =
-        [forms::trials(), runs::trials(), ends::trials(), keeps::trials()].into_iter().flatten().collect();
+    let trials = [forms::trials(), inside::trials(), runs::trials(), ends::trials(), keeps::trials()];
+    let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

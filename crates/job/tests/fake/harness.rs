@@ -127,6 +127,7 @@ pub(crate) fn context() -> JobContext {
         failures: None,
         forwards: Vec::new(),
         services: sandbox::Services::default(),
+        authorities: None,
     }
 }
 

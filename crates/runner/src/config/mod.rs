@@ -14,7 +14,7 @@ use std::{
 };
 
 use doc::{Diagnostic, Source};
-use sandbox::Policy;
+use sandbox::{Destination, Forward, Policy};
 
 use crate::label::Label;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub connection: Connection,
     /// The VMs.
     pub vm: Vm,
+    /// Sandboxes for the jobs.
+    pub controller: Controller,
 }
 
 /// How much the daemon says of itself.
@@ -121,6 +123,32 @@ pub struct Vm {
     pub scratch_gib: u32,
     /// What they may reach; none: the internet, where this host can give it.
     pub network: Option<Policy>,
+    /// Names in them that lead to somewhere that this host reaches.
+    pub forwards: Vec<Forward>,
+}
+
+/// Sandboxes for the jobs: a controller whose clients they are, by a name in their VMs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// A file with the token that jobs show; none: there is no controller.
+    pub token_file: Option<PathBuf>,
+    /// What jobs call it: a forward to the service [`Controller::SERVICE`].
+    pub address: Forward,
+}
+
+impl Controller {
+    /// The service that it is in the VMs' forwards.
+    pub const SERVICE: &str = "controller";
+    /// What jobs call it where nothing is said: of the domain that is nobody's on the internet.
+    const NAME: &str = "controller.ampoule.internal";
+    const PORT: u16 = 8889;
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        let to = Destination::Service(Self::SERVICE.to_owned());
+        Self { token_file: None, address: Forward { name: Self::NAME.to_owned(), port: Self::PORT, to } }
+    }
 }
 
 /// How VMs run code.
@@ -160,7 +188,9 @@ impl Default for Config {
                 memory_mib: 2048,
                 scratch_gib: 16,
                 network: None,
+                forwards: Vec::new(),
             },
+            controller: Controller::default(),
         }
     }
 }
@@ -243,6 +273,8 @@ mod tests {
         let config = parse(&all).unwrap();
         assert!(config.state_dir.is_some() && config.runner.env_file.is_some());
         assert!(config.connection.ca_file.is_some() && config.vm.network.is_some());
+        assert!(config.controller.token_file.is_some());
+        assert_eq!(config.controller.address, Controller::default().address);
     }
 
     #[test]
@@ -253,7 +285,8 @@ mod tests {
              fetch_timeout = '9s'\nreport_interval = '3s'\nenvs = { A = 'b', N = 3, T = true }\nenv_file = 'e'\n\
              [connection]\nca_file = 'c'\ninsecure = true\n\
              [vm]\nbackend = 'fake'\naccel = 'tcg'\nimage = 'small'\ncpus = 4\nmemory_mib = 512\nscratch_gib = 2\n\
-             network = 'none'\n",
+             network = 'none'\nforwards = ['Cache:80=127.0.0.1:9000', 'git.example:443=[::1]:443']\n\
+             [controller]\ntoken_file = 't'\naddress = 'sandboxes.internal:80'\n",
         )
         .unwrap();
         assert_eq!(config.runner.timeout, Duration::from_secs(5400));
@@ -264,6 +297,10 @@ mod tests {
         assert_eq!(envs, ["A=b", "N=3", "T=true"]);
         assert_eq!(config.connection.certificates, forgejo::Certificates::AcceptAny);
         assert_eq!(config.vm.network, Some(Policy::none()));
+        let forwards: Vec<_> = config.vm.forwards.iter().map(ToString::to_string).collect();
+        assert_eq!(forwards, ["cache:80=127.0.0.1:9000", "git.example:443=[::1]:443"]);
+        assert_eq!(config.controller.token_file.as_deref(), Some(Path::new("t")));
+        assert_eq!(config.controller.address.to_string(), "sandboxes.internal:80=service controller");
         assert_eq!((config.vm.accel, config.vm.memory_mib, config.vm.cpus.get()), (Accel::Tcg, 512, 4));
     }
 
@@ -286,6 +323,45 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part} is not in\n{said}");
         }
+    }
+
+    #[test]
+    fn forwards_have_their_places_and_lead_to_one_each() {
+        let said = parse(
+            "[vm]\nforwards = [\n  'a:80=b:80',\n  'a:80',\n  'a:0=b:1',\n  7,\n  'A:80=c:1',\n  'a:81=b:80',\n  \
+             'localhost:1=b:1',\n]\n[controller]\ntoken_file = 't'\naddress = 'a:81'\n",
+        )
+        .unwrap_err();
+        for part in [
+            "config.toml:4:3",
+            "expected NAME:PORT=HOST:PORT",
+            "config.toml:5:3",
+            "is no port",
+            "config.toml:6:3",
+            "config.toml:7:3",
+            "a:80 leads somewhere already",
+            "config.toml:9:3",
+            "is the VM itself",
+            "config.toml:13:11",
+            "a:81 leads somewhere already",
+        ] {
+            assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+        assert!(!said.contains("config.toml:3:") && !said.contains("config.toml:8:"), "{said}");
+        let many: Vec<_> = (1..=201).map(|port| format!("'a:{port}=b:1'")).collect();
+        let said = parse(&format!("[vm]\nforwards = [{}]\n", many.join(","))).unwrap_err();
+        assert!(said.contains("at most 200"), "{said}");
+    }
+
+    #[test]
+    fn a_controller_needs_a_token() {
+        let said = parse("[controller]\naddress = 'a.internal:80'\n").unwrap_err();
+        assert!(said.contains("config.toml:2:11") && said.contains("token_file"), "{said}");
+        let said = parse("[controller]\ntoken_file = ''\naddress = 'a.internal'\n").unwrap_err();
+        for part in ["config.toml:2:14", "config.toml:3:11", "expected NAME:PORT"] {
+            assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+        assert_eq!(parse("[controller]\n").unwrap(), Config::default());
     }
 
     #[test]

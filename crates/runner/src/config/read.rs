@@ -6,19 +6,21 @@ use std::{num::NonZeroU8, path::PathBuf, time::Duration};
 
 use doc::{Diagnostic, Entry, Map, Node, Source, Typed, did_you_mean};
 use forgejo::Certificates;
-use sandbox::Policy;
+use sandbox::{Forward, Policy};
 
-use super::{Accel, Config, Level};
+use super::{Accel, Config, Controller, Level};
 use crate::label::{Label, parse_all};
 
 /// Longer than any job or shutdown may take.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Nothing is asked of a server more often.
 const OFTENEST: Duration = Duration::from_millis(100);
+/// Names and ports of a VM, besides those of its forge.
+const MOST_FORWARDS: usize = 200;
 
 pub(super) fn config(source: &Source) -> Result<Config, Vec<Diagnostic>> {
     let root = doc::parse_toml(source).map_err(|error| error.diagnostics)?;
-    let mut read = Read { source, faults: Vec::new() };
+    let mut read = Read { source, faults: Vec::new(), taken: Vec::new() };
     let mut config = Config::default();
     if let Some(map) = read.map(&root) {
         read.root(&map, &mut config);
@@ -29,6 +31,8 @@ pub(super) fn config(source: &Source) -> Result<Config, Vec<Diagnostic>> {
 struct Read<'a> {
     source: &'a Source,
     faults: Vec<Diagnostic>,
+    /// Names and ports of VMs that lead somewhere.
+    taken: Vec<(String, u16)>,
 }
 
 impl Read<'_> {
@@ -46,7 +50,8 @@ impl Read<'_> {
                 "runner" => self.each(value, |read, key, value| read.runner(key, value, config)),
                 "connection" => self.each(value, |read, key, value| read.connection(key, value, config)),
                 "vm" => self.each(value, |read, key, value| read.vm(key, value, config)),
-                _ => self.unknown(key, &["state_dir", "log", "runner", "connection", "vm"]),
+                "controller" => self.controller(value, config),
+                _ => self.unknown(key, &["state_dir", "log", "runner", "connection", "vm", "controller"]),
             }
         }
     }
@@ -105,9 +110,44 @@ impl Read<'_> {
             "network" => {
                 self.network(value).into_iter().for_each(|network| vm.network = Some(network));
             }
-            _ => return &["backend", "accel", "image", "cpus", "memory_mib", "scratch_gib", "network"],
+            "forwards" => self.set(value, &mut vm.forwards, Read::forwards),
+            _ => {
+                return &[
+                    "backend",
+                    "accel",
+                    "image",
+                    "cpus",
+                    "memory_mib",
+                    "scratch_gib",
+                    "network",
+                    "forwards",
+                ];
+            }
         }
         &[]
+    }
+
+    fn controller(&mut self, table: &Node, config: &mut Config) {
+        let controller = &mut config.controller;
+        let (mut address, mut token) = (None, None);
+        self.each(table, |read, key, value| {
+            match key {
+                "token_file" => {
+                    token = Some(());
+                    read.path(value).into_iter().for_each(|file| controller.token_file = Some(file));
+                }
+                "address" => {
+                    address = Some(value.clone());
+                    read.set(value, &mut controller.address, Read::address);
+                }
+                _ => return &["token_file", "address"],
+            }
+            &[]
+        });
+        if let (Some(address), None) = (address, token) {
+            let fault = Diagnostic::error("there is no `token_file` beside it, and so no controller");
+            self.faults.push(fault.at(self.source, address.span));
+        }
     }
 
     fn set<T>(&mut self, node: &Node, to: &mut T, read: impl FnOnce(&mut Self, &Node) -> Option<T>) {
@@ -240,6 +280,51 @@ impl Read<'_> {
                 None
             }
         }
+    }
+
+    fn forwards(&mut self, node: &Node) -> Option<Vec<Forward>> {
+        let Some(items) = node.seq() else {
+            self.fault(node, "a list of forwards: \"NAME:PORT=HOST:PORT\"");
+            return None;
+        };
+        if items.len() > MOST_FORWARDS {
+            self.fault(node, &format!("at most {MOST_FORWARDS} forwards"));
+            return None;
+        }
+        let mut forwards = Vec::new();
+        for item in items {
+            forwards.extend(self.forward(item, "a forward, as text: \"NAME:PORT=HOST:PORT\"", str::parse));
+        }
+        Some(forwards)
+    }
+
+    /// What jobs call their controller.
+    fn address(&mut self, node: &Node) -> Option<Forward> {
+        let read = |text: &str| Forward::to_service(text, Controller::SERVICE);
+        self.forward(node, "a name and a port, as text: \"NAME:PORT\"", read)
+    }
+
+    /// A forward, of a name and port that lead nowhere yet.
+    fn forward(
+        &mut self,
+        node: &Node,
+        expected: &str,
+        read: impl FnOnce(&str) -> Result<Forward, sandbox::ForwardError>,
+    ) -> Option<Forward> {
+        let said = self.scalar(node, expected, |scalar| text(scalar).map(str::to_owned))?;
+        let why = match read(&said) {
+            Ok(forward) => {
+                let place = (forward.name.clone(), forward.port);
+                if !self.taken.contains(&place) {
+                    self.taken.push(place);
+                    return Some(forward);
+                }
+                format!("{}:{} leads somewhere already", forward.name, forward.port)
+            }
+            Err(error) => error.to_string(),
+        };
+        self.faults.push(Diagnostic::error(why).at(self.source, node.span));
+        None
     }
 
     fn one_of<T: Copy>(&mut self, node: &Node, all: &[(&str, T)]) -> Option<T> {

@@ -111,7 +111,14 @@ async fn with(forge: &Forge, config: Config, credential: Credential) -> Arc<Runn
         root: Root::Hosted,
     };
     let size = Size { cpus: NonZeroU8::MIN, memory: vm::Mebibytes(64), scratch_bytes: 1 << 20 };
-    let machines = Machines { engine, image, size, missing: Vec::new(), network: sandbox::Policy::none() };
+    let machines = Machines {
+        engine: Arc::new(engine),
+        image,
+        size,
+        missing: Vec::new(),
+        network: sandbox::Policy::none(),
+        services: sandbox::Services::default(),
+    };
     let repositories = world().dir.path().join("repositories");
     Arc::new(Runner::new(config, registration, machines, Vec::new(), repositories, "0.0.0").unwrap())
 }

@@ -57,6 +57,9 @@ pub enum ForwardError {
     /// There is no `=`, or no `:` on one of its sides.
     #[error("expected NAME:PORT=HOST:PORT")]
     Form,
+    /// There is no `:` in what the guest is to call it.
+    #[error("expected NAME:PORT")]
+    Address,
     /// The first part.
     #[error(
         "{0:?} is no host name (letters, digits, `-` and `_`, between dots), nor the address of a machine"
@@ -111,17 +114,34 @@ impl FromStr for Forward {
         let (from, to) = text.split_once('=').ok_or(ForwardError::Form)?;
         let (name, from_port) = from.rsplit_once(':').ok_or(ForwardError::Form)?;
         let (to_host, to_port) = to.rsplit_once(':').ok_or(ForwardError::Form)?;
-        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        if !is_guests(&name) {
-            return Err(ForwardError::Name(name));
-        }
-        if name == "localhost" || name.ends_with(".localhost") {
-            return Err(ForwardError::Itself(name));
-        }
-        let from_port = port(from_port)?;
+        let (name, from_port) = (guests(name)?, port(from_port)?);
         let to = Destination::Tcp { host: host(to_host)?, port: port(to_port)? };
         Ok(Self { name, port: from_port, to })
     }
+}
+
+impl Forward {
+    /// One to a service of whoever leases, at `NAME:PORT`.
+    ///
+    /// # Errors
+    /// That is no name and port.
+    pub fn to_service(at: &str, service: &str) -> Result<Self, ForwardError> {
+        let (name, from_port) = at.rsplit_once(':').ok_or(ForwardError::Address)?;
+        let (name, port) = (guests(name)?, port(from_port)?);
+        Ok(Self { name, port, to: Destination::Service(service.to_owned()) })
+    }
+}
+
+/// What a guest can call something that is not itself, in lower case.
+fn guests(name: &str) -> Result<String, ForwardError> {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    if !is_guests(&name) {
+        return Err(ForwardError::Name(name));
+    }
+    if name == "localhost" || name.ends_with(".localhost") {
+        return Err(ForwardError::Itself(name));
+    }
+    Ok(name)
 }
 
 /// What answers at a service: each connection of a guest gets a link of its own. The end of one of its directions is
