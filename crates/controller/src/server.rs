@@ -24,12 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vm::Link;
 
-use crate::{
-    Access, Config, Door, Error, Images, Result,
-    door::Kind,
-    routes,
-    sandboxes::Sandboxes,
-};
+use crate::{Access, Config, Door, Error, Images, Result, door::Kind, routes, sandboxes::Sandboxes};
 
 /// How long answers that are under way may take at the end: what they wait for is gone by then.
 const FAREWELL: Duration = Duration::from_secs(5);

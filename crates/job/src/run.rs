@@ -20,8 +20,8 @@ use vm::OwnerLoss;
 use workflow::{ExpandedJob, Object, Value, Verdict, mask::Masker};
 
 use crate::{
-    authorities, Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Reason, Stopped,
-    Workspace,
+    Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Reason, Stopped,
+    Workspace, authorities,
     checkout::TreeState,
     drive::{Limits, Stop},
     environ::{Environ, Facts, Vars},

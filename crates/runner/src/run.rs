@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use forgejo::{Code, Lifetime, Task};
 use jiff::Timestamp;
-use job::{Authorities, Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size};
+use job::{
+    Authorities, Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size,
+};
 use sandbox::{Forward, Policy, Services};
 use tokio::sync::{mpsc, watch};
 

@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn what_is_listed_goes_before_what_a_server_says() {
-        let listed = [Forward::to_service("c.internal:80", "controller").unwrap(), "a:1=b:2".parse().unwrap()];
+        let listed =
+            [Forward::to_service("c.internal:80", "controller").unwrap(), "a:1=b:2".parse().unwrap()];
         let (to_forge, _) = to_forge("http://forgejo:3000", "http://c.internal");
         let all: Vec<_> = of_job(&listed, to_forge).iter().map(ToString::to_string).collect();
         assert_eq!(all, ["c.internal:80=service controller", "a:1=b:2", "forgejo:3000=forgejo:3000"]);

@@ -48,6 +48,9 @@ pub struct CreateArgs {
     /// What each may reach.
     #[command(flatten)]
     pub network: NetworkArgs,
+    /// A name in each that leads to somewhere that this host reaches; can be given several times
+    #[arg(long = "forward", value_name = "NAME:PORT=HOST:PORT")]
+    pub forwards: Vec<sandbox::Forward>,
     /// How long each lives at most, such as 30m or 7d
     #[arg(long, value_name = "TIME", default_value = TTL, value_parser = units::some_time)]
     pub ttl: Duration,

@@ -72,6 +72,9 @@ pub struct RunArgs {
     /// What each may reach.
     #[command(flatten)]
     pub network: NetworkArgs,
+    /// A name in each that leads to somewhere that this host reaches; can be given several times
+    #[arg(long = "forward", value_name = "NAME:PORT=HOST:PORT")]
+    pub forwards: Vec<sandbox::Forward>,
     /// Kill the command after this time, such as 30s or 1h30m [default: never]
     #[arg(long, value_name = "TIME", value_parser = units::some_time)]
     pub timeout: Option<Duration>,

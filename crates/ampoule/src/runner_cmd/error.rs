@@ -36,6 +36,9 @@ pub enum RunnerCmdError {
     /// The file of environment variables.
     #[error(transparent)]
     Env(#[from] DotenvError),
+    /// The token of the jobs' controller.
+    #[error(transparent)]
+    Token(#[from] controller::TokenError),
     /// There is no place for state.
     #[error(transparent)]
     StateDir(#[from] NoStateDir),
@@ -76,6 +79,7 @@ impl Classed for RunnerCmdError {
             | Self::Env(_)
             | Self::Missing { .. }
             | Self::There { .. } => Class::User,
+            Self::Token(error) => error.class(),
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
             Self::Ask(error) if error.kind() == io::ErrorKind::Interrupted => Class::Cancelled,

@@ -16,9 +16,13 @@ use std::{
     time::Duration,
 };
 
+use controller::Token;
 use job::Size;
-use runner::{Config, ConfigError, Machines, OneJob, Registration, Runner, Stop, Wait, config::Accel};
-use sandbox::PoolLimits;
+use runner::{
+    Config, ConfigError, Machines, OneJob, Registration, Runner, Stop, Wait,
+    config::{Accel, Controller},
+};
+use sandbox::{Forward, PoolLimits, Services};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use vm::Mebibytes;
@@ -30,6 +34,7 @@ pub use self::{
 use crate::{
     class::{Class, End},
     cli::args::{AccelArg, DaemonArgs, MachineArgs, OneJobArgs},
+    controller_cmd::Inside,
     exec::{
         dotenv,
         machine::{self, Make, Use},
@@ -107,12 +112,13 @@ fn with_runner(
     body: impl AsyncFnOnce(Arc<Runner>, watch::Receiver<Stop>) -> Result<End, RunnerCmdError>,
 ) -> Result<End, RunnerCmdError> {
     let look = Look::of(&io::stderr());
-    registry.needs(&config.vm.backend).map_err(machine::MachineError::from)?;
+    let needs = registry.needs(&config.vm.backend).map_err(machine::MachineError::from)?;
     let registration = Registration::read(&config.runner.file)?;
     let env = match &config.runner.env_file {
         Some(path) => dotenv::read(path)?.into_iter().map(|pair| (pair.key, pair.value)).collect(),
         None => Vec::new(),
     };
+    let token = config.controller.token_file.as_deref().map(Token::read).transpose()?;
     let state_dir = state_dir::resolve(state_dir.or(config.state_dir.as_deref()))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunnerCmdError::Runtime)?;
@@ -121,9 +127,20 @@ fn with_runner(
         let signals = Signals::listen().map_err(RunnerCmdError::Runtime)?;
         let mut wish = signals.wish();
         let opened = machines(&config, registry, &state_dir, from, look);
-        let (machines, _hold) = tokio::select! {
+        let (mut machines, _hold) = tokio::select! {
             opened = opened => opened?,
             _ = wish.wait_for(|wish| *wish != Wish::Run) => return Ok(End::Cancelled),
+        };
+        let inside = match token {
+            Some(token) => {
+                let engine = Arc::clone(&machines.engine);
+                let inside = Inside::start(token, engine, needs, &state_dir)?;
+                machines.services = machines.services.with(Controller::SERVICE, inside.service());
+                let Forward { name, port, .. } = &config.controller.address;
+                tracing::info!("jobs have a controller at http://{name}:{port}");
+                Some(inside)
+            }
+            None => None,
         };
         let repositories = state_dir.join("repositories");
         let runner = Arc::new(Runner::new(
@@ -140,9 +157,9 @@ fn with_runner(
         let (stopper, stop) = watch::channel(Stop::No);
         let body = body(runner, stop);
         tokio::pin!(body);
-        loop {
+        let end = loop {
             tokio::select! {
-                end = &mut body => return end,
+                end = &mut body => break end,
                 Ok(()) = wish.changed() => {
                     let _ = wish.borrow_and_update();
                     // each further signal asks for more
@@ -155,7 +172,11 @@ fn with_runner(
                     stopper.send_replace(harder);
                 }
             }
+        };
+        if let Some(inside) = inside {
+            inside.end().await;
         }
+        end
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     end
@@ -189,7 +210,8 @@ async fn machines(
         warn(look, &format!("this host cannot give the jail: {part}"));
     }
     let machine::Machine { engine, image, missing, hold, .. } = opened;
-    Ok((Machines { engine, image, size, missing, network }, hold))
+    let (engine, services) = (Arc::new(engine), Services::default());
+    Ok((Machines { engine, image, size, missing, network, services }, hold))
 }
 
 /// The registration of a configuration.

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use sandbox::{Bind, LeaseSpec, PoolLimits, Start};
+use sandbox::{Bind, Forward, LeaseSpec, PoolLimits, Start};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vm::{OwnerLoss, SlotId};
@@ -151,7 +151,7 @@ async fn supervised(
     look: Look,
 ) -> Result<Vec<Member>, SandboxCmdError> {
     let task = Task { command: args.command.clone(), count: args.count, timeout: args.timeout, report };
-    let group = Group::new(&machine.engine, spec(&args.size, args.disk, machine), task);
+    let group = Group::new(&machine.engine, spec(&args.size, args.disk, &args.forwards, machine), task);
     let cancel = CancellationToken::new();
     let members = group.run(&cancel, look);
     let slow = async {
@@ -205,8 +205,9 @@ fn say(look: Look, text: &str) {
     let _ = writeln!(io::stderr().lock(), "{} {text}", look.bold("sandbox:"));
 }
 
-/// What is leased: VMs of this size.
-pub(crate) fn spec(size: &SizeArgs, disk: u64, machine: &Machine) -> LeaseSpec {
+/// What is leased: VMs of this size, with names that lead to somewhere.
+pub(crate) fn spec(size: &SizeArgs, disk: u64, forwards: &[Forward], machine: &Machine) -> LeaseSpec {
+    let (network, forwards) = (machine.network.clone(), forwards.to_vec());
     LeaseSpec {
         kernel: machine.image.kernel.clone(),
         initramfs: machine.image.initramfs.clone(),
@@ -214,7 +215,7 @@ pub(crate) fn spec(size: &SizeArgs, disk: u64, machine: &Machine) -> LeaseSpec {
         cpus: size.cpus,
         memory: size.memory,
         scratch_bytes: disk,
-        bind: Bind { network: machine.network.clone(), ..controller::guest::bind() },
+        bind: Bind { network, forwards, ..controller::guest::bind() },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,

@@ -90,7 +90,7 @@ async fn template(
 ) -> Result<Option<String>, SnapshotCmdError> {
     let before = list_snapshots(state_dir, &[]).map_err(SnapshotCmdError::List)?;
     let began = Instant::now();
-    let spec = sandbox_cmd::spec(size, disk, machine);
+    let spec = sandbox_cmd::spec(size, disk, &[], machine);
     let made = machine.engine.template(&spec);
     tokio::pin!(made);
     let mut waiting = machine.engine.waiting();

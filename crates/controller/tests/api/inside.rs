@@ -42,8 +42,13 @@ async fn streams() {
     let config = harness::config(Access::Token(Token::read(&token).unwrap()));
     let (visitors, door) = Door::inside();
     let shutdown = CancellationToken::new();
-    let served =
-        tokio::spawn(controller::serve(config, Arc::clone(&engine), harness::images(), door, shutdown.clone()));
+    let served = tokio::spawn(controller::serve(
+        config,
+        Arc::clone(&engine),
+        harness::images(),
+        door,
+        shutdown.clone(),
+    ));
 
     let answer = ask(&visitors, "GET", "/v1/sandboxes", "", "").await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "nobody is served without the token: {answer}");

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, RequestBuilder, redirect::Policy};
+use reqwest::{Certificate, Method, RequestBuilder, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -44,9 +44,9 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    pub(super) fn new(url: &str, account: &Account, log: &Path) -> Self {
+    pub(super) fn new(url: &str, account: &Account, log: &Path, authority: Option<&str>) -> Self {
         Self {
-            http: http(),
+            http: http(authority),
             url: url.to_owned(),
             user: account.name.clone(),
             token: account.token.clone(),
@@ -99,10 +99,11 @@ impl Api {
     }
 }
 
-/// A client without cookies or redirects.
-pub(super) fn http() -> reqwest::Client {
-    let built = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).build();
-    built.expect("a client without TLS settings of its own")
+/// A client without cookies or redirects, which trusts a server of this authority, and else none.
+pub(super) fn http(authority: Option<&str>) -> reqwest::Client {
+    let trusted = authority.map(|pem| Certificate::from_pem(pem.as_bytes()).expect("a certificate"));
+    let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT);
+    builder.tls_certs_only(trusted).build().expect("a client with no TLS settings but these")
 }
 
 /// A whole answer.

@@ -1,7 +1,8 @@
 //! A real Gitea for tests: built from its Go module, started on a loopback port, asked by a typed client.
 //!
 //! Purpose: the runner's protocol is Forgejo's and Gitea's alike, and a real server is the only judge of it.
-//! Owner: a test binary. [`shared`] starts one for all its tests at the first call; its `main` ends with [`stop`].
+//! Owner: a test binary. [`shared`] and [`shared_tls`] start one each for all its tests at the first call; its `main` ends
+//! with [`stop`].
 //! [`Gitea::start`] makes one that belongs to whoever holds it.
 //!
 //! Invariants
@@ -35,8 +36,16 @@ pub use program::{Program, version};
 pub use server::Gitea;
 pub use web::Session;
 
-/// The server that all tests of this process share, or why there is none: one start that failed is enough.
-static SHARED: Mutex<Option<std::result::Result<Arc<Gitea>, String>>> = Mutex::new(None);
+/// A server that all tests of this process share, or why there is none: one start that failed is enough.
+type Shared = Mutex<Option<std::result::Result<Arc<Gitea>, String>>>;
+
+static SHARED: Shared = Mutex::new(None);
+static SHARED_TLS: Shared = Mutex::new(None);
+
+/// What the shared server of TLS calls itself.
+pub const TLS_NAME: &str = "forge.ampoule.test";
+/// And at which port.
+pub const TLS_PORT: u16 = 8443;
 
 /// The Gitea of this test binary, started at the first call.
 ///
@@ -44,8 +53,21 @@ static SHARED: Mutex<Option<std::result::Result<Arc<Gitea>, String>>> = Mutex::n
 /// When it cannot be built or started: no test that wants one can pass.
 #[must_use]
 pub fn shared() -> Arc<Gitea> {
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let started = shared.get_or_insert_with(|| Gitea::start().map(Arc::new).map_err(|error| chain(&error)));
+    started(&SHARED, Gitea::start)
+}
+
+/// Another one, which serves TLS and calls itself `https://`[`TLS_NAME`]`:`[`TLS_PORT`], wherever it is.
+///
+/// # Panics
+/// As [`shared`].
+#[must_use]
+pub fn shared_tls() -> Arc<Gitea> {
+    started(&SHARED_TLS, || Gitea::start_tls(TLS_NAME, TLS_PORT))
+}
+
+fn started(shared: &Shared, start: impl FnOnce() -> Result<Gitea>) -> Arc<Gitea> {
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = shared.get_or_insert_with(|| start().map(Arc::new).map_err(|error| chain(&error)));
     let started = started.clone();
     // the panic is this test's, and not a poisoned lock for the next
     drop(shared);
@@ -61,16 +83,18 @@ pub enum Tests {
     Failed,
 }
 
-/// Ends the shared server, if one was started; after a failure its whole log is kept, and named. Statics are
-/// never dropped: a test binary's `main` calls this.
+/// Ends the shared servers that were started; after a failure their whole logs are kept, and named. Statics are never
+/// dropped: a test binary's `main` calls this.
 pub fn stop(tests: Tests) {
-    let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(Ok(gitea)) = shared
-        && tests == Tests::Failed
-    {
-        match gitea.keep_log() {
-            Ok(kept) => program::say(&format!("gitea: its log is kept in {}", kept.display())),
-            Err(error) => program::say(&format!("gitea: its log is lost: {}", chain(&error))),
+    for shared in [&SHARED, &SHARED_TLS] {
+        let shared = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Ok(gitea)) = shared
+            && tests == Tests::Failed
+        {
+            match gitea.keep_log() {
+                Ok(kept) => program::say(&format!("gitea: its log is kept in {}", kept.display())),
+                Err(error) => program::say(&format!("gitea: its log is lost: {}", chain(&error))),
+            }
         }
     }
 }

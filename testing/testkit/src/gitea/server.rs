@@ -6,8 +6,8 @@
 use std::{
     fmt::Write as _,
     fs,
-    io::{Read, Seek, SeekFrom, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    io::{Read, Seek, SeekFrom},
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -17,12 +17,13 @@ use rustix::rand::GetRandomFlags;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    Account, Api, Error, Result,
+    Account, Api, Error, Result, api,
     files::{self, Home},
     keeper::Keeper,
     program::{self, Program},
     user::User,
 };
+use crate::authority::{Authority, Certified};
 
 /// How long it may take from its start to its first answer, on a machine that does much else.
 const START: Duration = Duration::from_secs(120);
@@ -30,6 +31,9 @@ const START: Duration = Duration::from_secs(120);
 const TAIL: u64 = 16 << 10;
 /// How often another port is tried where somebody took the free one first.
 const PORTS: usize = 3;
+/// What a server of TLS shows, and its key, in its directory.
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
 /// Name of the first account, an administrator.
 const ADMIN: &str = "root-of-tests";
 
@@ -37,6 +41,7 @@ const ADMIN: &str = "root-of-tests";
 #[derive(Debug)]
 pub struct Gitea {
     url: String,
+    authority: Option<String>,
     admin: Account,
     // the order is that of the end: the server first, then its directory
     keeper: Keeper,
@@ -49,11 +54,28 @@ impl Gitea {
     /// # Errors
     /// When it cannot be built or started, or does not answer in time.
     pub fn start() -> Result<Self> {
+        Self::serving(Serving::Plain)
+    }
+
+    /// Starts one that serves TLS, with a certificate of an authority that nobody knows but by
+    /// [`Gitea::authority`], and that calls itself by another address than [`Gitea::url`]: `https://NAME:PORT`.
+    ///
+    /// # Errors
+    /// As [`Gitea::start`].
+    pub fn start_tls(name: &str, port: u16) -> Result<Self> {
+        let authority = Authority::new();
+        let certified = authority.certify(&[name, "127.0.0.1"]);
+        let calls_itself = format!("https://{name}:{port}");
+        Self::serving(Serving::Tls { calls_itself, certified, authority: authority.pem().to_owned() })
+    }
+
+    fn serving(serving: Serving) -> Result<Self> {
         let program = Program::ensure()?;
         let begun = Instant::now();
         let home = Home::new()?;
         let user = User::find();
-        let place = Place { program: home.install(&program)?, work: home.work(user)?, user };
+        let place = Place { program: home.install(&program)?, work: home.work(user)?, user, serving };
+        place.certify()?;
         let config = place.configure(free_port()?)?;
         place.run(&config, &["migrate"])?;
         let admin = place.create_admin(&config)?;
@@ -62,7 +84,7 @@ impl Gitea {
             let port = free_port()?;
             let config = place.configure(port)?;
             match place.serve(&config, port, &home.log()) {
-                Ok(keeper) => break (root_url(port), keeper),
+                Ok(keeper) => break (place.serving.url(port), keeper),
                 Err(error) if attempt == PORTS || !error.to_string().contains("address already in use") => {
                     return Err(error);
                 }
@@ -70,13 +92,20 @@ impl Gitea {
             }
         };
         program::say(&format!("gitea: {url} answers after {:.1} s", begun.elapsed().as_secs_f64()));
-        Ok(Self { url, admin, keeper, home })
+        let authority = place.serving.authority().map(str::to_owned);
+        Ok(Self { url, authority, admin, keeper, home })
     }
 
     /// Its address, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Who vouches for it, as PEM, where it serves TLS.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
     }
 
     /// The administrator.
@@ -95,7 +124,7 @@ impl Gitea {
     /// A client of another account.
     #[must_use]
     pub fn api_of(&self, account: &Account) -> Api {
-        Api::new(&self.url, account, &self.home.log())
+        Api::new(&self.url, account, &self.home.log(), self.authority())
     }
 
     /// Its process id.
@@ -121,11 +150,44 @@ impl Gitea {
     }
 }
 
+/// What it speaks.
+enum Serving {
+    Plain,
+    Tls { calls_itself: String, certified: Certified, authority: String },
+}
+
+impl Serving {
+    /// Where it is.
+    fn url(&self, port: u16) -> String {
+        let scheme = match self {
+            Self::Plain => "http",
+            Self::Tls { .. } => "https",
+        };
+        format!("{scheme}://127.0.0.1:{port}")
+    }
+
+    /// What it tells others of where it is.
+    fn calls_itself(&self, port: u16) -> String {
+        match self {
+            Self::Plain => self.url(port),
+            Self::Tls { calls_itself, .. } => calls_itself.clone(),
+        }
+    }
+
+    fn authority(&self) -> Option<&str> {
+        match self {
+            Self::Plain => None,
+            Self::Tls { authority, .. } => Some(authority),
+        }
+    }
+}
+
 /// Where a server lives, and as whom.
 struct Place {
     program: Program,
     work: PathBuf,
     user: User,
+    serving: Serving,
 }
 
 impl Place {
@@ -133,12 +195,23 @@ impl Place {
     fn configure(&self, port: u16) -> Result<PathBuf> {
         let path = self.work.join("app.ini");
         let text = match fs::read_to_string(&path) {
-            Ok(old) => with_port(&old, port),
-            Err(_) => app_ini(&self.work, &self.program.files, port),
+            Ok(old) => with_port(&old, &self.serving, port),
+            Err(_) => app_ini(&self.work, &self.program.files, &self.serving, port),
         };
         fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
         files::give(&path, self.user)?;
         Ok(path)
+    }
+
+    /// Writes what it shows to those who want TLS.
+    fn certify(&self) -> Result<()> {
+        let Serving::Tls { certified, .. } = &self.serving else { return Ok(()) };
+        for (name, text) in [(CERTIFICATE, &certified.certificate), (KEY, &certified.key)] {
+            let path = self.work.join(name);
+            fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
+            files::give(&path, self.user)?;
+        }
+        Ok(())
     }
 
     fn command(&self, config: &Path, words: &[&str]) -> Command {
@@ -191,7 +264,7 @@ impl Place {
         command.stdout(output).stderr(errors);
         let keeper = Keeper::start(command).map_err(Error::io("start gitea"))?;
         let begun = Instant::now();
-        while !answers(port) {
+        while !answers(&self.serving, port) {
             if keeper.ended() {
                 return Err(Error::NotReady { what: "ended at its start", log: tail(log) });
             }
@@ -205,25 +278,22 @@ impl Place {
 }
 
 /// Does a server answer there, with its database and all?
-fn answers(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
-    let request = "GET /api/v1/version HTTP/1.0\r\nHost: localhost\r\n\r\n";
-    let mut answer = Vec::new();
-    let whole = stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .and_then(|()| stream.write_all(request.as_bytes()))
-        .and_then(|()| stream.take(4096).read_to_end(&mut answer));
-    let answer = String::from_utf8_lossy(&answer);
-    whole.is_ok() && answer.split(' ').nth(1) == Some("200") && answer.contains(program::version())
+fn answers(serving: &Serving, port: u16) -> bool {
+    let url = format!("{}/api/v1/version", serving.url(port));
+    let ask = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let request = api::http(serving.authority()).get(url).timeout(Duration::from_secs(5));
+        let answer =
+            runtime.block_on(api::answer("GET version".to_owned(), request)).ok()?.accepted().ok()?;
+        Some(answer.shown().contains(program::version()))
+    };
+    // whoever starts it may be in a runtime of its own
+    std::thread::scope(|scope| scope.spawn(ask).join()).is_ok_and(|said| said == Some(true))
 }
 
 fn free_port() -> Result<u16> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     Ok(port.map_err(Error::io("find a free port"))?.port())
-}
-
-fn root_url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
 }
 
 fn random_secret() -> Result<SecretString> {
@@ -254,18 +324,25 @@ pub(super) fn tail(log: &Path) -> String {
 
 /// No mail, no SSH, nothing outside, no caches on disk; workflows where Forgejo has them, and actions of this
 /// very server.
-fn app_ini(work: &Path, files: &Path, port: u16) -> String {
-    let (work, files, url) = (work.display(), files.display(), root_url(port));
+fn app_ini(work: &Path, files: &Path, serving: &Serving, port: u16) -> String {
+    let (work, files) = (work.display(), files.display());
+    let (url, calls_itself) = (serving.url(port), serving.calls_itself(port));
+    let protocol = match serving {
+        Serving::Plain => "PROTOCOL = http".to_owned(),
+        Serving::Tls { .. } => {
+            format!("PROTOCOL = https\nCERT_FILE = {work}/{CERTIFICATE}\nKEY_FILE = {work}/{KEY}")
+        }
+    };
     format!(
         "APP_NAME = Gitea of the tests\n\
          RUN_MODE = prod\n\
          WORK_PATH = {work}\n\
          [server]\n\
-         PROTOCOL = http\n\
+         {protocol}\n\
          HTTP_ADDR = 127.0.0.1\n\
          HTTP_PORT = {port}\n\
          DOMAIN = 127.0.0.1\n\
-         ROOT_URL = {url}/\n\
+         ROOT_URL = {calls_itself}/\n\
          LOCAL_ROOT_URL = {url}/\n\
          STATIC_ROOT_PATH = {files}\n\
          OFFLINE_MODE = true\n\
@@ -306,11 +383,11 @@ fn app_ini(work: &Path, files: &Path, port: u16) -> String {
 }
 
 /// The same configuration on another port.
-fn with_port(ini: &str, port: u16) -> String {
-    let url = root_url(port);
+fn with_port(ini: &str, serving: &Serving, port: u16) -> String {
+    let (url, calls_itself) = (serving.url(port), serving.calls_itself(port));
     let line = |line: &str| match line.split('=').next().map(str::trim) {
         Some("HTTP_PORT") => format!("HTTP_PORT = {port}\n"),
-        Some("ROOT_URL") => format!("ROOT_URL = {url}/\n"),
+        Some("ROOT_URL") => format!("ROOT_URL = {calls_itself}/\n"),
         Some("LOCAL_ROOT_URL") => format!("LOCAL_ROOT_URL = {url}/\n"),
         _ => format!("{line}\n"),
     };
@@ -323,12 +400,22 @@ mod tests {
 
     #[test]
     fn another_port_keeps_the_rest() {
-        let mut first = app_ini(Path::new("/w"), Path::new("/f"), 1111);
-        first.push_str("[oauth2]\nJWT_SECRET = keep=me\n");
-        let second = with_port(&first, 2222);
-        assert!(!second.contains("1111"), "{second}");
-        assert_eq!(second.matches("2222").count(), 3);
-        assert!(second.contains("JWT_SECRET = keep=me\n"));
+        let tls = Serving::Tls {
+            calls_itself: "https://forge:3333".to_owned(),
+            certified: Certified { certificate: String::new(), key: String::new() },
+            authority: String::new(),
+        };
+        for (serving, urls, own) in
+            [(Serving::Plain, 2, "http://127.0.0.1:2222"), (tls, 1, "https://forge:3333")]
+        {
+            let mut first = app_ini(Path::new("/w"), Path::new("/f"), &serving, 1111);
+            first.push_str("[oauth2]\nJWT_SECRET = keep=me\n");
+            let second = with_port(&first, &serving, 2222);
+            assert!(!second.contains("1111"), "{second}");
+            assert_eq!(second.matches(&serving.url(2222)).count(), urls, "{second}");
+            assert!(second.contains("HTTP_PORT = 2222\n") && second.contains("JWT_SECRET = keep=me\n"));
+            assert!(second.contains(&format!("\nROOT_URL = {own}/\n")), "{second}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Gitea {
     /// # Errors
     /// When name or password are wrong.
     pub async fn log_in(&self, account: &Account) -> Result<Session> {
-        let http = api::http();
+        let http = api::http(self.authority());
         let form = [("user_name", account.name.as_str()), ("password", account.password.expose_secret())];
         let request = http.post(format!("{}/user/login", self.url()));
         let request =

@@ -4,7 +4,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use libtest_mimic::Trial;
@@ -31,8 +34,23 @@ pub(crate) fn trial<T>(name: &str, test: T) -> Trial
 where
     T: AsyncFnOnce(&Gitea) -> gitea::Result<()> + Send + 'static,
 {
+    on(name, gitea::shared, test)
+}
+
+/// The same on the shared server of TLS.
+pub(crate) fn tls_trial<T>(name: &str, test: T) -> Trial
+where
+    T: AsyncFnOnce(&Gitea) -> gitea::Result<()> + Send + 'static,
+{
+    on(name, gitea::shared_tls, test)
+}
+
+fn on<T>(name: &str, shared: fn() -> Arc<Gitea>, test: T) -> Trial
+where
+    T: AsyncFnOnce(&Gitea) -> gitea::Result<()> + Send + 'static,
+{
     Trial::test(format!("gitea::{name}"), move || {
-        let gitea = gitea::shared();
+        let gitea = shared();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         if let Err(error) = runtime.block_on(test(&gitea)) {
             panic!("{}; Gitea's log:\n{}", chain(&error), gitea.log_tail());

@@ -46,13 +46,13 @@ pub(crate) fn trials(on: On) -> Vec<Trial> {
 }
 
 /// A place whose engine and sandboxes are gone at the end, whatever became of the test.
-struct Home {
+pub(crate) struct Home {
     place: Place,
     on: On,
 }
 
 impl Home {
-    fn new(on: On) -> Self {
+    pub(crate) fn new(on: On) -> Self {
         Self { place: Place::new(on), on }
     }
 
@@ -85,12 +85,12 @@ impl Home {
         command
     }
 
-    fn call(&self, words: &[&str]) -> Ended {
+    pub(crate) fn call(&self, words: &[&str]) -> Ended {
         Run::spawn(self.command(words, &[])).end()
     }
 
     /// Ids of sandboxes that are small, where they are VMs.
-    fn create(&self, options: &[&str]) -> Vec<String> {
+    pub(crate) fn create(&self, options: &[&str]) -> Vec<String> {
         let words = ["create", "--cpus", "1", "--memory", "256MiB", "--disk", "256MiB"];
         let ended = Run::spawn(self.command(&words, options)).end();
         ended.expect(0).stdout.clone()
@@ -107,7 +107,7 @@ impl Home {
         Run::spawn(self.command(&words, &["--", "sh", "-c", script]))
     }
 
-    fn exec(&self, id: &str, options: &[&str], script: &str) -> Ended {
+    pub(crate) fn exec(&self, id: &str, options: &[&str], script: &str) -> Ended {
         self.start(id, options, script).end()
     }
 
@@ -133,7 +133,7 @@ impl Home {
 
     /// Ends everything in order, and looks that nothing is left.
     #[track_caller]
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.call(&["rm", "--all"]).expect(0);
         for engine in background(&self.place) {
             let _ = kill_process(engine, Signal::TERM);

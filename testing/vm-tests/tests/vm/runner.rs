@@ -47,7 +47,8 @@ pub(crate) async fn push_workflow(api: &Api, repo: &Repo, text: &str) -> gitea::
     push_with(api, repo, "main", text, &[]).await
 }
 
-async fn push_with(
+/// The same with further files, on a branch.
+pub(crate) async fn push_with(
     api: &Api,
     repo: &Repo,
     branch: &str,

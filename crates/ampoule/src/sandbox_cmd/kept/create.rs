@@ -58,7 +58,7 @@ pub(super) fn run(args: &CreateArgs, registry: &Registry) -> Result<End, Sandbox
         let spec = LeaseSpec {
             on_owner_loss: OwnerLoss::Keep { until },
             mark: Some(MARK.to_owned()),
-            ..spec(&args.size, args.disk, &machine)
+            ..spec(&args.size, args.disk, &args.forwards, &machine)
         };
         let lease = async |cancel: &CancellationToken| machine.engine.lease(spec.clone(), cancel).await;
         let made = async {

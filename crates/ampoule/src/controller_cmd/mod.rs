@@ -8,25 +8,22 @@
 //! Whoever manages services restarts them by SIGTERM, and expects that clients find what they had; whoever sits at a
 //! terminal expects that nothing is left behind.
 //! Owner: `cli` calls [`run`] once. Invariants: what the options alone make wrong is said before an engine is
-//! opened; images are found anew for each request, so that one that was built meanwhile is there; a name is one
-//! controller's at a time, told by a lock.
+//! opened; a name is one controller's at a time, told by a lock.
+
+mod images;
+mod inside;
 
 use std::{
     fs::DirBuilder,
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use controller::{
-    Access, Boots, Config, Images, ImagesError, Keeping, Size, Snapshot, Tag, Token, TokenError,
-};
-use image::Image;
+use controller::{Access, Config, Images, Keeping, Size, Token, TokenError};
 use jail::lock::Lock;
-use jiff::Timestamp;
-use sandbox::{Engine, PoolLimits, Root};
+use sandbox::{Engine, PoolLimits};
 use store::{Hold, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,15 +39,15 @@ use crate::{
         machine::{self, CPUS, MEMORY, MachineError, Make, SCRATCH, Use},
         warn,
     },
-    image_cmd,
-    in_use::InUse,
-    limits,
+    image_cmd, limits,
     network::Router,
     registry::{self, Needs, Registry},
     signals::{Signal, Signals, Wish},
     sink::Look,
     state_dir::{self, NoStateDir},
 };
+
+pub(crate) use self::inside::Inside;
 
 /// Why the controller could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +146,8 @@ pub fn run(args: &ControllerArgs, registry: &Registry) -> Result<End, Controller
         let Begun { engine, images, _hold } = begun;
         let keeping = Keeping { dir: own.dir.clone(), mark: own.mark(), leave: CancellationToken::new() };
         let leave = keeping.leave.clone();
-        let served = controller::serve(config(access, keeping), engine, images, listener, shutdown.clone());
+        let served =
+            controller::serve(config(access, Some(keeping)), engine, images, listener, shutdown.clone());
         tokio::pin!(served);
         tokio::select! {
             served = &mut served => return served.map(|()| End::Success).map_err(Into::into),
@@ -208,7 +206,8 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(fine) && !name.starts_with('.')
 }
 
-fn config(access: Access, keeping: Keeping) -> Config {
+/// `keeping`: how its sandboxes outlive it.
+fn config(access: Access, keeping: Option<Keeping>) -> Config {
     let size = Size {
         cpus: CPUS,
         memory: MEMORY,
@@ -216,7 +215,7 @@ fn config(access: Access, keeping: Keeping) -> Config {
         max_memory: MAX_MEMORY,
         scratch_bytes: SCRATCH,
     };
-    Config { keeping: Some(keeping), ..Config::new(access, size) }
+    Config { keeping, ..Config::new(access, size) }
 }
 
 fn announce(listener: &TcpListener, engine: &Engine, look: Look) -> io::Result<()> {
@@ -257,8 +256,9 @@ async fn begin(
     state_dir: &Path,
     look: Look,
 ) -> Result<Begun, MachineError> {
-    let (images, boots, hold) = match needs {
-        Needs::Nothing => (hosted(), None, None),
+    let images = images::of(needs, state_dir)?;
+    let (boots, hold) = match needs {
+        Needs::Nothing => (None, None),
         Needs::Image => {
             let agent = agent_binary::find()?;
             let store = Store::open(image_cmd::store_dir(state_dir))?;
@@ -274,7 +274,7 @@ async fn begin(
                 }
                 None => machine::boots_of_kept(state_dir)?,
             };
-            (stored(store, agent, state_dir.to_owned()), Some(boots), Some(hold))
+            (Some(boots), Some(hold))
         }
     };
     let pool = PoolLimits::of_this_host(STANDBYS);
@@ -282,69 +282,6 @@ async fn begin(
     let make = Make { pool, from: Use::of(args.engine), router: Router::Needless };
     let (engine, _) = machine::engine(&args.machine, registry, state_dir, boots, make, look).await?;
     Ok(Begun { engine, images, _hold: hold })
-}
-
-/// The images of the store.
-fn stored(store: Store, agent: PathBuf, state_dir: PathBuf) -> Images {
-    let store = Arc::new(store);
-    let (listed, removed) = (Arc::clone(&store), Arc::clone(&store));
-    Images::new(
-        move || Ok(image::ls(&listed).map_err(failed)?.iter().filter_map(snapshot).collect()),
-        move |tag| {
-            let Some(image) = image::find(tag.as_str(), &store).map_err(failed)? else { return Ok(None) };
-            let initramfs = image::initramfs(&image, &agent, &store).map_err(failed)?;
-            Ok(Some(Boots { kernel: image.kernel, initramfs, root: Root::Image(image.root) }))
-        },
-        move |tag| {
-            // what goes is the name: sandboxes that run on it need its files for as long as they are there
-            let in_use = InUse::look(&state_dir, &removed).map_err(failed)?;
-            match image::rm(tag.as_str(), &removed, &in_use.by_vms()) {
-                Ok(()) => Ok(true),
-                Err(image::Error::Unknown { .. }) => Ok(false),
-                Err(error) => Err(failed(error)),
-            }
-        },
-    )
-}
-
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ImagesError {
-    ImagesError::Store(Box::new(error))
-}
-
-fn snapshot(image: &Image) -> Option<Snapshot> {
-    let tag: Tag = image.name.parse().ok()?;
-    let needed_by = (tag.as_str() == image_cmd::STANDARD).then_some("the jobs of this host");
-    Some(Snapshot {
-        tag,
-        dir: image.root.clone(),
-        created: image.created,
-        root_bytes: image.root_bytes,
-        needed_by,
-    })
-}
-
-/// For backends that boot nothing: one snapshot with the name of the standard image.
-fn hosted() -> Images {
-    let of_host = |tag: &Tag| tag.as_str() == image_cmd::STANDARD;
-    Images::new(
-        || {
-            let one = |tag| Snapshot {
-                tag,
-                dir: PathBuf::from("/"),
-                created: Timestamp::UNIX_EPOCH,
-                root_bytes: 0,
-                needed_by: None,
-            };
-            Ok(image_cmd::STANDARD.parse().ok().map(one).into_iter().collect())
-        },
-        move |tag| {
-            let nothing = || Boots { kernel: "/".into(), initramfs: "/".into(), root: Root::Hosted };
-            Ok(of_host(tag).then(nothing))
-        },
-        move |tag| {
-            if of_host(tag) { Err(ImagesError::Fixed("the backend boots no image")) } else { Ok(false) }
-        },
-    )
 }
 
 #[cfg(test)]
