@@ -166,9 +166,11 @@ mod tests {
     fn every_option_is_taken_and_what_is_wrong_is_refused() {
         let args = run(
             "-n 3 --image small --cpus 1 --memory 256MiB --disk 1GiB --timeout 1m30s --json --backend qemu \
-             --accel tcg --state-dir s -- echo -n --json",
+             --accel tcg --state-dir s --forward Forge:80=127.0.0.1:3000 --forward a:1=b:2 -- echo -n --json",
         )
         .unwrap();
+        let forwards: Vec<_> = args.forwards.iter().map(ToString::to_string).collect();
+        assert_eq!(forwards, ["forge:80=127.0.0.1:3000", "a:1=b:2"]);
         assert_eq!((args.count, args.size.memory, args.disk), (3, Mebibytes(256), 1 << 30));
         assert_eq!(args.timeout, Some(Duration::from_secs(90)));
         assert_eq!(args.command, ["echo", "-n", "--json"]);
@@ -184,6 +186,7 @@ mod tests {
             "--disk 1MiB -- true",
             "--timeout 0s -- true",
             "--timeout 5 -- true",
+            "--forward a:80 -- true",
         ] {
             assert_eq!(run(bad).unwrap_err().exit_code(), 2, "{bad}");
         }

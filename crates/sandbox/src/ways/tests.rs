@@ -54,3 +54,19 @@ fn what_is_no_forward_is_told_why() {
         assert_eq!(parsed(text), Err(why), "{text}");
     }
 }
+
+#[test]
+fn a_forward_to_a_service_is_a_name_and_a_port() {
+    let forward = Forward::to_service("C.Internal.:8889", "controller").unwrap();
+    assert_eq!(forward.to_string(), "c.internal:8889=service controller");
+    for (text, why) in [
+        ("c.internal", ForwardError::Address),
+        ("c.internal:0", ForwardError::Port("0".into())),
+        ("c.internal:1=a:1", ForwardError::Name("c.internal:1=a".into())),
+        ("localhost:1", ForwardError::Itself("localhost".into())),
+        (":1", ForwardError::Name(String::new())),
+    ] {
+        let refused = Forward::to_service(text, "controller");
+        assert_eq!(refused, Err(why), "{text}");
+    }
+}

@@ -15,6 +15,7 @@ mod actions;
 mod api;
 mod error;
 mod files;
+mod ini;
 mod keeper;
 mod model;
 mod program;

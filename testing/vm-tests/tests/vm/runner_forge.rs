@@ -44,7 +44,7 @@ jobs:
           if curl -sS -m 10 http://192.0.2.1/; then exit 1; fi
           echo nothing else is reached
       # what the configuration lists is there too
-      - run: curl -sSf http://cache.ampoule.internal/api/v1/version && echo, of the cache
+      - run: echo "listed $(curl -sSf http://cache.ampoule.internal/api/v1/version | jq -r 'keys[]')"
 "#;
 
 async fn sandbox(gitea: &Gitea) -> gitea::Result<()> {
@@ -93,7 +93,7 @@ async fn git(gitea: &Gitea) -> gitea::Result<()> {
     let log = rows(&api, &repo, &job(&api, &repo, run.id, "a").await?).await?;
     has(&log, &format!("cloned {}", run.head_sha));
     has(&log, "nothing else is reached");
-    assert!(log.iter().any(|row| row.ends_with(", of the cache")), "{log:#?}");
+    has(&log, "listed version");
     assert_eq!(api.read_file(&repo, "by-the-job").await?, b"of ampoule\n", "what was pushed is there");
     crate::runner::end(daemon, &runner);
     Ok(())
