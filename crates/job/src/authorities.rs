@@ -26,22 +26,38 @@ const BUNDLE: &str = "authorities.pem";
 /// Each for itself: tools that look a certificate up by a hash of it take the first of a file.
 const EACH: &str = "authorities";
 
-/// Puts them where the image's own tool takes them from, calls it, and prints the bundle that it has made. Debian and
-/// Alpine, then Fedora and Arch.
+/// Puts them where the image's own tool takes them from (Debian and Alpine; Fedora and Arch), makes the system trust them,
+/// and prints the bundle in which they are then.
+///
+/// Debian's tool makes everything anew, which takes half a minute in an emulated VM. So what it does is done for these
+/// alone where nothing else listens to it: it finds that when it is next called.
 const INSTALL: &str = r#"
 set -e
+bring() { mkdir -p "$to"; for one in "$1"/*; do cp "$one" "$to/ampoule-${one##*/}"; done; }
+dir=/etc/ssl/certs
 if command -v update-ca-certificates > /dev/null; then
-  to=/usr/local/share/ca-certificates; update=update-ca-certificates
+  to=/usr/local/share/ca-certificates; bring "$1"
+  hooks=$(ls /etc/ca-certificates/update.d 2> /dev/null || true)
+  if [ -s "$dir/ca-certificates.crt" ] && [ -z "$hooks" ] && command -v openssl > /dev/null; then
+    for one in "$to"/ampoule-*; do
+      name=${one##*/}; name=${name%.crt}.pem
+      hash=$(openssl x509 -hash -noout -in "$one")
+      n=0; while [ -e "$dir/$hash.$n" ]; do n=$((n + 1)); done
+      ln -sf "$one" "$dir/$name"
+      ln -sf "$name" "$dir/$hash.$n"
+      cat "$one" >> "$dir/ca-certificates.crt"
+    done
+  else
+    update-ca-certificates > /dev/null
+  fi
 elif command -v update-ca-trust > /dev/null; then
-  to=/etc/pki/ca-trust/source/anchors; update=update-ca-trust
-  [ -d "$to" ] || to=/etc/ca-certificates/trust-source/anchors
+  to=/etc/pki/ca-trust/source/anchors; [ -d "$to" ] || to=/etc/ca-certificates/trust-source/anchors
+  bring "$1"
+  update-ca-trust > /dev/null
 else
   echo 'the image has neither update-ca-certificates nor update-ca-trust' >&2; exit 1
 fi
-mkdir -p "$to"
-for one in "$1"/*; do cp "$one" "$to/ampoule-${one##*/}"; done
-"$update" > /dev/null
-for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
+for bundle in "$dir/ca-certificates.crt" /etc/pki/tls/certs/ca-bundle.crt; do
   if [ -s "$bundle" ]; then printf %s "$bundle"; break; fi
 done
 "#;
