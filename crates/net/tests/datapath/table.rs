@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use net::{Base, Ports, Router};
-use testkit::bed::address::{
-    GATEWAY, HOST, HOST_PUBLIC, INTERNET, INTERNET_TOO, LAN, METADATA, PORTS, SHARED,
+use net::{Base, Policy, Ports, Router};
+use testkit::bed::{
+    address::{INTERNET, INTERNET_TOO, METADATA, PORTS},
+    table::{self, ALL, BY, Reach, Row},
 };
 
 use super::{Host, block_on, config, guest, policy};
@@ -12,98 +13,27 @@ use super::{Host, block_on, config, guest, policy};
 const PORT: u16 = PORTS[0];
 const OTHER_PORT: u16 = PORTS[1];
 
-/// Each destination of the bed.
-const ALL: [(&str, [&str; 2]); 8] = [
-    ("internet", INTERNET),
-    ("internet too", INTERNET_TOO),
-    ("LAN", LAN),
-    ("gateway", GATEWAY),
-    ("shared", SHARED),
-    ("metadata", METADATA),
-    ("host", HOST),
-    ("host, public", HOST_PUBLIC),
-];
-
-/// What is reachable on the port, on the other port, and by ping.
-#[derive(Clone, Copy)]
-enum Reach {
-    All,
-    Port,
-}
-
-/// A policy: its name here, its base, what it allows besides, and what is reached.
-type Row = (&'static str, Base, Vec<(String, Ports)>, Vec<(&'static str, Reach)>);
-
+/// The same table is tried from VMs, by names as well (`vm-tests`).
 pub(super) fn who_reaches_whom(host: &Host) {
-    use Reach::{All, Port};
-    let lan = [(LAN[0], Ports::One(PORT)), (LAN[1], Ports::One(PORT))];
-    let host_open = [(HOST[0], Ports::One(PORT)), (HOST[1], Ports::One(PORT))];
-    let public_open = [(HOST_PUBLIC[0], Ports::All), (HOST_PUBLIC[1], Ports::All)];
-    let one = [(INTERNET[0], Ports::All), (INTERNET[1], Ports::All)];
-    let lans = [("192.168.0.0/16", Ports::All), ("fd77::/16", Ports::All)];
-    let everything = [("0.0.0.0/0", Ports::One(PORT)), ("::/0", Ports::One(PORT))];
-    let net = |all: &[(&'static str, Ports)]| {
-        all.iter()
-            .map(|(net, ports)| {
-                let bits = if net.contains('/') {
-                    ""
-                } else if net.contains(':') {
-                    "/128"
-                } else {
-                    "/32"
-                };
-                (format!("{net}{bits}"), *ports)
-            })
-            .collect::<Vec<_>>()
-    };
-    let internet = [("internet", All), ("internet too", All)];
-    let policies: Vec<Row> = vec![
-        ("none", Base::Nothing, net(&[]), vec![]),
-        ("internet", Base::Internet, net(&[]), internet.to_vec()),
-        ("one", Base::Nothing, net(&one), vec![("internet", All)]),
-        ("LAN's port", Base::Nothing, net(&lan), vec![("LAN", Port)]),
-        ("internet and LAN's port", Base::Internet, net(&lan), [&internet[..], &[("LAN", Port)]].concat()),
-        ("the host's port", Base::Nothing, net(&host_open), vec![("host", Port)]),
-        (
-            "the host, public",
-            Base::Internet,
-            net(&public_open),
-            [&internet[..], &[("host, public", All)]].concat(),
-        ),
-        // the host is in the LAN, too, and was named with it
-        ("LANs", Base::Nothing, net(&lans), vec![("LAN", All), ("gateway", All), ("host", All)]),
-        (
-            "everything's port",
-            Base::Nothing,
-            net(&everything),
-            ALL.iter().map(|(name, _)| (*name, Port)).collect(),
-        ),
-    ];
+    let rows = table::rows();
     block_on(async {
         let router = Router::start(config()).await.unwrap();
         let mut wrong = Vec::new();
         let (mut cells, start) = (0, Instant::now());
-        for (name, base, allow, reached) in &policies {
+        for Row { name, policy, reached, .. } in &rows {
             let namespace = router.namespace().await.unwrap();
-            let allow: Vec<(&str, Ports)> = allow.iter().map(|(net, ports)| (net.as_str(), *ports)).collect();
             let mut guest = guest(&namespace);
             if *name == "none" {
                 // before any policy
                 assert!(!guest.reaches("udp", INTERNET[0], PORT));
                 assert_eq!(namespace.refused().await.unwrap(), []);
             }
-            namespace.apply(&policy(*base, &allow)).await.unwrap();
+            namespace.apply(&policy.parse::<Policy>().unwrap()).await.unwrap();
             for (destination, addresses) in ALL {
                 let reach = reached.iter().find(|(known, _)| *known == destination).map(|(_, reach)| *reach);
                 for address in addresses {
-                    for (by, port) in
-                        [("tcp", PORT), ("udp", PORT), ("tcp", OTHER_PORT), ("udp", OTHER_PORT), ("ping", 0)]
-                    {
-                        let expected = match reach {
-                            None => false,
-                            Some(All) => true,
-                            Some(Port) => port == PORT,
-                        };
+                    for (by, port) in BY {
+                        let expected = reach.is_some_and(|reach| reach.of(by, port));
                         // as a plain user the host's own addresses are reached by connecting, and answer no ping
                         if by == "ping" && expected && destination.starts_with("host") {
                             continue;
@@ -136,19 +66,17 @@ pub(super) fn who_reaches_whom(host: &Host) {
                 })
             };
             for (address, icmp) in [(METADATA[0], "icmp"), (METADATA[1], "ipv6-icmp")] {
-                let open = reached.iter().any(|(known, _)| *known == "metadata");
+                let reach = reached.iter().find(|(known, _)| *known == "metadata").map(|(_, reach)| *reach);
                 let seen = [counted(address, "tcp", Some(PORT)), counted(address, "udp", Some(PORT))];
-                if seen != [!open; 2]
-                    || !counted(address, "tcp", Some(OTHER_PORT))
-                    || !counted(address, icmp, None)
-                {
+                let seen_too = [counted(address, "tcp", Some(OTHER_PORT)), counted(address, icmp, None)];
+                if seen != [reach.is_none(); 2] || seen_too != [reach != Some(Reach::All); 2] {
                     wrong.push(format!("{name}: what was refused of {address} is {refused:?}"));
                 }
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         let user = if host.root { "root" } else { "plain user" };
-        println!("{user}: {cells} cells of {} policies in {:?}", policies.len(), start.elapsed());
+        println!("{user}: {cells} cells of {} policies in {:?}", rows.len(), start.elapsed());
         router.close().await;
     });
 }

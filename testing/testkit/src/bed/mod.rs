@@ -10,11 +10,16 @@
 //! Invariants
 //! - Everything is gone with the test's process: the others end at the end of their standard input.
 //! - The outside counts packets whose source is not the host's, and what guests send as somebody else: there must be none.
+//! - Both ends write down who was tried to be reached ([`Bed::arrived`]), whether there was an answer or not.
+//! - Neither namespace has a way to the machine's own network. Names are the bed's ([`address::ZONE`]), whoever asks.
 
 mod guest;
+mod names;
 mod peer;
+pub mod table;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     io::{BufRead, BufReader, Write},
@@ -46,8 +51,32 @@ pub mod address {
     pub const HOST_PUBLIC: [&str; 2] = ["9.9.8.8", "2620:78::8"];
     /// The host's loopback.
     pub const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
+    /// Of the internet, where nobody sends anything but as somebody else.
+    pub const FORGED: [&str; 2] = ["9.9.9.12", "2620:fe::12"];
+    /// Of the internet, where guests send what they made themselves, byte by byte, as who they are.
+    pub const HAND_MADE: [&str; 2] = ["9.9.9.13", "2620:fe::13"];
+    /// Of the internet, what names lead to that later lead elsewhere.
+    pub const BEFORE: [&str; 2] = ["9.9.9.14", "2620:fe::14"];
+    /// Of the internet, until the host gets it.
+    pub const NEW: [&str; 2] = ["9.9.7.7", "2620:79::7"];
     /// Where all of them answer, by TCP and UDP.
     pub const PORTS: [u16; 2] = [7777, 7778];
+
+    /// What names lead to, below [`DOMAIN`]; the second list is for whoever asks for the same once more. Those that end
+    /// with a star are many.
+    pub const ZONE: [(&str, &[&str], &[&str]); 7] = [
+        ("web", &INTERNET, &INTERNET),
+        ("lan", &LAN, &LAN),
+        ("metadata", &METADATA, &METADATA),
+        ("host", &HOST_PUBLIC, &HOST_PUBLIC),
+        ("mixed", &MIXED, &MIXED),
+        ("turns-*", &BEFORE, &LAN),
+        ("moves-*", &BEFORE, &HOST_PUBLIC),
+    ];
+    /// Of the internet, and not.
+    const MIXED: [&str; 6] = [METADATA[0], INTERNET_TOO[0], LAN[0], LAN[1], INTERNET_TOO[1], METADATA[1]];
+    /// Where the bed's names are.
+    pub const DOMAIN: &str = "bed.example";
 }
 
 /// What is in a bed, for [`role`].
@@ -87,8 +116,8 @@ pub fn as_nobody(program: &Path, args: &[&str]) -> Command {
 #[derive(Debug)]
 pub struct Bed {
     outside: Peer,
-    _host: Peer,
-    _devices: tempfile::TempDir,
+    host: Peer,
+    _files: tempfile::TempDir,
 }
 
 impl Bed {
@@ -102,11 +131,15 @@ impl Bed {
         assert!(seen.lines().all(|line| line.starts_with("lo ")), "not in a new namespace: {seen}");
         // The sockets of pasta are this user's, who may not ping everywhere.
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").expect("let everyone ping");
-        let devices = devices();
+        let files = files();
 
-        use address::{GATEWAY, HOST, HOST_PUBLIC, INTERNET, INTERNET_TOO, LAN, LOOPBACK, METADATA, SHARED};
+        use address::{
+            BEFORE, FORGED, GATEWAY, HAND_MADE, HOST, HOST_PUBLIC, INTERNET, INTERNET_TOO, LAN, LOOPBACK,
+            METADATA, NEW, SHARED,
+        };
         let mut addresses: Vec<&str> = Vec::new();
-        for pair in [INTERNET, INTERNET_TOO, LAN, SHARED, METADATA, GATEWAY] {
+        let internet = [INTERNET, INTERNET_TOO, FORGED, HAND_MADE, BEFORE, NEW];
+        for pair in internet.into_iter().chain([LAN, SHARED, METADATA, GATEWAY]) {
             addresses.extend(pair);
         }
         let outside = Peer::start(true);
@@ -125,18 +158,42 @@ impl Bed {
         ));
         let mut outside = outside;
         outside.ask(&format!("setup {}", addresses.join(" ")));
+        outside.ask(&format!("names {}", GATEWAY[0]));
         let mut host = Peer::start(false);
         let mut addresses: Vec<&str> = Vec::new();
         for pair in [HOST, HOST_PUBLIC, LOOPBACK] {
             addresses.extend(pair);
         }
         host.ask(&format!("serve {}", addresses.join(" ")));
-        Self { outside, _host: host, _devices: devices }
+        outside.ask("count prerouting");
+        host.ask("count input");
+        Self { outside, host, _files: files }
     }
 
     /// How many packets came to the outside from a source that is not the host's, or were sent by a guest as somebody else.
     pub fn strangers(&mut self) -> u64 {
         self.outside.ask("strangers").parse().expect("a number")
+    }
+
+    /// Who was tried to be reached since this was asked for last, as `ADDRESS PROTOCOL PORT`: what came to the outside or
+    /// to the host itself, answered or not. Of other protocols than TCP and UDP the port is 0, and of them only a request
+    /// for an echo counts; at [`address::FORGED`] everything does.
+    pub fn arrived(&mut self) -> BTreeSet<String> {
+        let both = [self.outside.ask("arrived"), self.host.ask("arrived")];
+        both.iter()
+            .flat_map(|text| text.split(", "))
+            .filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Gives the host addresses that it did not have, with a server.
+    pub fn move_in(&mut self, addresses: &[&str]) {
+        for address in addresses {
+            let rest = if ip(address).is_ipv4() { "/32 dev lo" } else { "/128 dev lo nodad" };
+            batch(&format!("addr add {address}{rest}\n"));
+        }
+        self.host.ask(&format!("serve {}", addresses.join(" ")));
     }
 
     /// What of the bed's side of the host there is beside the bed itself: interfaces and tables.
@@ -146,7 +203,8 @@ impl Bed {
         let names = interfaces.lines().filter_map(|line| line.split([' ', '@']).next());
         let mut left: Vec<String> =
             names.filter(|name| !["lo", "e0"].contains(name)).map(str::to_owned).collect();
-        left.extend(run("nft", &["list", "tables"]).lines().map(str::to_owned));
+        let tables = run("nft", &["list", "tables"]);
+        left.extend(tables.lines().filter(|table| *table != peer::TABLE).map(str::to_owned));
         left
     }
 }
@@ -157,8 +215,8 @@ impl Default for Bed {
     }
 }
 
-/// A device for taps that everyone may open.
-fn devices() -> tempfile::TempDir {
+/// A device for taps that everyone may open, and who answers for names.
+fn files() -> tempfile::TempDir {
     use rustix::{
         fs::{CWD, FileType, Mode, makedev, mknodat},
         mount::mount_bind,
@@ -169,6 +227,10 @@ fn devices() -> tempfile::TempDir {
     made.expect("make a device");
     fs::set_permissions(&tun, fs::Permissions::from_mode(0o666)).expect("open it to everyone");
     mount_bind(&tun, "/dev/net/tun").expect("put it in its place");
+    let names = dir.path().join("resolv.conf");
+    fs::write(&names, format!("nameserver {}\n", address::GATEWAY[0])).expect("say who answers for names");
+    let place = fs::canonicalize("/etc/resolv.conf").expect("the host has a resolv.conf");
+    mount_bind(&names, &place).expect("put it in its place");
     dir
 }
 

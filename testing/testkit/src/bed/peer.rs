@@ -10,12 +10,16 @@ use std::{
 };
 
 use super::{
-    address::{GATEWAY, HOST, HOST_PUBLIC, PORTS},
-    batch, ip, run,
+    address::{FORGED as FORGED_TO, GATEWAY, HOST, HOST_PUBLIC, PORTS},
+    batch, ip, names, run,
 };
 
 /// What a guest sends as somebody else; whatever its source is when it arrives.
 pub(super) const FORGED: [u8; 1] = *b"!";
+/// The bed's own rules, as they are listed.
+pub(super) const TABLE: &str = "table inet bed";
+/// Who was tried to be reached, with and without a port.
+const ARRIVED: [&str; 4] = ["arrived4", "arrived6", "arrived_other4", "arrived_other6"];
 /// How often it arrived.
 static FORGERIES: AtomicU64 = AtomicU64::new(0);
 
@@ -37,6 +41,16 @@ pub(super) fn main(_args: &[OsString]) -> ExitCode {
                 serve(&words.collect::<Vec<_>>());
                 "done".to_owned()
             }
+            Some("names") => {
+                let address = words.next().map(ip).expect("an address");
+                thread::spawn(move || names::serve(address));
+                "done".to_owned()
+            }
+            Some("count") => {
+                count(words.next().expect("a hook"));
+                "done".to_owned()
+            }
+            Some("arrived") => arrived(),
             Some("strangers") => (strangers() + FORGERIES.load(Ordering::Relaxed)).to_string(),
             _ => "what?".to_owned(),
         };
@@ -77,6 +91,75 @@ fn outside(addresses: &[&str]) {
     );
     for rule in rules.lines() {
         let _ = run("nft", &[rule]);
+    }
+}
+
+/// Writes down who is tried to be reached.
+fn count(hook: &str) {
+    let [any4, any6] = FORGED_TO;
+    let mut rules = vec!["add table inet bed".to_owned()];
+    for (set, kind) in ARRIVED.iter().zip([
+        "ipv4_addr . inet_proto . inet_service",
+        "ipv6_addr . inet_proto . inet_service",
+        "ipv4_addr . inet_proto",
+        "ipv6_addr . inet_proto",
+    ]) {
+        rules.push(format!("add set inet bed {set} {{ type {kind}; flags dynamic; size 65535; }}"));
+    }
+    rules.push(format!("add chain inet bed count {{ type filter hook {hook} priority -340; }}"));
+    for (set, address, rest) in [
+        ("arrived4", "ip", " . th dport"),
+        ("arrived6", "ip6", " . th dport"),
+        ("arrived_other4", "ip", ""),
+        ("arrived_other6", "ip6", ""),
+    ] {
+        let add = format!("add @{set} {{ {address} daddr . meta l4proto{rest} }}");
+        let family = if address == "ip" { "ipv4" } else { "ipv6" };
+        let any = if address == "ip" { any4 } else { any6 };
+        let matches: Vec<String> = if rest.is_empty() {
+            let echo = if address == "ip" { "icmp" } else { "icmpv6" };
+            vec![format!("{echo} type echo-request"), format!("{address} daddr {any}")]
+        } else {
+            ["tcp flags & (syn | ack) == syn", "meta l4proto udp"]
+                .map(|first| format!("meta nfproto {family} {first}"))
+                .to_vec()
+        };
+        rules.extend(matches.iter().map(|matches| format!("add rule inet bed count {matches} {add}")));
+    }
+    for rule in rules {
+        let _ = run("nft", &[&rule]);
+    }
+}
+
+/// What was written down, and from now on anew.
+fn arrived() -> String {
+    let mut all = Vec::new();
+    for set in ARRIVED {
+        let text = run("nft", &["-n", "list", "set", "inet", "bed", set]);
+        let elements = text.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}'));
+        let elements = elements.map(|(elements, _)| elements).unwrap_or_default();
+        for element in elements.split(',') {
+            let words: Vec<&str> = element.split_whitespace().filter(|word| *word != ".").collect();
+            match words[..] {
+                [address, protocol, port] => {
+                    all.push(format!("{address} {} {port}", protocol_name(protocol)))
+                }
+                [address, protocol] => all.push(format!("{address} {} 0", protocol_name(protocol))),
+                _ => {}
+            }
+        }
+        let _ = run("nft", &["flush", "set", "inet", "bed", set]);
+    }
+    all.join(", ")
+}
+
+/// Numbers have names where they are of a protocol that guests are asked to try.
+fn protocol_name(listed: &str) -> &str {
+    match listed {
+        "6" => "tcp",
+        "17" => "udp",
+        "1" | "icmp" | "58" | "ipv6-icmp" => "ping",
+        other => other,
     }
 }
 
