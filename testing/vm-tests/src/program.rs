@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::process::CommandExt,
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
@@ -94,6 +94,41 @@ impl Place {
         let mut copy = Command::new("cp");
         copy.args(["-a", "--reflink=auto", "--sparse=always"]).args([&shared, &store]);
         assert!(copy.status().is_ok_and(|status| status.success()), "the images cannot be copied");
+        self
+    }
+
+    /// Given to a user who can write nothing of the shared one: the images are links to the same files in directories of
+    /// their own, or copies where there cannot be any.
+    ///
+    /// # Panics
+    /// When they cannot be made, or given away.
+    #[must_use]
+    pub fn owned_by(self, user: u32) -> Self {
+        let store = self.path().join("store");
+        let shared = fs::canonicalize(&store).expect("the shared images");
+        fs::remove_file(&store).expect("a link");
+        let give = |path: &Path| chown(path, Some(user), Some(user)).expect("give it away");
+        fs::create_dir(&store).expect("a directory");
+        give(&store);
+        for part in ["keys", "pins"] {
+            mirror(&shared.join(part), &store.join(part), &|from, to| {
+                fs::copy(from, to).expect("copy a name");
+                give(to);
+            });
+            give(&store.join(part));
+        }
+        fs::create_dir(store.join("blobs")).expect("a directory");
+        give(&store.join("blobs"));
+        for shard in fs::read_dir(shared.join("blobs")).expect("the images").flatten() {
+            let to = store.join("blobs").join(shard.file_name());
+            mirror(&shard.path(), &to, &|from, to| {
+                if fs::hard_link(from, to).is_err() {
+                    fs::copy(from, to).expect("copy an image");
+                }
+            });
+            give(&to);
+        }
+        give(self.path());
         self
     }
 
@@ -292,8 +327,22 @@ impl Ended {
     }
 }
 
+/// Makes a directory with what another one has; what is gone meanwhile is left out.
+fn mirror(from: &Path, to: &Path, one: &dyn Fn(&Path, &Path)) {
+    fs::create_dir(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory of images").flatten() {
+        if entry.path().is_file() {
+            one(&entry.path(), &to.join(entry.file_name()));
+        }
+    }
+}
+
 /// The program under test, beside the running test.
-fn harness() -> PathBuf {
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn harness() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let dir = test.parent().and_then(Path::parent).expect("target directories");
     let program = dir.join("ampoule-harness");

@@ -102,6 +102,9 @@ pub fn command(program: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The user of [`as_nobody`].
+pub const NOBODY: u32 = 65534;
+
 /// The same program as another user, who has nothing; `program` has to be readable to everyone.
 #[must_use]
 pub fn as_nobody(program: &Path, args: &[&str]) -> Command {

@@ -94,9 +94,10 @@ fn outside(addresses: &[&str]) {
     }
 }
 
-/// Writes down who is tried to be reached.
+/// Writes down who is tried to be reached. Who answers is no destination: the host's resolver asks from the host.
 fn count(hook: &str) {
     let [any4, any6] = FORGED_TO;
+    let first = if hook == "input" { "ct direction original " } else { "" };
     let mut rules = vec!["add table inet bed".to_owned()];
     for (set, kind) in ARRIVED.iter().zip([
         "ipv4_addr . inet_proto . inet_service",
@@ -121,10 +122,10 @@ fn count(hook: &str) {
             vec![format!("{echo} type echo-request"), format!("{address} daddr {any}")]
         } else {
             ["tcp flags & (syn | ack) == syn", "meta l4proto udp"]
-                .map(|first| format!("meta nfproto {family} {first}"))
+                .map(|rest| format!("meta nfproto {family} {rest}"))
                 .to_vec()
         };
-        rules.extend(matches.iter().map(|matches| format!("add rule inet bed count {matches} {add}")));
+        rules.extend(matches.iter().map(|matches| format!("add rule inet bed count {first}{matches} {add}")));
     }
     for rule in rules {
         let _ = run("nft", &[&rule]);

@@ -17,6 +17,7 @@ mod long;
 mod network;
 mod page;
 mod pool;
+mod reach;
 mod runner;
 mod runner_engine;
 mod runner_forge;
@@ -33,7 +34,9 @@ use vm_tests::program::On;
 
 fn main() -> ExitCode {
     // The contract suite starts shims and agents of its own: this binary is them, too.
-    if let Some(code) = testkit::fake::dispatch().or_else(contract::dispatch).or_else(pool::dispatch) {
+    if let Some(code) =
+        testkit::fake::dispatch().or_else(contract::dispatch).or_else(pool::dispatch).or_else(reach::dispatch)
+    {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
     trials.extend(fork_action::trials());
     trials.extend(adrift::trials());
     trials.extend(network::trials());
+    trials.extend(reach::trials());
     trials.extend(page::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };
