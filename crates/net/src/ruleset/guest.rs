@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use super::elements;
 use crate::{
     Base, Limits, Policy, Ports, Target,
-    addresses::{GUEST_LINK_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6, mac},
+    addresses::{GUEST_LINK_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6, V4_GATEWAY, V6_GATEWAY, mac},
     ranges,
 };
 
@@ -105,8 +105,8 @@ table inet ampoule {{
   chain input {{
     type filter hook input priority filter; policy drop;
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
-    iifname "tap0" icmp type echo-request limit rate 50/second accept
-    iifname "tap0" icmpv6 type echo-request limit rate 50/second accept
+    iifname "tap0" ip daddr {V4_GATEWAY} icmp type echo-request limit rate 50/second accept
+    iifname "tap0" ip6 daddr {V6_GATEWAY} icmpv6 type echo-request limit rate 50/second accept
     iifname "tap0" fib daddr type local goto refuse
   }}
   chain leave {{

@@ -96,6 +96,7 @@ mod tests {
             ("guest", short(&guest)),
             ("policy", guest::apply(&Policy { base: Base::Internet, allow }, 1)),
             ("router", router::base()),
+            ("pasta", router::PASTA.to_owned()),
             ("host", host::lines("amp-7", "ampoule-7", &Pair::uplink(7)).join("\n") + "\n"),
         ] {
             let (head, rest) = expected.split_once(&format!("<!-- rules: {name} -->\n```text\n")).unwrap();

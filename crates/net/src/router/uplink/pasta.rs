@@ -16,6 +16,7 @@ use crate::{
         client::{Client, refused},
         installed,
     },
+    ruleset::router::PASTA,
 };
 
 const WHAT: &str = "start pasta";
@@ -75,6 +76,7 @@ pub(super) async fn make(client: &Client, router: Id, families: Families) -> Res
         }
         tracing::debug!("pasta ended");
     });
+    client.nft("set the rules in front of pasta", Place::In(router), PASTA.to_owned()).await?;
     near_end(client, router, &pair, families).await
 }
 
