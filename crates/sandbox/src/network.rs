@@ -109,7 +109,7 @@ impl Networks {
         }
         match &self.by {
             Networking::By(router) => {
-                let namespace = Arc::new(router.namespace().await?);
+                let namespace = Arc::new(router.namespace_for(policy).await?);
                 let upstreams = self.upstreams.get_or_init(|| Upstreams::follow(RESOLV_CONF));
                 Ok(Some(Arc::new(VmNetwork {
                     namespace,

@@ -16,6 +16,7 @@
 //! - Namespaces have no name: they are descriptors of this process, and gone with it. (A process that has a tap's
 //!   descriptor keeps its namespace alive, cut off from everything, until it closes it.)
 
+mod netfilter;
 pub(crate) mod protocol;
 
 use std::{
@@ -80,12 +81,20 @@ struct Waiting {
     with: Vec<Id>,
 }
 
+/// A network namespace.
+#[derive(Debug)]
+struct Made {
+    namespace: OwnedFd,
+    /// A socket of netfilter in it.
+    netfilter: OwnedFd,
+}
+
 #[derive(Debug)]
 struct Work {
     owner: UnixStream,
     children: OwnedFd,
     null: File,
-    namespaces: BTreeMap<Id, OwnedFd>,
+    namespaces: BTreeMap<Id, Made>,
     next: u32,
     waiting: VecDeque<Waiting>,
     running: Vec<(Pid, Running)>,
@@ -137,13 +146,13 @@ impl Work {
             }
             Ask::Make { settings, tap } => {
                 let made = make(&settings, tap);
-                let (namespace, tap) = match made {
+                let (made, tap) = match made {
                     Ok(made) => made,
                     Err(error) => return self.answer(id, Err(error), &[]),
                 };
                 let new = Id(self.next);
                 self.next += 1;
-                self.namespaces.insert(new, namespace);
+                self.namespaces.insert(new, made);
                 let tap: Vec<BorrowedFd<'_>> = tap.iter().map(AsFd::as_fd).collect();
                 self.answer(id, Ok(Answer::Made(new)), &tap)
             }
@@ -154,6 +163,13 @@ impl Work {
             Ask::Settings { at, write, read } => {
                 let done = self.namespace(at).and_then(|at| settings(at, &write, &read));
                 self.answer(id, done.map(Answer::Settings), &[])
+            }
+            Ask::Netfilter { namespace, batch } => {
+                let done = match self.namespaces.get(&namespace) {
+                    Some(made) => netfilter::send(made.netfilter.as_fd(), &batch),
+                    None => Err(no_namespace()),
+                };
+                self.answer(id, done.map(|()| Answer::Set), &[])
             }
             Ask::Anchor(namespace) => {
                 let namespace = self.namespace(Place::In(namespace));
@@ -180,8 +196,8 @@ impl Work {
         match at {
             Place::Host => Ok(None),
             Place::In(id) => match self.namespaces.get(&id) {
-                Some(namespace) => Ok(Some(namespace.as_fd())),
-                None => Err(io::Error::other("there is no such namespace")),
+                Some(made) => Ok(Some(made.namespace.as_fd())),
+                None => Err(no_namespace()),
             },
         }
     }
@@ -254,14 +270,14 @@ impl Work {
 }
 
 /// A new namespace, and a tap in it.
-fn make(write: &[Setting], tap: Option<String>) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+fn make(write: &[Setting], tap: Option<String>) -> io::Result<(Made, Option<OwnedFd>)> {
     let name = tap.map(CString::new).transpose().map_err(io::Error::other)?;
     let work = || {
         let namespace = network::leave().map_err(told("make a network namespace"))?;
         for setting in write {
             write_setting(setting)?;
         }
-        let mut made = vec![namespace];
+        let mut made = vec![namespace, netfilter::socket().map_err(told("make a socket of netfilter"))?];
         if let Some(name) = &name {
             made.push(network::make_tap(name).map_err(told("make a tap (/dev/net/tun)"))?);
         }
@@ -269,8 +285,10 @@ fn make(write: &[Setting], tap: Option<String>) -> io::Result<(OwnedFd, Option<O
     };
     let (_, fds) = network::within(None, work)?;
     let mut fds = fds.into_iter();
-    match (fds.next(), fds.next()) {
-        (Some(namespace), made) if made.is_some() == name.is_some() => Ok((namespace, made)),
+    match (fds.next(), fds.next(), fds.next()) {
+        (Some(namespace), Some(netfilter), tap) if tap.is_some() == name.is_some() => {
+            Ok((Made { namespace, netfilter }, tap))
+        }
         _ => Err(io::Error::other("a namespace was lost on its way")),
     }
 }
@@ -308,6 +326,10 @@ fn file(name: &str) -> io::Result<PathBuf> {
         return Err(io::Error::other("no setting has such a name"));
     }
     Ok(Path::new("/proc/sys/net").join(name))
+}
+
+fn no_namespace() -> io::Error {
+    io::Error::other("there is no such namespace")
 }
 
 fn told(what: &str) -> impl FnOnce(io::Error) -> io::Error {

@@ -82,6 +82,8 @@ pub(crate) enum Ask {
     Keep { at: Place, tool: Tool, args: Vec<String> },
     /// Settings are written, then read.
     Settings { at: Place, write: Vec<Setting>, read: Vec<String> },
+    /// A batch of messages to netfilter.
+    Netfilter { namespace: Id, batch: Vec<u8> },
     /// A process that shows a namespace in /proc.
     Anchor(Id),
     /// Whether programs are installed.
@@ -114,6 +116,7 @@ pub(crate) enum Answer {
         errors: String,
     },
     Kept,
+    Set,
     /// What was read; nothing where there is no such file.
     Settings(Vec<Option<String>>),
     Anchored(u32),

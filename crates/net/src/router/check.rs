@@ -30,10 +30,12 @@ pub async fn check(helper: Vec<OsString>) -> Result<Checked> {
 }
 
 async fn try_all(router: &Router) -> Result<Vec<Note>> {
-    let namespace = router.namespace().await?;
-    namespace.apply(&Policy { base: Base::Internet, allow: Vec::new() }).await?;
+    let policy = Policy { base: Base::Internet, allow: Vec::new() };
+    let namespace = router.namespace_for(&policy).await?;
+    namespace.apply(&policy).await?;
     namespace.refused().await?;
-    let shared = &router.shared;
+    let running = router.living().await?;
+    let shared = &running.shared;
     if !shared.client.root {
         return Ok(router.notes.clone());
     }

@@ -92,6 +92,11 @@ impl Client {
         })
     }
 
+    /// Whether the helper ended, however it did.
+    pub(super) fn is_gone(&self) -> bool {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Ends the helper.
     pub(super) fn stop(&self) {
         // With the tasks goes the socket, and with that the helper.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::
 use serde::Deserialize;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
-use super::{Shared, client::Client, lock};
+use super::{client::Client, lock, running::Shared};
 use crate::{
     Error, Result,
     helper::protocol::{Place, Tool},

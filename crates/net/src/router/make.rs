@@ -7,15 +7,17 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Dropped, Namespace, Pool, Shared, lock};
+use super::{
+    Namespace, lock,
+    running::{Dropped, Pool, Shared},
+};
 use crate::{
-    Result,
+    Policy, Result,
     addresses::{
         GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, LINK_MACS, MTU, Pair, V4_GATEWAY, V4_PREFIX, V6_GATEWAY,
         V6_PREFIX, mac,
     },
     helper::protocol::{FIRST_NAMESPACE, Place, Setting, Tool},
-    ruleset,
 };
 
 /// How many are made in one go: the price of the programs is shared.
@@ -50,17 +52,17 @@ pub(super) fn settings() -> Vec<Setting> {
     .to_vec()
 }
 
-/// Makes some; none of them forwards anything.
-pub(super) async fn make(shared: &Arc<Shared>, count: usize) -> Result<Vec<Namespace>> {
+/// Makes one for each of these policies; none of them forwards anything yet.
+pub(super) async fn make(shared: &Arc<Shared>, policies: Vec<Policy>) -> Result<Vec<Namespace>> {
     const LINK: &str = "make a link to a VM's network namespace";
     const SET_UP: &str = "set up a VM's network namespace";
     const RULES: &str = "set the rules of a VM's network namespace";
     let mut all = Vec::new();
-    for _ in 0..count {
+    for policy in policies {
         let (id, tap) = shared.client.make(settings(), Some("tap0")).await?;
         // from here on its drop removes it
         let link = lock(&shared.links).take();
-        all.push(Namespace::new(shared.clone(), id, link?, tap)?);
+        all.push(Namespace::new(shared.clone(), id, link?, tap, policy)?);
     }
     // the rules come before there is anything to forward
     let mut steps: Vec<Pin<Box<dyn Future<Output = Result<String>> + Send>>> = Vec::new();
@@ -68,7 +70,7 @@ pub(super) async fn make(shared: &Arc<Shared>, count: usize) -> Result<Vec<Names
         lock(&shared.living).insert(namespace.id());
         // sent in the order in which they are seen: a change of the host's addresses that comes now comes after this
         let hosts = lock(&shared.hosts);
-        let text = ruleset::guest::base(&shared.limits, &hosts);
+        let text = namespace.rules(&shared.limits, &hosts);
         steps.push(Box::pin(shared.client.nft(RULES, Place::In(namespace.id()), text)));
     }
     let text: String = all
@@ -162,13 +164,14 @@ fn shape(shared: &Shared) -> String {
 /// Keeps the pool full.
 pub(super) async fn fill(shared: Arc<Shared>, pool: Arc<Pool>) {
     loop {
-        let missing = pool.target.saturating_sub(lock(&pool.ready).len());
-        if missing == 0 {
+        let mut missing = pool.missing();
+        if missing.is_empty() {
             pool.taken.notified().await;
             continue;
         }
-        match make(&shared, missing.min(BATCH)).await {
-            Ok(made) => lock(&pool.ready).extend(made),
+        missing.truncate(BATCH);
+        match make(&shared, missing).await {
+            Ok(made) => pool.put(made),
             Err(error) => {
                 // each lease tries for itself, and tells why
                 tracing::warn!("no network namespace can be made ahead: {error}");

@@ -11,11 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Dropped, Shared, lock};
+use super::{
+    Limits, lock,
+    running::{Dropped, Shared},
+};
+use super::client::refused as refused_by;
 use crate::{
     Error, Policy, Ports, Refused, Result, Target,
-    helper::protocol::{Id, Place, Tool},
-    ruleset::{guest, host, refused},
+    helper::protocol::{Answer, Ask, Id, Place, Tool},
+    ruleset::{gate, guest, host, refused},
 };
 
 /// One VM's network: its tap, and the rules behind it. Its drop removes it.
@@ -25,7 +29,9 @@ pub struct Namespace {
     id: Id,
     link: u32,
     tap: Arc<OwnedFd>,
-    /// The policy's number; 0 before the first.
+    /// The policy behind the gate, until the first is applied.
+    prepared: Mutex<Option<Policy>>,
+    /// The policy's number.
     number: AtomicU32,
     /// Addresses of names that are open, and until when at most.
     opened: Mutex<HashMap<(IpAddr, Ports), Instant>>,
@@ -46,9 +52,17 @@ impl Drop for Namespace {
 }
 
 impl Namespace {
-    pub(super) fn new(shared: Arc<Shared>, id: Id, link: u32, tap: Option<OwnedFd>) -> Result<Self> {
+    /// `policy`: what it is prepared for.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        id: Id,
+        link: u32,
+        tap: Option<OwnedFd>,
+        policy: Policy,
+    ) -> Result<Self> {
         let tap = Arc::new(tap.ok_or(Error::Unreadable("the network's helper"))?);
-        Ok(Self { shared, id, link, tap, number: AtomicU32::new(0), opened: Mutex::default() })
+        let (prepared, number) = (Mutex::new(Some(policy)), AtomicU32::new(guest::FIRST));
+        Ok(Self { shared, id, link, tap, prepared, number, opened: Mutex::default() })
     }
 
     pub(super) fn id(&self) -> Id {
@@ -57,6 +71,22 @@ impl Namespace {
 
     pub(super) fn link(&self) -> u32 {
         self.link
+    }
+
+    /// What is set when it is made: the rules, and the policy behind the gate.
+    pub(super) fn rules(&self, limits: &Limits, hosts: &BTreeSet<IpAddr>) -> String {
+        let prepared = lock(&self.prepared).as_ref().map(guest::prepare).unwrap_or_default();
+        guest::base(limits, hosts) + &prepared
+    }
+
+    pub(super) fn is_prepared_for(&self, policy: &Policy) -> bool {
+        lock(&self.prepared).as_ref() == Some(policy)
+    }
+
+    /// Whether it leads nowhere any more, because the helper ended that held it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.shared.client.is_gone()
     }
 
     /// The guest's card: a tap that takes frames with a header of virtio in front. Whoever has it can send as the guest,
@@ -71,11 +101,20 @@ impl Namespace {
     /// # Errors
     /// The rules cannot be set; those before hold then.
     pub async fn apply(&self, policy: &Policy) -> Result<()> {
-        let number = self.number.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
+        const WHAT: &str = "set the policy of a network namespace";
         self.open_host(policy);
         lock(&self.opened).clear();
+        let prepared = lock(&self.prepared).take();
+        if prepared.as_ref() == Some(policy) {
+            let open = Ask::Netfilter { namespace: self.id, batch: gate::open() };
+            return match self.shared.client.ask(open).await?.0 {
+                Ok(Answer::Set) => Ok(()),
+                answer => Err(refused_by(WHAT, answer)),
+            };
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(guest::FIRST + 1);
         let script = guest::apply(policy, number);
-        let set = self.shared.client.nft("set the policy of a network namespace", Place::In(self.id), script);
+        let set = self.shared.client.nft(WHAT, Place::In(self.id), script);
         set.await.map(drop)
     }
 

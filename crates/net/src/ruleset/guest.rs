@@ -1,12 +1,13 @@
 //! The rules of one VM's namespace.
 //!
 //! ```text
-//!  tap0 ─▶ ingress: is it the guest? ─▶ forward: of an allowed connection? too many? ─▶ rules ─┬─▶ out, masqueraded
+//!  tap0 ─▶ ingress: is it the guest? ─▶ forward: leased? of an allowed connection? too many? ─▶ rules ─┬─▶ out, masqueraded
 //!                     │ no: dropped                                                            └─▶ refuse: counted,
 //!                     ▼                                                                            answered
 //! ```
 //!
 //! Invariants
+//! - Nothing is forwarded before the lease opens the gate, whatever policy is there already.
 //! - A connection goes on only if it was allowed by the policy that holds now: what allows it writes the policy's number
 //!   on it. One of an older policy is judged like a new one. One that was allowed by a name goes on after the time of
 //!   that name's addresses, as a long download must.
@@ -17,7 +18,7 @@ use std::{collections::BTreeSet, fmt::Write, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::elements;
+use super::{elements, gate};
 use crate::{
     Base, Limits, Policy, Ports, Target,
     addresses::{GUEST_LINK_LOCAL, GUEST_MAC, GUEST_V4, GUEST_V6, V4_GATEWAY, V6_GATEWAY, mac},
@@ -29,7 +30,7 @@ const MOST_REFUSED: u32 = 1024;
 /// How many addresses of names are open at once, of each kind.
 const MOST_NAMES: u32 = 16384;
 
-/// All of it, with no policy: nothing is forwarded.
+/// All of it but a policy: nothing is forwarded.
 pub(crate) fn base(limits: &Limits, hosts: &BTreeSet<IpAddr>) -> String {
     let connections = limits.connections;
     let (guest_mac, denied_v4, denied_v6) =
@@ -47,6 +48,8 @@ pub(crate) fn base(limits: &Limits, hosts: &BTreeSet<IpAddr>) -> String {
   }}
 }}
 table inet ampoule {{
+  # the families that are forwarded: none before the lease, both from then on
+  set leased {{ type nf_proto; }}
   # never the internet; each with its source in `ranges`
   set denied4 {{ type ipv4_addr; flags interval; elements = {{ {denied_v4} }}; }}
   set denied6 {{ type ipv6_addr; flags interval; elements = {{ {denied_v6} }}; }}
@@ -90,6 +93,7 @@ table inet ampoule {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
+    meta nfproto != @leased drop
     ct state established,related goto open
     ct state != new drop
     jump new
@@ -128,13 +132,25 @@ pub(crate) fn hosts_are(hosts: &BTreeSet<IpAddr>) -> String {
     text
 }
 
-/// A policy in place of the one before; `number` is another than that one's, and 1 for the first.
+/// A policy that is there before the lease: behind the gate, and the first one.
+pub(crate) fn prepare(policy: &Policy) -> String {
+    rules(policy, FIRST)
+}
+
+/// A policy in place of the one before, whose number is another; and the gate is open.
 pub(crate) fn apply(policy: &Policy, number: u32) -> String {
+    rules(policy, number) + gate::OPEN
+}
+
+/// The number of the policy that is there before the lease.
+pub(crate) const FIRST: u32 = 1;
+
+fn rules(policy: &Policy, number: u32) -> String {
     const SETS: [&str; 8] =
         ["net4", "net6", "net_port4", "net_port6", "name4", "name6", "name_port4", "name_port6"];
     let mut text = String::new();
     // the first finds nothing; and the kernel takes its time to remove something
-    if number != 1 {
+    if number != FIRST {
         text += "flush chain inet ampoule open\nflush chain inet ampoule rules\n";
         for set in SETS {
             let _ = writeln!(text, "flush set inet ampoule {set}");

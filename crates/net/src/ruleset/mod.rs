@@ -8,6 +8,7 @@
 //! - Every text is one transaction, or nothing of it holds.
 //! - What is refused is counted before, in sets of bounded size, and answered; what is spoofed is dropped silently.
 
+pub(crate) mod gate;
 pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod refused;

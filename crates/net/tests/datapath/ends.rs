@@ -7,8 +7,12 @@ use std::{
     time::Duration,
 };
 
-use net::{Base, Error, Router, Uplink};
-use testkit::bed::address::{INTERNET, PORTS};
+use net::{Base, Error, Ports, Router, Uplink};
+use rustix::process::Signal;
+use testkit::bed::{
+    Guest,
+    address::{INTERNET, PORTS},
+};
 
 use super::{Host, block_on, config, guest, policy};
 
@@ -98,6 +102,98 @@ fn seen(host: &Host) {
     for word in [expected, &["ip -o monitor address"]].concat() {
         assert!(left.contains(word), "{word} is not in {left}");
     }
+}
+
+/// Whatever policy is there already.
+pub(super) fn what_is_prepared_forwards_nothing(host: &Host) {
+    block_on(async {
+        let mut pooled = config();
+        pooled.pool = 2;
+        let router = Router::start(pooled).await.unwrap();
+        let web = |guest: &mut Guest| INTERNET.map(|address| guest.reaches("tcp", address, PORT));
+        let (internet, nothing) = (policy(Base::Internet, &[]), policy(Base::Nothing, &[]));
+        let one = policy(Base::Nothing, &[(INTERNET[0], Ports::All)]);
+        // one of the pool, then one that is made for it
+        for likely in [&internet, &one] {
+            while router.ready() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let namespace = router.namespace_for(likely).await.unwrap();
+            let mut guest = guest(&namespace);
+            assert_eq!(web(&mut guest), [false, false]);
+            assert!(namespace.refused().await.unwrap().is_empty());
+            namespace.apply(likely).await.unwrap();
+            assert_eq!(web(&mut guest), [true, likely == &internet]);
+            // the same once more, and others
+            namespace.apply(likely).await.unwrap();
+            assert_eq!(web(&mut guest), [true, likely == &internet]);
+            namespace.apply(&nothing).await.unwrap();
+            assert_eq!(web(&mut guest), [false, false]);
+        }
+        // another policy than the one that it was prepared for
+        let namespace = router.namespace_for(&internet).await.unwrap();
+        let mut guest = guest(&namespace);
+        namespace.apply(&one).await.unwrap();
+        assert_eq!(web(&mut guest), [true, false]);
+        drop((namespace, guest));
+        router.close().await;
+    });
+    gone(host).unwrap();
+}
+
+/// Children of a process, whichever thread started them.
+fn children(pid: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let all = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    all.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// The processes of this one's helper: the first waits for the other.
+fn helpers() -> [String; 2] {
+    let of = |pid: &str| {
+        let all = children(pid).into_iter().filter(|child| {
+            fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("net-helper"))
+        });
+        all.collect::<Vec<_>>()
+    };
+    let [waiter] = <[String; 1]>::try_from(of("self")).unwrap();
+    let [init] = <[String; 1]>::try_from(of(&waiter)).unwrap();
+    [waiter, init]
+}
+
+pub(super) fn a_helper_that_was_killed_is_replaced(host: &Host) {
+    block_on(async {
+        let mut pooled = config();
+        pooled.pool = 2;
+        let router = Router::start(pooled).await.unwrap();
+        let internet = policy(Base::Internet, &[]);
+        for which in 0..2 {
+            let old = router.namespace_for(&internet).await.unwrap();
+            old.apply(&internet).await.unwrap();
+            let mut before = guest(&old);
+            assert!(before.reaches("tcp", INTERNET[0], PORT));
+            let pid: i32 = helpers()[which].parse().unwrap();
+            rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            // two ask at once, maybe before it is seen: both have one, of one helper
+            let (one, two) =
+                tokio::join!(router.namespace_for(&internet), router.namespace_for(&internet));
+            let (one, two) = (one.unwrap(), two.unwrap());
+            helpers();
+            for new in [&one, &two] {
+                new.apply(&internet).await.unwrap();
+                assert!(guest(new).reaches("tcp", INTERNET[0], PORT));
+                assert!(!new.is_gone());
+            }
+            // what the old one had leads nowhere, and says so
+            assert!(old.is_gone());
+            assert!(matches!(old.refused().await, Err(Error::Gone)));
+            assert!(matches!(old.apply(&internet).await, Err(Error::Gone)));
+            assert!(!before.reaches("tcp", INTERNET[0], PORT));
+        }
+        router.close().await;
+        assert!(matches!(router.namespace().await, Err(Error::Gone)));
+    });
+    gone(host).unwrap();
 }
 
 pub(super) fn what_is_dropped_is_gone(host: &Host) {

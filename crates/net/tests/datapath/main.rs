@@ -38,6 +38,8 @@ const TRIALS: &[(&str, Body)] = &[
     ("other_vms", spoof::vms_do_not_reach_each_other),
     ("killed", ends::a_killed_owner_leaves_nothing),
     ("ends", ends::what_is_dropped_is_gone),
+    ("prepared", ends::what_is_prepared_forwards_nothing),
+    ("helper_killed", ends::a_helper_that_was_killed_is_replaced),
     ("figures", figures::prices),
 ];
 
