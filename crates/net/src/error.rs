@@ -37,8 +37,8 @@ pub enum Error {
     /// There are as many VMs with a network as there are addresses for.
     #[error("all addresses of links to VMs are taken")]
     Full,
-    /// The helper ended.
-    #[error("the network's helper is gone")]
+    /// The helper ended: what it made leads nowhere any more, and is not made again.
+    #[error("the network is gone: its helper ended")]
     Gone,
 }
 

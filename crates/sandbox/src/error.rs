@@ -160,8 +160,8 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// Infrastructure: the network of the VM could not be made, or asked.
-    #[error("the network of the VM could not be made")]
+    /// Infrastructure: the network of the VM could not be made, or is not there any more.
+    #[error("the network of the VM could not be made, or is gone")]
     Network(#[from] net::Error),
     /// User: no VM of that name is kept here.
     #[error("there is no VM {id} that is kept")]

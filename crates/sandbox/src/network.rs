@@ -202,6 +202,11 @@ pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> 
     }
 }
 
+/// Whether a VM with this network can have this policy: [`apply`] would not refuse it.
+pub(crate) fn serves(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> bool {
+    *policy == Policy::none() || network.is_some_and(|network| !network.namespace.is_gone())
+}
+
 /// What a guest is told. Where nothing is reached no route leads over its card, so that what tries fails at once.
 pub(crate) fn of_guest(bind: &Bind) -> Network {
     let reaches = bind.network != Policy::none();
@@ -259,6 +264,7 @@ mod tests {
         assert!(matches!(refused, Err(Error::NoNetwork { why }) if why == "no nft"));
         let refused = apply(None, &internet).await;
         assert!(matches!(refused, Err(Error::NoNetwork { .. })));
+        assert!(!serves(None, &internet) && serves(None, &Policy::none()));
         apply(None, &Policy::none()).await.unwrap();
         let networks = Networks::new(lacking, &backend(Some("no /dev/net/tun")));
         assert!(networks.lacking().is_some_and(|why| why.contains("no /dev/net/tun")));

@@ -39,6 +39,7 @@ use crate::{
     connection::Connection,
     journal::Held,
     local::Inner,
+    network,
     owner::{attempt, tear_down},
     snapshots::{self, Template},
 };
@@ -119,8 +120,6 @@ struct Kind {
 struct State {
     /// By the key of their template.
     kinds: HashMap<String, Kind>,
-    /// Of no use any more, and still to be destroyed.
-    lost: Vec<Standby>,
     /// The first and the last lease since the last rest.
     asked: Option<(Instant, Instant)>,
 }
@@ -167,14 +166,9 @@ impl Pool {
         if kind.asked.len() > MOST_REMEMBERED {
             kind.asked.pop_front();
         }
-        let mut lost = Vec::new();
-        let found = loop {
-            match kind.ready.pop_front() {
-                Some(standby) if !standby.is_usable() => lost.push(standby),
-                found => break found,
-            }
-        };
-        state.lost.append(&mut lost);
+        // what does not serve this one may serve another, or is seen to later
+        let at = kind.ready.iter().position(|standby| standby.is_usable(&spec.bind.network));
+        let found = at.and_then(|at| kind.ready.remove(at));
         drop(state);
         self.changed.notify_one();
         found
@@ -203,13 +197,16 @@ impl Pool {
     /// What is wanted next, and which are not wanted any more.
     fn look(&self) -> (Option<(Need, LeaseSpec)>, Vec<Standby>) {
         let mut state = self.state();
-        let mut surplus = std::mem::take(&mut state.lost);
+        let mut surplus = Vec::new();
         for kind in state.kinds.values_mut() {
             let target = kind.target();
             while kind.ready.len() > target {
                 surplus.extend(kind.ready.pop_front());
             }
-            let (usable, old): (Vec<_>, Vec<_>) = kind.ready.drain(..).partition(Standby::is_usable);
+            // one without the network that such VMs are wanted with by now makes room for one that has it
+            let network = &kind.spec.bind.network;
+            let (usable, old): (Vec<_>, Vec<_>) =
+                kind.ready.drain(..).partition(|standby| standby.is_usable(network));
             kind.ready = usable.into();
             surplus.extend(old);
         }
@@ -249,8 +246,8 @@ impl Pool {
     }
 
     fn drain(&self) -> Vec<Standby> {
-        let State { kinds, lost, .. } = std::mem::take(&mut *self.state());
-        kinds.into_values().flat_map(|kind| kind.ready).chain(lost).collect()
+        let State { kinds, .. } = std::mem::take(&mut *self.state());
+        kinds.into_values().flat_map(|kind| kind.ready).collect()
     }
 }
 
@@ -306,8 +303,11 @@ impl Kind {
 }
 
 impl Standby {
-    fn is_usable(&self) -> bool {
-        self.template.is_fresh() && self.booted.machine.exited().borrow().is_none()
+    /// Whether it can be the VM of a lease with this policy.
+    fn is_usable(&self, policy: &Policy) -> bool {
+        self.template.is_fresh()
+            && self.booted.machine.exited().borrow().is_none()
+            && network::serves(self.held.network(), policy)
     }
 
     /// Ends it.

@@ -25,12 +25,8 @@ const HEADER: usize = 16;
 
 /// A socket for the network namespace that this thread is in.
 pub(super) fn socket() -> io::Result<OwnedFd> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(netlink::NETFILTER),
-    )?;
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
     Ok(socket)
 }
 

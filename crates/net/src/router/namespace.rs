@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::client::refused as refused_by;
 use super::{
     Limits, lock,
     running::{Dropped, Shared},
 };
-use super::client::refused as refused_by;
 use crate::{
     Error, Policy, Ports, Refused, Result, Target,
     helper::protocol::{Answer, Ask, Id, Place, Tool},

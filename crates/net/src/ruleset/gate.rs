@@ -34,10 +34,7 @@ pub(crate) fn open() -> Vec<u8> {
     let elements: Vec<u8> = FAMILIES
         .iter()
         .flat_map(|family| {
-            attribute(
-                NESTED | ELEMENT,
-                &attribute(NESTED | KEY, &attribute(VALUE, &[*family])),
-            )
+            attribute(NESTED | ELEMENT, &attribute(NESTED | KEY, &attribute(VALUE, &[*family])))
         })
         .collect();
     let body = [

@@ -112,7 +112,7 @@ pub(super) fn what_is_prepared_forwards_nothing(host: &Host) {
         let router = Router::start(pooled).await.unwrap();
         let web = |guest: &mut Guest| INTERNET.map(|address| guest.reaches("tcp", address, PORT));
         let (internet, nothing) = (policy(Base::Internet, &[]), policy(Base::Nothing, &[]));
-        let one = policy(Base::Nothing, &[(INTERNET[0], Ports::All)]);
+        let one = policy(Base::Nothing, &[("9.9.9.10/32", Ports::All)]);
         // one of the pool, then one that is made for it
         for likely in [&internet, &one] {
             while router.ready() < 2 {
@@ -173,10 +173,13 @@ pub(super) fn a_helper_that_was_killed_is_replaced(host: &Host) {
             let mut before = guest(&old);
             assert!(before.reaches("tcp", INTERNET[0], PORT));
             let pid: i32 = helpers()[which].parse().unwrap();
-            rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-            // two ask at once, maybe before it is seen: both have one, of one helper
-            let (one, two) =
-                tokio::join!(router.namespace_for(&internet), router.namespace_for(&internet));
+            rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL)
+                .unwrap();
+            while !old.is_gone() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // two ask at once: both have one, of one helper
+            let (one, two) = tokio::join!(router.namespace_for(&internet), router.namespace_for(&internet));
             let (one, two) = (one.unwrap(), two.unwrap());
             helpers();
             for new in [&one, &two] {
