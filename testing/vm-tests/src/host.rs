@@ -47,6 +47,36 @@ pub fn vmms(state_dir: &Path) -> Vec<Pid> {
         .collect()
 }
 
+/// Children of a process that have this word on their command line.
+#[must_use]
+pub fn children(of: Pid, word: &str) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", of.as_raw_nonzero())).into_iter().flatten().flatten();
+    let text: String =
+        tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
+    text.split_whitespace()
+        .filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word))
+        })
+        .filter_map(|pid| pid.parse().ok().and_then(Pid::from_raw))
+        .collect()
+}
+
+/// What the descriptors of a process are.
+#[must_use]
+pub fn descriptors(of: Pid) -> Vec<String> {
+    let all = fs::read_dir(format!("/proc/{}/fd", of.as_raw_nonzero())).into_iter().flatten().flatten();
+    let links = all.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// Network namespaces of this host, also those that nobody has a name for, as the kernel counts them.
+#[must_use]
+pub fn network_namespaces() -> Option<usize> {
+    let text = fs::read_to_string("/proc/slabinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("net_namespace "))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Waits until `look` finds nothing, at most for as long as a host needs to settle; what it found last.
 #[must_use]
 pub fn settled(look: impl Fn() -> Vec<Remnant>) -> Vec<Remnant> {

@@ -30,6 +30,7 @@ pub struct Talker {
     pub address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
     open: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -50,12 +51,12 @@ impl Talker {
         let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-        let open: Arc<AtomicUsize> = Arc::default();
-        let (all, count) = (Arc::clone(&heard), Arc::clone(&open));
+        let (open, most): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
+        let (all, count, peak) = (Arc::clone(&heard), Arc::clone(&open), Arc::clone(&most));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (all, count) = (Arc::clone(&all), Arc::clone(&count));
-                count.fetch_add(1, Ordering::Relaxed);
+                peak.fetch_max(count.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
                     let mut asked = String::new();
@@ -69,7 +70,7 @@ impl Talker {
                 });
             }
         });
-        Self { address, heard, open, _task: AbortOnDropHandle::new(task) }
+        Self { address, heard, open, most, _task: AbortOnDropHandle::new(task) }
     }
 
     /// How its connections ended, in order.
@@ -82,6 +83,12 @@ impl Talker {
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// The most that were open at a time.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
     }
 
     /// Waits until a connection ended so.

@@ -187,6 +187,41 @@ async fn a_destination_that_never_connects_hinders_no_other() {
     engine.close().await;
 }
 
+/// What a guest may have sent beyond what its destinations took: an agent of ours sends less on each of many connections.
+#[tokio::test]
+async fn a_guest_that_fills_every_connection_loses_those_that_are_too_much() {
+    const COUNT: usize = 1000;
+    const MOST_WAITING: usize = 192 << 20;
+    const CREDIT: usize = wire::CREDIT as usize;
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Memory::new(&[Manner::Good]);
+    let engine = engine(dir.path(), &backend).await;
+    let ends: Arc<std::sync::Mutex<Vec<_>>> = Arc::default();
+    let kept = ends.clone();
+    let deaf = move || {
+        let (ours, theirs) = duplex(1024);
+        kept.lock().unwrap().push(theirs);
+        async move { Ok(Box::new(ours) as Link) }
+    };
+    let (others, _) = services();
+    let services = others.with("deaf", Arc::new(deaf));
+    let to = |name: &str| Destination::Service(name.into());
+    let lease = with(vec![forward("deaf", 1, to("deaf")), forward("hi", 1, to("greeter"))], services);
+    let lease = engine.lease(lease, &CancellationToken::new()).await.unwrap();
+    let filled = lease.sandbox().exec(run(&["fill", "forward:deaf:1", &COUNT.to_string()])).await.unwrap();
+    filled.collect(0).await.unwrap();
+    // its answer came behind all of it: what is too much is cut by now, or in a moment
+    let cut = || backend.seen.reset.lock().unwrap().len();
+    until(|| COUNT - cut() <= MOST_WAITING / CREDIT).await;
+    // those that are left have all that they may, and are not cut for others
+    assert!(COUNT - cut() > MOST_WAITING / CREDIT / 2, "{} are left", COUNT - cut());
+    // and the VM goes on: by another connection, and by another command
+    open(&lease, "forward:hi:1", 1).await;
+    until(|| backend.seen.received.lock().unwrap().ends_with(b"greeted: hello")).await;
+    tokio::time::timeout(Duration::from_secs(10), lease.destroy()).await.unwrap().unwrap();
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn tables_that_make_no_sense_are_refused_before_a_vm_begins() {
     let dir = tempfile::tempdir().unwrap();

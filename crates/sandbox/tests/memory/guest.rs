@@ -421,6 +421,15 @@ impl Agent {
                     self.mux.finish(stream);
                 }
             }
+            // as much on each as it has credit for
+            ["fill", service, count] => {
+                for _ in 0..count.parse().unwrap() {
+                    let stream = self.mux.open(Direction::Both).unwrap();
+                    self.say(ToHost::Open(Open { stream, service: (*service).into() }));
+                    let bytes = vec![0; self.mux.capacity(stream)];
+                    assert_eq!(self.mux.send(stream, &bytes, 0), bytes.len());
+                }
+            }
             ["open many"] => {
                 for n in 1..=6000 {
                     self.say(ToHost::Open(Open { stream: StreamId(2 * n), service: "x".into() }));

@@ -4,9 +4,11 @@ mod adrift;
 mod bad_input;
 mod branch;
 mod cancel;
+mod cards;
 mod contract;
 mod controller;
 mod engine;
+mod flood;
 mod fork_action;
 mod forward;
 mod gitea;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     // The contract suite starts shims and agents of its own: this binary is them, too.
     if let Some(code) =
         testkit::fake::dispatch().or_else(contract::dispatch).or_else(pool::dispatch).or_else(reach::dispatch)
+        testkit::fake::dispatch().or_else(contract::dispatch).or_else(pool::dispatch).or_else(flood::dispatch)
     {
         return code;
     }
@@ -68,6 +71,8 @@ fn main() -> ExitCode {
     trials.extend(adrift::trials());
     trials.extend(network::trials());
     trials.extend(reach::trials());
+    trials.extend(cards::trials());
+    trials.extend(flood::trials());
     trials.extend(page::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };

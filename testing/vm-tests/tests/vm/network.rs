@@ -15,8 +15,8 @@ use vm_tests::{
 };
 
 /// What keeps a VM small.
-const SMALL: [&str; 6] = ["--cpus", "1", "--memory", "256MiB", "--disk", "256MiB"];
-const TCG: [&str; 4] = ["--backend", "qemu", "--accel", "tcg"];
+pub(crate) const SMALL: [&str; 6] = ["--cpus", "1", "--memory", "256MiB", "--disk", "256MiB"];
+pub(crate) const TCG: [&str; 4] = ["--backend", "qemu", "--accel", "tcg"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -24,33 +24,34 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_a_bed("a_vm_that_stood_by_and_a_branch_reach_what_their_policy_says", |_| kept()),
         on_a_bed("a_kept_vm_without_its_engine_reaches_nothing_and_goes_on", |_| orphaned()),
         on_a_bed("nothing_is_left_of_the_networks_of_forks", |_| many()),
+        on_a_bed("a_vm_whose_network_is_gone_says_so_and_the_next_has_one", |_| helpless()),
         crate::on(On::Fake, "a_network_that_cannot_be_had_is_an_error", lacking),
     ]
 }
 
 /// Root alone makes a bed: for others the list shows these as left out.
-fn on_a_bed(name: &str, test: fn(On)) -> Trial {
+pub(crate) fn on_a_bed(name: &str, test: fn(On)) -> Trial {
     crate::on(On::Qemu, name, test).with_ignored_flag(!rustix::process::getuid().is_root())
 }
 
 /// A place whose program runs on the bed's host.
-struct Home {
-    bed: Bed,
-    place: Place,
+pub(crate) struct Home {
+    pub(crate) bed: Bed,
+    pub(crate) place: Place,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bed: Bed::new(), place: Place::new(On::Qemu) }
     }
 
-    fn command(&self, words: &[&str], rest: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str], rest: &[&str]) -> Command {
         let mut command = self.place.plain(&["sandbox"]);
         command.args(words).args(rest);
         self.bed.on_host(&command)
     }
 
-    fn call(&self, words: &[&str], rest: &[&str]) -> Ended {
+    pub(crate) fn call(&self, words: &[&str], rest: &[&str]) -> Ended {
         Run::spawn(self.command(words, rest)).end()
     }
 
@@ -59,18 +60,18 @@ impl Home {
         self.call(&words, &["--", "bash", "-c", script]).expect(0).stdout.clone()
     }
 
-    fn create(&self, options: &[&str]) -> String {
+    pub(crate) fn create(&self, options: &[&str]) -> String {
         let words = [&["create"][..], &SMALL, &TCG, options].concat();
         self.call(&words, &[]).expect(0).stdout.concat()
     }
 
-    fn inside(&self, id: &str, script: &str) -> Vec<String> {
+    pub(crate) fn inside(&self, id: &str, script: &str) -> Vec<String> {
         let words = [&["exec", id][..], &TCG].concat();
         self.call(&words, &["--", "bash", "-c", script]).expect(0).stdout.clone()
     }
 
     /// Engine processes in the background.
-    fn engines(&self) -> Vec<Pid> {
+    pub(crate) fn engines(&self) -> Vec<Pid> {
         let place = self.place.path().to_string_lossy().into_owned();
         let all = fs::read_dir("/proc").expect("/proc").flatten();
         all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
@@ -83,14 +84,14 @@ impl Home {
             .collect()
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.call(&["rm", "--all"], &[]).expect(0);
         self.signal_engines(Signal::TERM);
         self.place.assert_clean();
         self.bed.assert_clean();
     }
 
-    fn signal_engines(&self, signal: Signal) {
+    pub(crate) fn signal_engines(&self, signal: Signal) {
         for engine in self.engines() {
             let _ = kill_process(engine, signal);
         }
@@ -107,7 +108,7 @@ impl Drop for Home {
 }
 
 /// A script that says of each of these what became of a connection to it: `NAME yes` or `NAME no`.
-fn tries(whom: &[(&str, &str)]) -> String {
+pub(crate) fn tries(whom: &[(&str, &str)]) -> String {
     let list: Vec<String> = whom.iter().map(|(name, address)| format!("{name}={address}")).collect();
     format!(
         "for who in {}; do \
@@ -195,8 +196,52 @@ fn orphaned() {
     home.end();
 }
 
+/// The helper is killed, and its engine is not.
+fn helpless() {
+    let home = Home::new();
+    let script = tries(&[("web", "93.184.216.34")]);
+    // the engine learns that such VMs are wanted; with a network only later
+    home.create(&["--network", "none"]);
+    let created = |policy: &str| {
+        let id = home.create(&["--network", policy]);
+        let pooled = home.call(&["inspect", &id], &[]).expect(0).stdout.join("\n").contains("pooled");
+        (id, pooled)
+    };
+    let pooled = |policy: &str| {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < Duration::from_secs(120), "no VM stands by");
+            std::thread::sleep(Duration::from_secs(3));
+            let (id, pooled) = created(policy);
+            if pooled {
+                return id;
+            }
+            home.call(&["rm", &id], &[]).expect(0);
+        }
+    };
+    pooled("none");
+    // what stands by now has none, or has one by now: both are right
+    let (first, _) = created("internet");
+    assert_eq!(home.inside(&first, &script), ["web yes"]);
+    let old = pooled("internet");
+    assert_eq!(home.inside(&old, &script), ["web yes"]);
+    // so that one stands by whose network goes
+    std::thread::sleep(Duration::from_secs(3));
+    let [engine] = home.engines()[..] else { panic!("one engine") };
+    let [helper] = host::children(engine, "net-helper")[..] else { panic!("one helper") };
+    kill_process(helper, Signal::KILL).expect("it runs");
+    let (new, _) = created("internet");
+    assert_eq!(home.inside(&new, &script), ["web yes"]);
+    assert_eq!(home.engines(), [engine]);
+    assert_eq!(home.inside(&old, &script), ["web no"]);
+    let told = home.call(&["network", &old], &[]);
+    assert!(told.expect(3).stderr.contains("its helper ended"), "{}", told.stderr);
+    home.call(&["network", &new], &[]).expect(0);
+    home.end();
+}
+
 /// Processor time of a process, in hundredths of a second.
-fn ticks(pid: Pid) -> u64 {
+pub(crate) fn ticks(pid: Pid) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).expect("it runs");
     let (_, fields) = stat.rsplit_once(')').expect("its name");
     let fields: Vec<u64> = fields.split_whitespace().filter_map(|field| field.parse().ok()).collect();

@@ -40,7 +40,7 @@ pub(crate) fn trial<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> 
     })
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(test);
 }
