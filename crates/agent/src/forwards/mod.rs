@@ -21,13 +21,16 @@ use std::{
     io,
     net::SocketAddrV4,
     os::fd::OwnedFd,
+    time::Duration,
 };
 
 use rustix::{
     io::Errno,
     net::{
         AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
-        sockopt::{set_socket_reuseaddr, set_tcp_nodelay},
+        sockopt::{
+            set_socket_keepalive, set_socket_reuseaddr, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_nodelay,
+        },
     },
 };
 use wire::{
@@ -53,6 +56,11 @@ const MOST_SAID: usize = 64 * 1024;
 const BUDGET: u64 = 32 << 20;
 /// As many a stream has to have: its reader acknowledges no earlier.
 const FEWEST: u64 = CREDIT / 4;
+
+/// When a silent process is first asked whether it is there, and how often then. A kernel knows of a socket that was
+/// closed for a minute.
+const IDLE: Duration = Duration::from_secs(60);
+const BETWEEN: Duration = Duration::from_secs(15);
 
 /// What the parts of the loop share.
 pub(crate) struct Io<'a> {
@@ -92,6 +100,11 @@ pub(crate) fn listen_at(at: SocketAddrV4, backlog: i32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     set_socket_reuseaddr(&socket, true)?;
+    // Connections have it of the socket that they came by. One whose process is gone has only ended its own direction as
+    // far as we are told; asked, the kernel that had it answers with a reset.
+    set_socket_keepalive(&socket, true)?;
+    set_tcp_keepidle(&socket, IDLE)?;
+    set_tcp_keepintvl(&socket, BETWEEN)?;
     bind(&socket, &at)?;
     listen(&socket, backlog)?;
     Ok(socket)

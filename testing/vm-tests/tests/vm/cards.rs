@@ -66,9 +66,10 @@ fn cards() {
     kill(&home);
     home.end();
     // others of this host come and go
-    let after = settled(before.unwrap_or_default() + 16);
+    let most = before.unwrap_or_default() + (count / 2).max(50);
+    let after = settled(before.unwrap_or_default() + 4);
     vm_tests::say(&format!("network namespaces of the host: {before:?} before, {after:?} after"));
-    assert!(after <= before.map(|before| before + count / 2), "namespaces are left");
+    assert!(after.is_none_or(|after| after <= most), "namespaces are left");
 }
 
 /// With one VM there, and maybe others that stand by.
