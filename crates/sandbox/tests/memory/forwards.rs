@@ -190,9 +190,11 @@ async fn a_destination_that_never_connects_hinders_no_other() {
 /// What a guest may have sent beyond what its destinations took: an agent of ours sends less on each of many connections.
 #[tokio::test]
 async fn a_guest_that_fills_every_connection_loses_those_that_are_too_much() {
-    const COUNT: usize = 1000;
+    const COUNT: usize = 1400;
     const MOST_WAITING: usize = 192 << 20;
     const CREDIT: usize = wire::CREDIT as usize;
+    /// What is on its way into a destination waits no more; a piece at a time.
+    const PIECE: usize = 64 << 10;
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(&[Manner::Good]);
     let engine = engine(dir.path(), &backend).await;
@@ -212,13 +214,47 @@ async fn a_guest_that_fills_every_connection_loses_those_that_are_too_much() {
     filled.collect(0).await.unwrap();
     // its answer came behind all of it: what is too much is cut by now, or in a moment
     let cut = || backend.seen.reset.lock().unwrap().len();
-    until(|| COUNT - cut() <= MOST_WAITING / CREDIT).await;
+    let bounded = until(|| COUNT - cut() <= MOST_WAITING / (CREDIT - PIECE));
+    let in_time = tokio::time::timeout(Duration::from_secs(60), bounded).await;
+    assert!(in_time.is_ok(), "{} are left", COUNT - cut());
     // those that are left have all that they may, and are not cut for others
     assert!(COUNT - cut() > MOST_WAITING / CREDIT / 2, "{} are left", COUNT - cut());
     // and the VM goes on: by another connection, and by another command
     open(&lease, "forward:hi:1", 1).await;
     until(|| backend.seen.received.lock().unwrap().ends_with(b"greeted: hello")).await;
     tokio::time::timeout(Duration::from_secs(10), lease.destroy()).await.unwrap().unwrap();
+    engine.close().await;
+}
+
+/// More than a VM can have, one behind the other: what is too much is reset, and a neighbour goes on.
+#[tokio::test]
+async fn a_guest_that_opens_a_hundred_thousand_has_some_of_them_and_stops_nobody() {
+    const COUNT: usize = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Memory::new(&[Manner::Good, Manner::Good]);
+    let engine = engine(dir.path(), &backend).await;
+    let (services, asked) = services();
+    let to = |name: &str| Destination::Service(name.into());
+    let forwards = vec![forward("stuck", 1, to("stuck")), forward("hi", 1, to("greeter"))];
+    let spec = with(forwards, services);
+    let flooder = engine.lease(spec.clone(), &CancellationToken::new()).await.unwrap();
+    let neighbour = engine.lease(spec, &CancellationToken::new()).await.unwrap();
+    let reset = || backend.seen.reset.lock().unwrap().len();
+    for round in 1..=COUNT / 2000 {
+        open(&flooder, "forward:stuck:1", 2000).await;
+        open(&neighbour, "forward:hi:1", 1).await;
+        let seen = until(|| reset() + MOST >= round * 2000);
+        let in_time = tokio::time::timeout(Duration::from_secs(60), seen).await;
+        assert!(in_time.is_ok(), "{} of {} were reset", reset(), round * 2000);
+    }
+    assert_eq!(reset(), COUNT - MOST);
+    assert!(asked.load(Ordering::SeqCst) <= 128, "they are made at once");
+    let answers =
+        || String::from_utf8_lossy(&backend.seen.received.lock().unwrap()).matches("greeted").count();
+    until(|| answers() == COUNT / 2000).await;
+    for lease in [flooder, neighbour] {
+        tokio::time::timeout(Duration::from_secs(10), lease.destroy()).await.unwrap().unwrap();
+    }
     engine.close().await;
 }
 
