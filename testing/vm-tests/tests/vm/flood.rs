@@ -46,13 +46,18 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn flood() {
+    in_a_bed(FLOODED);
+}
+
+/// Runs this test as a process of a bed's host, which has a name server.
+pub(crate) fn in_a_bed(role: &str) {
     let bed = Bed::new();
     let dir = tempfile::tempdir().expect("a directory");
     let servers = dir.path().join("resolv.conf");
     std::fs::write(&servers, "nameserver 127.0.0.1\n").expect("a file");
     let mut call = Command::new("unshare");
     call.args(["-m", "sh", "-c", "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" \"$3\" \"$4\"", "sh"]);
-    call.arg(&servers).arg(std::env::current_exe().expect("this test")).arg(FLOODED).arg(dir.path());
+    call.arg(&servers).arg(std::env::current_exe().expect("this test")).arg(role).arg(dir.path());
     let ended = bed.on_host(&call).status().expect("nsenter and unshare are installed");
     assert!(ended.success(), "{ended}");
     let left = host::settled(|| host::remnants(dir.path()));
@@ -76,7 +81,7 @@ async fn flooded(dir: &Path) {
     let count: usize = told.unwrap_or(2300);
     serve_names();
     let talker = Talker::start().await;
-    let engine = engine(dir).await;
+    let engine = engine(dir, PoolLimits::NONE).await;
     let lease = async |name: &str| {
         let to = Destination::Tcp { host: "127.0.0.1".to_owned(), port: talker.address.port() };
         let forwards = vec![Forward { name: "talk.test".to_owned(), port: 7000, to }];
@@ -92,11 +97,11 @@ async fn flooded(dir: &Path) {
 
     // to a destination that accepts and never answers; those that are over the limit are reset, no other is closed
     let connections = format!(
-        "all, poll = {{}}, select.poll()\ndef sweep():\n    \
+        "to = socket.gethostbyname('talk.test')\nall, poll = {{}}, select.poll()\ndef sweep():\n    \
              for fd, _ in poll.poll(0): poll.unregister(fd); del all[fd]\n\
          for n in range({count}):\n    \
              s = socket.socket(); s.settimeout(60)\n    \
-             try: s.connect(('talk.test', 7000)); s.send(b'stall\\n')\n    except OSError: continue\n    \
+             try: s.connect((to, 7000)); s.send(b'stall\\n')\n    except OSError: continue\n    \
              all[s.fileno()] = s; poll.register(s, 0)\n    if n % 500 == 499: sweep()\n\
          time.sleep(1); sweep(); print(len(all))"
     );
@@ -161,7 +166,8 @@ async fn flooded(dir: &Path) {
     engine.close().await;
 }
 
-async fn engine(dir: &Path) -> Engine {
+/// One with networks.
+pub(crate) async fn engine(dir: &Path, pool: PoolLimits) -> Engine {
     let helper = vec!["/proc/self/exe".into(), ampoule::network::HELPER.into()];
     let config = net::Config { helper, uplink: net::Uplink::Host, limits: net::Limits::default(), pool: 2 };
     let router = net::Router::start(config).await.expect("a network");
@@ -169,7 +175,7 @@ async fn engine(dir: &Path) -> Engine {
         state_dir: dir.to_owned(),
         backend: Arc::new(contract::backend().await),
         patience: Patience::default(),
-        pool: PoolLimits::NONE,
+        pool,
         reserve: sandbox::Reserve::default(),
         network: Networking::By(Arc::new(router)),
     };

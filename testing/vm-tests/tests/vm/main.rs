@@ -12,6 +12,7 @@ mod flood;
 mod fork_action;
 mod forward;
 mod gitea;
+mod helper;
 mod kept;
 mod language;
 mod left;
@@ -36,9 +37,12 @@ use vm_tests::program::On;
 
 fn main() -> ExitCode {
     // The contract suite starts shims and agents of its own: this binary is them, too.
-    if let Some(code) =
-        testkit::fake::dispatch().or_else(contract::dispatch).or_else(pool::dispatch).or_else(reach::dispatch)
-        testkit::fake::dispatch().or_else(contract::dispatch).or_else(pool::dispatch).or_else(flood::dispatch)
+    if let Some(code) = testkit::fake::dispatch()
+        .or_else(contract::dispatch)
+        .or_else(pool::dispatch)
+        .or_else(reach::dispatch)
+        .or_else(flood::dispatch)
+        .or_else(helper::dispatch)
     {
         return code;
     }
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
     trials.extend(reach::trials());
     trials.extend(cards::trials());
     trials.extend(flood::trials());
+    trials.extend(helper::trials());
     trials.extend(page::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };

@@ -24,7 +24,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_a_bed("a_vm_that_stood_by_and_a_branch_reach_what_their_policy_says", |_| kept()),
         on_a_bed("a_kept_vm_without_its_engine_reaches_nothing_and_goes_on", |_| orphaned()),
         on_a_bed("nothing_is_left_of_the_networks_of_forks", |_| many()),
-        on_a_bed("a_vm_whose_network_is_gone_says_so_and_the_next_has_one", |_| helpless()),
         crate::on(On::Fake, "a_network_that_cannot_be_had_is_an_error", lacking),
     ]
 }
@@ -193,50 +192,6 @@ fn orphaned() {
     std::thread::sleep(Duration::from_secs(3));
     let spent = ticks(vmm) - before;
     assert!(spent < 150, "the VMM took {spent} ticks of processor time in three seconds");
-    home.end();
-}
-
-/// The helper is killed, and its engine is not.
-fn helpless() {
-    let home = Home::new();
-    let script = tries(&[("web", "93.184.216.34")]);
-    // the engine learns that such VMs are wanted; with a network only later
-    home.create(&["--network", "none"]);
-    let created = |policy: &str| {
-        let id = home.create(&["--network", policy]);
-        let pooled = home.call(&["inspect", &id], &[]).expect(0).stdout.join("\n").contains("pooled");
-        (id, pooled)
-    };
-    let pooled = |policy: &str| {
-        let begun = Instant::now();
-        loop {
-            assert!(begun.elapsed() < Duration::from_secs(120), "no VM stands by");
-            std::thread::sleep(Duration::from_secs(3));
-            let (id, pooled) = created(policy);
-            if pooled {
-                return id;
-            }
-            home.call(&["rm", &id], &[]).expect(0);
-        }
-    };
-    pooled("none");
-    // what stands by now has none, or has one by now: both are right
-    let (first, _) = created("internet");
-    assert_eq!(home.inside(&first, &script), ["web yes"]);
-    let old = pooled("internet");
-    assert_eq!(home.inside(&old, &script), ["web yes"]);
-    // so that one stands by whose network goes
-    std::thread::sleep(Duration::from_secs(3));
-    let [engine] = home.engines()[..] else { panic!("one engine") };
-    let [helper] = host::children(engine, "net-helper")[..] else { panic!("one helper") };
-    kill_process(helper, Signal::KILL).expect("it runs");
-    let (new, _) = created("internet");
-    assert_eq!(home.inside(&new, &script), ["web yes"]);
-    assert_eq!(home.engines(), [engine]);
-    assert_eq!(home.inside(&old, &script), ["web no"]);
-    let told = home.call(&["network", &old], &[]);
-    assert!(told.expect(3).stderr.contains("its helper ended"), "{}", told.stderr);
-    home.call(&["network", &new], &[]).expect(0);
     home.end();
 }
 
