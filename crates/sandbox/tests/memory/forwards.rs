@@ -192,9 +192,9 @@ async fn a_destination_that_never_connects_hinders_no_other() {
 async fn a_guest_that_fills_every_connection_loses_those_that_are_too_much() {
     const COUNT: usize = 1400;
     const MOST_WAITING: usize = 192 << 20;
-    const CREDIT: usize = wire::CREDIT as usize;
     /// What is on its way into a destination waits no more; a piece at a time.
     const PIECE: usize = 64 << 10;
+    let credit = usize::try_from(wire::CREDIT).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let backend = Memory::new(&[Manner::Good]);
     let engine = engine(dir.path(), &backend).await;
@@ -214,11 +214,11 @@ async fn a_guest_that_fills_every_connection_loses_those_that_are_too_much() {
     filled.collect(0).await.unwrap();
     // its answer came behind all of it: what is too much is cut by now, or in a moment
     let cut = || backend.seen.reset.lock().unwrap().len();
-    let bounded = until(|| COUNT - cut() <= MOST_WAITING / (CREDIT - PIECE));
+    let bounded = until(|| COUNT - cut() <= MOST_WAITING / (credit - PIECE));
     let in_time = tokio::time::timeout(Duration::from_secs(60), bounded).await;
     assert!(in_time.is_ok(), "{} are left", COUNT - cut());
     // those that are left have all that they may, and are not cut for others
-    assert!(COUNT - cut() > MOST_WAITING / CREDIT / 2, "{} are left", COUNT - cut());
+    assert!(COUNT - cut() > MOST_WAITING / credit / 2, "{} are left", COUNT - cut());
     // and the VM goes on: by another connection, and by another command
     open(&lease, "forward:hi:1", 1).await;
     until(|| backend.seen.received.lock().unwrap().ends_with(b"greeted: hello")).await;
