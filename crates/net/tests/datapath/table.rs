@@ -148,14 +148,14 @@ pub(super) fn addresses_of_the_host_are_followed(host: &Host) {
         let before = router.namespace().await.unwrap();
         before.apply(&policy(Base::Internet, &[])).await.unwrap();
         let mut first = guest(&before);
-        let new = ["9.9.7.7", "2620:79::7"];
+        let new = ["9.9.7.8", "2620:79::8"];
         // somebody else's so far: no answer, but no refusal
         for address in new {
             assert!(!first.reaches("tcp", address, PORT));
         }
         assert_eq!(before.refused().await.unwrap(), []);
-        host.ip("addr add 9.9.7.7/32 dev lo");
-        host.ip("addr add 2620:79::7/128 dev lo");
+        host.ip("addr add 9.9.7.8/32 dev lo");
+        host.ip("addr add 2620:79::8/128 dev lo");
         tokio::time::sleep(Duration::from_millis(500)).await;
         let after = router.namespace().await.unwrap();
         after.apply(&policy(Base::Internet, &[])).await.unwrap();
@@ -169,8 +169,8 @@ pub(super) fn addresses_of_the_host_are_followed(host: &Host) {
             let addresses: Vec<String> = refused.iter().map(|one| one.address.to_string()).collect();
             assert_eq!(addresses, new);
         }
-        host.ip("addr del 9.9.7.7/32 dev lo");
-        host.ip("addr del 2620:79::7/128 dev lo");
+        host.ip("addr del 9.9.7.8/32 dev lo");
+        host.ip("addr del 2620:79::8/128 dev lo");
         tokio::time::sleep(Duration::from_millis(500)).await;
         let refused = before.refused().await.unwrap();
         assert!(!first.reaches("tcp", new[0], PORT));
