@@ -53,6 +53,7 @@ pub(crate) async fn networking(router: Router, standbys: usize, backend: &Capabi
         (Router::Wanted, Some(why)) => Networking::Lacking(why.clone()),
         (Router::Wanted, None) => match net::Router::start(config(standbys.clamp(1, MOST_AHEAD))).await {
             Ok(router) => {
+                // the engine says those that everybody is told
                 for note in router.notes() {
                     tracing::info!(%note, "networks of VMs");
                 }
@@ -60,6 +61,13 @@ pub(crate) async fn networking(router: Router, standbys: usize, backend: &Capabi
             }
             Err(error) => Networking::Lacking(causes::line(&error)),
         },
+    }
+}
+
+/// Says what was found or changed when an engine's networks were made.
+pub(crate) fn tell(engine: &Engine, look: Look) {
+    for note in engine.network_notes() {
+        warn(look, &note);
     }
 }
 

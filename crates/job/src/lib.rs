@@ -33,6 +33,7 @@ mod log;
 mod output;
 mod packed;
 mod reads;
+mod refused;
 mod resolve;
 pub mod rows;
 mod run;

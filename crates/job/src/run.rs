@@ -16,7 +16,7 @@ use sandbox::{
 use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use vm::OwnerLoss;
+use vm::{Boundary, OwnerLoss};
 use workflow::{ExpandedJob, Object, Value, Verdict, mask::Masker};
 
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
     log::Log,
     output::DebugRows,
     reads::{Reads, reads},
+    refused,
     scope::{self, Progress, Scope},
     steps::Steps,
 };
@@ -154,6 +155,7 @@ fn prepare<'a>(
         stopped: None,
         tree: TreeState::Empty,
         summaries: BTreeMap::new(),
+        refused: Vec::new(),
         current: None,
         next: 0,
     }
@@ -202,6 +204,10 @@ async fn session(
         reason = cancel.now() => Err(reason),
         result = body(steps, job, machine, &guest) => Ok(result),
     };
+    // who wants the end now does not wait for this
+    if body.is_ok() {
+        steps.refused = refused::ask(&guest.sandbox, machine.network).await;
+    }
     let destroyed = lease.destroy().await.map_err(Error::Destroy);
     match body {
         Ok(result) => {
@@ -223,7 +229,18 @@ async fn introduce(steps: &mut Steps<'_>, machine: &Machinery<'_>) {
         format!("backend: {} {} ({})", backend, can.version, can.accelerator),
         format!("boundary: {}", can.boundary.label()),
         format!("size: {} CPUs, {} of memory", machine.size.cpus, machine.size.memory),
+        // what is no VM has whatever its surroundings have
+        match can.boundary {
+            Boundary::None => "network: this host's".to_owned(),
+            Boundary::Hardware | Boundary::Emulated => format!("network: {}", machine.network),
+        },
     ];
+    // where they lead is the affair of whoever set them up
+    let forwards: Vec<_> =
+        steps.context.forwards.iter().map(|one| format!("{}:{}", one.name, one.port)).collect();
+    if !forwards.is_empty() {
+        rows.push(format!("forwards: {}", forwards.join(", ")));
+    }
     rows.extend(
         machine.missing.iter().map(|part| format!("##[warning]this host cannot give the jail: {part}")),
     );
@@ -487,6 +504,9 @@ async fn close(steps: &mut Steps<'_>, failed: bool) {
         steps.end(index, Outcome::Skipped, Outcome::Skipped, std::time::Duration::ZERO).await;
     }
     steps.next = steps.steps.len();
+    for row in std::mem::take(&mut steps.refused) {
+        steps.log.say(None, &row).await;
+    }
     let why = match steps.stopped {
         Some(Stopped::Cancelled(Reason::User)) | None => "",
         Some(Stopped::Cancelled(Reason::Shutdown)) => ", because the runner is asked to end",

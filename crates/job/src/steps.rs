@@ -54,6 +54,8 @@ pub(crate) struct Steps<'a> {
     /// What the workspace holds.
     pub(crate) tree: TreeState,
     pub(crate) summaries: BTreeMap<usize, String>,
+    /// What there is to say of the VM's network, once no step is under way.
+    pub(crate) refused: Vec<String>,
     /// The step that is under way.
     pub(crate) current: Option<(usize, StdInstant)>,
     /// The first step that has neither ended nor begun.

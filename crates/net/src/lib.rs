@@ -28,8 +28,8 @@ pub use addresses::{
 };
 pub use error::{Error, Result};
 pub use helper::main as helper;
-pub use policy::{Base, Fault, Policy, PolicyError, Ports, Rule, Target};
+pub use policy::{Base, Fault, Policy, PolicyError, Ports, Rule, Target, looks_numeric};
 pub use ranges::{RANGES, Range, denied, embedded, networks_v4, networks_v6};
 pub use resolver::{Allow, NameLimits, NameRefused, Opened, Resolver, Servers, Upstreams, Why, serve_names};
 pub use router::{Checked, Config, Limits, Namespace, Note, Router, Uplink, check};
-pub use ruleset::refused::Refused;
+pub use ruleset::refused::{Destinations, Refused};

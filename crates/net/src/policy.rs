@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use text::{Fault, PolicyError};
+pub use text::{Fault, PolicyError, looks_numeric};
 
 /// What a guest's card leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ use tokio::{
 
 use crate::{Policy, Ports, denied};
 use cache::{Cache, Key, Outcome};
-use message::{Asked, Code, Note, Question, Said, chain, read_question, write_answer};
+use message::{Asked, Bad, Code, Note, Question, Said, chain, read_question, write_answer};
 use rate::Bucket;
 use record::Log;
 pub use record::{NameRefused, Why};
@@ -258,9 +258,16 @@ impl Inner {
         let refuse = |why| self.state().log.refuse(&question.name, question.kind, why);
         let may = |address| self.policy.may_answer(address);
         let answer = self.upstreams.ask(question).await;
-        let Some(found) = answer.and_then(|message| chain(message, question, &may).ok()) else {
+        let Some(answer) = answer else {
             refuse(Why::NoAnswer);
             return Outcome::bare(Code::ServFail, Note::Unreachable, TTL_FAILED);
+        };
+        let found = match chain(answer, question, &may) {
+            Ok(found) => found,
+            Err(bad) => {
+                refuse(if bad == Bad::TooLong { Why::TooLong } else { Why::Senseless });
+                return Outcome::bare(Code::ServFail, Note::Unusable, TTL_FAILED);
+            }
         };
         {
             let mut state = self.state();

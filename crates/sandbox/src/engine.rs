@@ -259,6 +259,16 @@ impl Engine {
         }
     }
 
+    /// What was found or changed on this host when the engine's networks were made, a sentence each: a setting of the
+    /// kernel, a way out that there is none of.
+    #[must_use]
+    pub fn network_notes(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Local(local) => local.inner().networks.notes(),
+            Kind::Remote(remote) => remote.network_notes().to_vec(),
+        }
+    }
+
     /// Ends every VM that was leased by this, also those whose leases are still held, and returns when nothing of
     /// them is left; those that were left ([`Lease::leave`]) run on, for the next engine or for the other process.
     /// Later leases fail.

@@ -42,6 +42,7 @@ mod network;
 mod operations;
 mod owner;
 mod pool;
+mod refusals;
 mod remote;
 mod rootfs;
 mod running;
@@ -64,6 +65,7 @@ pub use kept::{Holder, Kept};
 pub use lease::Lease;
 pub use net::{NameRefused, Policy, Refused, Why};
 pub use network::{Networking, Refusals, RefusedDestination};
+pub use refusals::{PORT as REFUSED_PORT, rule_of_name};
 pub use remote::{
     Cause, EngineError, EngineStatus, Listening, Served, Sighting, Whose, look_at_engine, serve,
 };

@@ -24,7 +24,8 @@ use std::{
 };
 
 use net::{
-    NameLimits, NameRefused, Namespace, Opened, Policy, Refused, Resolver, Router, Upstreams, serve_names,
+    NameLimits, NameRefused, Namespace, Note, Opened, Policy, Refused, Resolver, Router, Upstreams,
+    serve_names,
 };
 use serde::{Deserialize, Serialize};
 use vm::{Capabilities, Link};
@@ -63,8 +64,14 @@ impl fmt::Debug for Networking {
 pub struct Refusals {
     /// Where its packets may not go.
     pub destinations: Vec<RefusedDestination>,
+    /// Of one kind of destinations (TCP and UDP or the rest, IPv4 or IPv6) as many are there as are counted: there may
+    /// be others.
+    pub more: bool,
     /// What it asked its resolver for and was not told.
     pub names: Vec<NameRefused>,
+    /// Whether that is all. Where nothing is reached nothing is counted: by its policy, or because what it had of a
+    /// network went with its engine.
+    pub counted: bool,
 }
 
 /// Where a VM's packets may not go.
@@ -88,7 +95,7 @@ pub(crate) struct Networks {
 impl Networks {
     pub(crate) fn new(networking: Networking, backend: &Capabilities) -> Self {
         let by = match &backend.no_card {
-            Some(why) => Networking::Lacking(format!("its VMs have no network card: {why}")),
+            Some(why) => Networking::Lacking(format!("this host cannot give VMs a network card: {why}")),
             None => networking,
         };
         Self { by, upstreams: OnceLock::new() }
@@ -99,6 +106,14 @@ impl Networks {
         match &self.by {
             Networking::By(_) => None,
             Networking::Lacking(why) => Some(why),
+        }
+    }
+
+    /// What was found or changed when they were made, as far as everybody is told.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        match &self.by {
+            Networking::By(router) => told(router.notes()),
+            Networking::Lacking(_) => Vec::new(),
         }
     }
 
@@ -129,6 +144,13 @@ impl Networks {
     }
 }
 
+/// What of it everybody is told. That IPv6 lacks beside IPv4 is not: it would be said on many hosts, always.
+fn told(notes: &[Note]) -> Vec<String> {
+    let v4 = !notes.contains(&Note::NoRoute { family: 4 });
+    let of_v6 = |note: &Note| matches!(note, Note::NoRoute { family: 6 } | Note::Advertised(_));
+    notes.iter().filter(|note| !v4 || !of_v6(note)).map(ToString::to_string).collect()
+}
+
 /// The network of one VM: its namespace, and the resolver of its policy.
 #[derive(Debug)]
 pub(crate) struct VmNetwork {
@@ -149,7 +171,10 @@ impl VmNetwork {
         let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let names_of = |to: &Refused| resolver.as_ref().map(|known| known.names_of(to.address));
         Ok(Refusals {
+            more: destinations.more,
+            counted: resolver.is_some(),
             destinations: destinations
+                .all
                 .into_iter()
                 .map(|to| RefusedDestination { names: names_of(&to).unwrap_or_default(), to })
                 .collect(),
@@ -268,6 +293,24 @@ mod tests {
         apply(None, &Policy::none()).await.unwrap();
         let networks = Networks::new(lacking, &backend(Some("no /dev/net/tun")));
         assert!(networks.lacking().is_some_and(|why| why.contains("no /dev/net/tun")));
+    }
+
+    #[test]
+    fn what_is_changed_and_what_lacks_is_told_but_for_ipv6_alone() {
+        let (four, six) = (Note::NoRoute { family: 4 }, Note::NoRoute { family: 6 });
+        let advertised = Note::Advertised("eth0".to_owned());
+        for (notes, said) in [
+            (vec![], vec![]),
+            (vec![six.clone()], vec![]),
+            (vec![advertised.clone()], vec![]),
+            (vec![four.clone()], vec![&four]),
+            (vec![four.clone(), six.clone()], vec![&four, &six]),
+            (vec![six.clone(), Note::ForwardsV4], vec![&Note::ForwardsV4]),
+            (vec![Note::ForwardsV4, Note::ForwardsV6], vec![&Note::ForwardsV4, &Note::ForwardsV6]),
+        ] {
+            let said: Vec<String> = said.into_iter().map(ToString::to_string).collect();
+            assert_eq!(told(&notes), said, "{notes:?}");
+        }
     }
 
     #[test]

@@ -23,7 +23,11 @@ use sandbox::{Engine, EngineError};
 use tokio::time::{Instant, sleep};
 
 use super::EngineCmdError;
-use crate::cli::args::{AccelArg, MachineArgs};
+use crate::{
+    cli::args::{AccelArg, MachineArgs},
+    network,
+    sink::Look,
+};
 
 /// Where an engine is served.
 const SOCKET: &str = "engine.sock";
@@ -71,7 +75,11 @@ pub async fn connect_or_start(args: &MachineArgs, state_dir: &Path) -> Result<En
     let mut ended = false;
     loop {
         match Engine::connect(&path).await {
-            Ok(engine) => return fits(args, engine),
+            Ok(engine) => {
+                // it has said it into its log
+                network::tell(&engine, Look::of(&io::stderr()));
+                return fits(args, engine);
+            }
             Err(sandbox::Error::Engine(error)) if error.is_absence() && !ended && Instant::now() < until => {}
             Err(_) if ended => return Err(EngineCmdError::Ended { words: words(&log, before), log }),
             Err(sandbox::Error::Engine(EngineError::Absent { .. })) => {

@@ -22,8 +22,8 @@ pub enum ExecError {
          the option out here"
     )]
     NoTerminal,
-    /// One name and port lead to two places.
-    #[error("--forward: {name}:{port} leads to two places, and can lead to one")]
+    /// One name and port in two forwards.
+    #[error("--forward: {name}:{port} is given twice, and can lead to one place only")]
     TwoPlaces {
         /// The name.
         name: String,

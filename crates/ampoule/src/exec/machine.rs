@@ -78,7 +78,9 @@ pub enum MachineError {
     #[error("the store of images cannot be used")]
     Store(#[from] store::Error),
     /// VMs were to reach what cannot be reached here.
-    #[error("the VMs cannot have the network that is asked for: {why}")]
+    #[error(
+        "the VMs cannot have the network that is asked for: {why}; `ampoule doctor` says what lacks here"
+    )]
     NoNetwork {
         /// Why not.
         why: String,
@@ -215,6 +217,7 @@ pub(crate) async fn engine(
         network,
     };
     let (engine, swept) = Engine::open(config).await.map_err(MachineError::Engine)?;
+    network::tell(&engine, look);
     if !swept.removed.is_empty() {
         tracing::info!(slots = ?swept.removed, "removed what dead processes left");
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! policy = "none" | "internet" | [("none" | "internet") ","] "allow=" rule {"," rule}
 //! rule   = target [":" port]
-//! target = name | "*." name | IPv4 ["/" bits] | "[" IPv6 ["/" bits] "]" | IPv6 "/" bits
+//! target = name | "*." name | IPv4 ["/" bits] | "[" IPv6 ["/" bits] "]"
 //! ```
 //!
 //! Invariants
@@ -54,8 +54,14 @@ pub enum Fault {
     /// Not a port.
     #[error("{0:?} is no port: write one number from 1 to 65535, or none for all ports")]
     Port(String),
+    /// `allow=` before another rule than the first.
+    #[error("allow= begins the list of rules, once: write this rule without it")]
+    AllowAgain,
+    /// A URL.
+    #[error("a rule is no URL: write NAME:PORT, as registry.example.org:443")]
+    Url,
     /// IPv6 without brackets: which colon begins the port?
-    #[error("an IPv6 address stands in brackets: write [2001:db8::1]:443")]
+    #[error("IPv6 stands in brackets: write [2001:db8::1]:443 or [2001:db8::/32]")]
     Brackets,
     /// A bracket that is open, or something behind it.
     #[error("brackets hold one IPv6 address or network: write [2001:db8::1]:443 or [2001:db8::/32]")]
@@ -174,6 +180,12 @@ fn rule(text: &str, base: Base) -> Result<Rule, Faulty> {
     if text.is_empty() {
         return Err((at, Fault::Missing));
     }
+    if text.starts_with("allow=") {
+        return Err((at, Fault::AllowAgain));
+    }
+    if text.contains("://") {
+        return Err((at, Fault::Url));
+    }
     let (target, port_at) = target(text).map_err(shift)?;
     if base == Base::Internet && matches!(target, Target::Name(_)) {
         return Err((at, Fault::NameInInternet));
@@ -201,26 +213,35 @@ fn target(text: &str) -> Result<(Target, usize), Faulty> {
         let network = network_v6(&inner[..close]).map_err(|(at, fault)| (at + 1, fault))?;
         return Ok((Target::Net(network), close + 2));
     }
+    if is_bare_v6(text) {
+        return Err((0, Fault::Brackets));
+    }
     if let Some(slash) = text.find('/') {
         let end = text[slash..].find(':').map_or(text.len(), |colon| slash + colon);
-        let network = if text[..slash].contains(':') { network_v6 } else { network_v4 };
-        return Ok((Target::Net(network(&text[..end])?), end));
+        return Ok((Target::Net(network_v4(&text[..end])?), end));
     }
     let end = text.find(':').unwrap_or(text.len());
     let host = &text[..end];
-    if text[end..].matches(':').count() > 1 {
-        return Err((0, Fault::Brackets));
-    }
     if looks_numeric(host) {
         return Ok((Target::Net(network_v4(host)?), end));
     }
     Ok((Target::Name(name(host)?), end))
 }
 
-/// Whether the last label is a number, which no host's is.
-fn looks_numeric(host: &str) -> bool {
+/// Whether it is IPv6 that lacks its brackets, whatever stands behind: a second port is none.
+fn is_bare_v6(text: &str) -> bool {
+    let before_slash = text.split_once('/').map_or(text, |(address, _)| address);
+    let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    is_v6(before_slash) || text.rsplit_once(':').is_some_and(|(host, _)| is_v6(host)) || text.contains("::")
+}
+
+/// Whether the last label is a number, which no host's is: what has one is an address, or a mistake. A C library takes
+/// some of them for addresses (`1.2.3`, `0x7f.1`), so that no resolver is asked for them.
+pub fn looks_numeric(host: &str) -> bool {
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+    let digits = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let hexadecimal = digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    hexadecimal || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn prefix(text: Option<&str>, at: usize, most: u8) -> Result<u8, Faulty> {

@@ -34,7 +34,7 @@ const MAX_QUESTION: usize = 4096;
 /// Most aliases on the way to a name's records.
 const MAX_ALIASES: usize = 12;
 /// Most records of an answer.
-const MAX_RECORDS: usize = 256;
+pub(super) const MAX_RECORDS: usize = 256;
 /// Bytes of the header.
 const HEADER: usize = 12;
 
@@ -167,6 +167,8 @@ pub(super) enum Bad {
     NotUnderstood,
     /// To this question: the server does not answer it.
     Failed,
+    /// To this question, with more records than are taken.
+    TooLong,
 }
 
 /// What an upstream answers.
@@ -225,7 +227,7 @@ pub(super) struct Chain {
     pub(super) ttl: Option<u32>,
 }
 
-/// Takes an answer apart. Too long ones are [`Bad::Garbage`].
+/// Takes an answer apart.
 pub(super) fn chain(
     message: Message,
     question: &Question,
@@ -253,7 +255,7 @@ pub(super) fn chain(
     }
     for record in of(&name, wanted) {
         if chain.records.len() >= MAX_RECORDS {
-            return Err(Bad::Garbage);
+            return Err(Bad::TooLong);
         }
         if let Some(kept) = kept(record, may, &mut chain) {
             chain.records.push(kept);
@@ -339,6 +341,8 @@ pub(super) enum Note {
     Busy,
     /// No upstream answered.
     Unreachable,
+    /// What an upstream answered is not passed on.
+    Unusable,
 }
 
 impl Note {
@@ -348,6 +352,7 @@ impl Note {
             Self::Filtered => (17, "an address of a range that this VM's network policy denies"),
             Self::Busy => (14, "more questions than a VM may ask"),
             Self::Unreachable => (22, "no name server of the host answered"),
+            Self::Unusable => (0, "what the name server answered is too long, or makes no sense"),
         };
         EdnsOption::Unknown(15, [&code.to_be_bytes()[..], text.as_bytes()].concat())
     }

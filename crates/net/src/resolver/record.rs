@@ -10,6 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::message::MAX_RECORDS;
+
 /// Most different refusals that are told apart.
 const MAX_REFUSED: usize = 1024;
 /// Most addresses whose names are known.
@@ -30,12 +32,18 @@ pub enum Why {
         /// Of [`RANGES`](crate::RANGES).
         range: String,
     },
+    /// The same, of names that no longer fitted: of several addresses, perhaps of several ranges.
+    DeniedAny,
     /// Questions of this type are not answered.
     Type,
     /// There were too many questions.
     Rate,
     /// No name server of the host answered.
     NoAnswer,
+    /// A name server answered more records than an answer may have.
+    TooLong,
+    /// A name server answered what makes no sense.
+    Senseless,
     /// Its addresses could not be opened.
     NotOpened,
 }
@@ -45,9 +53,12 @@ impl fmt::Display for Why {
         match self {
             Self::NotInPolicy => f.write_str("not in the policy"),
             Self::Denied { address, range } => write!(f, "{address} is denied ({range})"),
+            Self::DeniedAny => f.write_str("their addresses are denied"),
             Self::Type => f.write_str("type not answered"),
             Self::Rate => f.write_str("too many questions"),
             Self::NoAnswer => f.write_str("no name server answered"),
+            Self::TooLong => write!(f, "the answer has more than {MAX_RECORDS} records"),
+            Self::Senseless => f.write_str("the answer makes no sense"),
             Self::NotOpened => f.write_str("the way to it could not be opened"),
         }
     }
@@ -56,9 +67,9 @@ impl fmt::Display for Why {
 /// Something that was refused by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameRefused {
-    /// What was asked for, in lower case; `*` stands for all that no longer fitted.
+    /// What was asked for, in lower case; `*` ([`NameRefused::OTHERS`]) stands for all that no longer fitted.
     pub name: String,
-    /// The type's number: 1 is A, 28 AAAA.
+    /// The type's number: 1 is A, 28 AAAA; 0 where it is of several.
     pub kind: u16,
     /// Why.
     pub why: Why,
@@ -66,11 +77,16 @@ pub struct NameRefused {
     pub count: u64,
 }
 
+impl NameRefused {
+    /// What stands for all names that no longer fitted.
+    pub const OTHERS: &str = "*";
+}
+
 /// The record of one VM.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     refused: BTreeMap<(String, u16, Why), u64>,
-    others: BTreeMap<(u16, Why), u64>,
+    others: BTreeMap<Why, u64>,
     names: HashMap<IpAddr, Vec<String>>,
     order: VecDeque<IpAddr>,
 }
@@ -85,10 +101,10 @@ impl Log {
         } else {
             // neither the type nor an address may grow this: both are the guest's choice
             let why = match key.2 {
-                Why::Denied { .. } => Why::NotInPolicy,
+                Why::Denied { .. } => Why::DeniedAny,
                 why => why,
             };
-            *self.others.entry((0, why)).or_default() += 1;
+            *self.others.entry(why).or_default() += 1;
         }
     }
 
@@ -99,9 +115,9 @@ impl Log {
             why: why.clone(),
             count: *count,
         });
-        let others = self.others.iter().map(|((kind, why), count)| NameRefused {
-            name: "*".to_owned(),
-            kind: *kind,
+        let others = self.others.iter().map(|(why, count)| NameRefused {
+            name: NameRefused::OTHERS.to_owned(),
+            kind: 0,
             why: why.clone(),
             count: *count,
         });
@@ -151,7 +167,8 @@ mod tests {
         assert_eq!(refused.iter().map(|refused| refused.count).sum::<u64>(), 12_000);
         let same = refused.iter().find(|refused| refused.name == "same").unwrap();
         assert_eq!((same.count, &same.why), (6000, &Why::NotInPolicy));
-        assert!(refused.iter().any(|refused| refused.name == "*"));
+        let others: Vec<_> = refused.iter().filter(|refused| refused.name == NameRefused::OTHERS).collect();
+        assert!(matches!(others[..], [NameRefused { kind: 0, why: Why::DeniedAny, .. }]), "{others:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     running::{Dropped, Shared},
 };
 use crate::{
-    Error, Policy, Ports, Refused, Result, Target,
+    Destinations, Error, Policy, Ports, Result, Target,
     helper::protocol::{Answer, Ask, Id, Place, Tool},
     ruleset::{gate, guest, host, refused},
 };
@@ -162,11 +162,12 @@ impl Namespace {
         all
     }
 
-    /// What it was refused so far, by destination. Each kind of destination is counted up to a number.
+    /// What it was refused so far, by destination. Each kind of destination is counted up to a number, and that there are
+    /// more is said.
     ///
     /// # Errors
     /// It cannot be read.
-    pub async fn refused(&self) -> Result<Vec<Refused>> {
+    pub async fn refused(&self) -> Result<Destinations> {
         let asked = self.shared.client.run(
             "read what was refused",
             Place::In(self.id),

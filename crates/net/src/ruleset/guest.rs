@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How many destinations are counted that were refused, of each kind.
-const MOST_REFUSED: u32 = 1024;
+pub(super) const MOST_REFUSED: usize = 1024;
 /// How many addresses of names are open at once, of each kind.
 const MOST_NAMES: u32 = 16384;
 

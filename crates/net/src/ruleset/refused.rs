@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
+use super::guest::MOST_REFUSED;
+
 /// A destination that a guest was refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Refused {
@@ -15,6 +17,15 @@ pub struct Refused {
     pub port: Option<u16>,
     /// How many packets.
     pub packets: u64,
+}
+
+/// What a guest was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Destinations {
+    /// In order.
+    pub all: Vec<Refused>,
+    /// There may be others: as many of a kind as are counted are there.
+    pub more: bool,
 }
 
 /// The sets, and how many parts their keys have.
@@ -75,10 +86,10 @@ struct Counter {
 }
 
 /// What it answered. Nothing where it is not as we know it.
-pub(crate) fn read(text: &str) -> Option<Vec<Refused>> {
+pub(crate) fn read(text: &str) -> Option<Destinations> {
     let listing: Listing = serde_json::from_str(text).ok()?;
     let mut all = Vec::new();
-    let mut seen = 0;
+    let (mut seen, mut more) = (0, false);
     for item in listing.nftables {
         let Item::Set(set) = item else { continue };
         let Some((_, parts)) = SETS.iter().find(|(name, _)| *name == set.name) else { continue };
@@ -87,12 +98,13 @@ pub(crate) fn read(text: &str) -> Option<Vec<Refused>> {
             continue;
         }
         let entries: Vec<Entry> = serde_json::from_value(set.elem).ok()?;
+        more |= entries.len() >= MOST_REFUSED;
         for Entry { elem } in entries {
             all.push(entry(elem, *parts)?);
         }
     }
     all.sort();
-    (seen == SETS.len()).then_some(all)
+    (seen == SETS.len()).then_some(Destinations { all, more })
 }
 
 fn entry(element: Element, parts: usize) -> Option<Refused> {
@@ -121,12 +133,24 @@ mod tests {
 
     #[test]
     fn what_nft_says_is_read() {
-        let shown: Vec<String> = read(REAL)
-            .unwrap()
+        let read = read(REAL).unwrap();
+        assert!(!read.more);
+        let shown: Vec<String> = read
+            .all
             .iter()
             .map(|one| format!("{} {} {:?} {}", one.address, one.protocol, one.port, one.packets))
             .collect();
         assert_eq!(shown, ["1.2.3.4 254 Some(80) 1", "1.2.3.4 tcp Some(80) 3", "fd00::1 ipv6-icmp None 2"]);
+    }
+
+    #[test]
+    fn a_set_that_is_full_says_that_there_may_be_others() {
+        const ONE: &str = r#"{"elem": {"val": {"concat": ["1.2.3.4", "tcp", 80]}, "counter": {"packets": 3, "bytes": 180}}}"#;
+        for (count, more) in [(1022, false), (1023, true)] {
+            let all = vec![ONE; count].join(", ");
+            let all = read(&REAL.replacen(ONE, &all, 1)).unwrap();
+            assert_eq!((all.all.len(), all.more), (count + 2, more));
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) fn who_reaches_whom(host: &Host) {
             if *name == "none" {
                 // before any policy
                 assert!(!guest.reaches("udp", INTERNET[0], PORT));
-                assert_eq!(namespace.refused().await.unwrap(), []);
+                assert_eq!(namespace.refused().await.unwrap().all, []);
             }
             namespace.apply(&policy.parse::<Policy>().unwrap()).await.unwrap();
             for (destination, addresses) in ALL {
@@ -58,7 +58,7 @@ pub(super) fn who_reaches_whom(host: &Host) {
                     }
                 }
             }
-            let refused = namespace.refused().await.unwrap();
+            let refused = namespace.refused().await.unwrap().all;
             let counted = |address: &str, protocol: &str, port: Option<u16>| {
                 let address: std::net::IpAddr = address.parse().unwrap();
                 refused.iter().any(|one| {
@@ -153,7 +153,7 @@ pub(super) fn addresses_of_the_host_are_followed(host: &Host) {
         for address in new {
             assert!(!first.reaches("tcp", address, PORT));
         }
-        assert_eq!(before.refused().await.unwrap(), []);
+        assert_eq!(before.refused().await.unwrap().all, []);
         host.ip("addr add 9.9.7.8/32 dev lo");
         host.ip("addr add 2620:79::8/128 dev lo");
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -165,16 +165,16 @@ pub(super) fn addresses_of_the_host_are_followed(host: &Host) {
             assert!(!second.reaches("tcp", address, PORT));
         }
         for namespace in [&before, &after] {
-            let refused = namespace.refused().await.unwrap();
+            let refused = namespace.refused().await.unwrap().all;
             let addresses: Vec<String> = refused.iter().map(|one| one.address.to_string()).collect();
             assert_eq!(addresses, new);
         }
         host.ip("addr del 9.9.7.8/32 dev lo");
         host.ip("addr del 2620:79::8/128 dev lo");
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let refused = before.refused().await.unwrap();
+        let refused = before.refused().await.unwrap().all;
         assert!(!first.reaches("tcp", new[0], PORT));
-        assert_eq!(before.refused().await.unwrap(), refused, "it is the host's no more");
+        assert_eq!(before.refused().await.unwrap().all, refused, "it is the host's no more");
         router.close().await;
     });
 }

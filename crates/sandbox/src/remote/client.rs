@@ -46,6 +46,7 @@ pub(crate) struct Remote {
     backend: String,
     capabilities: Capabilities,
     no_network: Option<String>,
+    network_notes: Vec<String>,
     standbys: AtomicUsize,
     waiting: watch::Sender<Option<String>>,
     /// Why each lease waits that does.
@@ -60,7 +61,7 @@ impl Remote {
     /// Greets the engine at `path`.
     pub(crate) async fn connect(path: &Path) -> Result<Arc<Self>> {
         let (mut reader, writer) = open(path, &Ask::Session).await?;
-        let Say::Session { backend, capabilities, no_network } = reader.say().await? else {
+        let Say::Session { backend, capabilities, no_network, network_notes } = reader.say().await? else {
             return Err(nonsense("no word of its backend"));
         };
         let remote = Self {
@@ -68,6 +69,7 @@ impl Remote {
             backend,
             capabilities,
             no_network,
+            network_notes,
             standbys: AtomicUsize::new(0),
             waiting: watch::Sender::new(None),
             waits: Mutex::default(),
@@ -90,6 +92,10 @@ impl Remote {
 
     pub(crate) fn no_network(&self) -> Option<&str> {
         self.no_network.as_deref()
+    }
+
+    pub(crate) fn network_notes(&self) -> &[String] {
+        &self.network_notes
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -155,6 +155,8 @@ pub(crate) enum Say {
         capabilities: Capabilities,
         /// Why its VMs can reach nothing.
         no_network: Option<String>,
+        /// What was found or changed when its networks were made.
+        network_notes: Vec<String>,
     },
     /// How many VMs stand by.
     Standbys(usize),

@@ -346,7 +346,8 @@ async fn session(engine: &Engine, serve: Serve<'_>) -> Result<()> {
     let capabilities = engine.capabilities().clone();
     let no_network = engine.no_network().map(str::to_owned);
     let backend = engine.backend_name().to_owned();
-    writer.message(&Say::Session { backend, capabilities, no_network }).await?;
+    let network_notes = engine.network_notes();
+    writer.message(&Say::Session { backend, capabilities, no_network, network_notes }).await?;
     let mut told = 0;
     let tell = async {
         loop {

@@ -65,6 +65,15 @@ pub enum ForwardError {
         "{0:?} is no host name (letters, digits, `-` and `_`, between dots), nor the address of a machine"
     )]
     Name(String),
+    /// Another form of an address, or a mistake in one: no resolver would be asked for it.
+    #[error("{0:?} is no IPv4 address: write one as 10.1.2.3")]
+    Numeric(String),
+    /// IPv6, which the agent does not forward.
+    #[error("{0:?} is no name: the VM calls a forward by a host name or an IPv4 address")]
+    V6(String),
+    /// Not ASCII.
+    #[error("{0:?} is not ASCII: write its IDNA form, xn--…")]
+    Idna(String),
     /// A loopback name, which the guest has itself.
     #[error("{0:?} is the VM itself")]
     Itself(String),
@@ -79,12 +88,23 @@ pub enum ForwardError {
 /// Whether a guest can have it: a name, or an address that can be a machine's.
 pub(super) fn is_guests(name: &str) -> bool {
     message::Forward::is_name(name)
-        && name.parse::<std::net::Ipv4Addr>().map_or(true, |address| {
+        && name.parse::<std::net::Ipv4Addr>().map_or(!net::looks_numeric(name), |address| {
             let ours = [net::NAMES, net::GUEST_V4, net::V4_GATEWAY].contains(&address)
                 || net::FORWARDS.contains(&address);
             let nobodys = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
             !ours && !nobodys
         })
+}
+
+/// What a C library makes of a host: an address of one form only, or an ASCII name.
+fn as_a_c_library(host: &str) -> Result<(), ForwardError> {
+    if !host.is_ascii() {
+        return Err(ForwardError::Idna(host.to_owned()));
+    }
+    if net::looks_numeric(host) && host.parse::<std::net::Ipv4Addr>().is_err() {
+        return Err(ForwardError::Numeric(host.to_owned()));
+    }
+    Ok(())
 }
 
 fn port(text: &str) -> Result<u16, ForwardError> {
@@ -104,6 +124,7 @@ fn host(text: &str) -> Result<String, ForwardError> {
         return Ok(zone.map_or(address.to_string(), |zone| format!("{address}%{zone}")));
     }
     let lower = text.to_ascii_lowercase();
+    as_a_c_library(lower.strip_suffix('.').unwrap_or(&lower))?;
     if message::Forward::is_name(&lower) { Ok(lower) } else { Err(wrong()) }
 }
 
@@ -135,6 +156,10 @@ impl Forward {
 /// What a guest can call something that is not itself, in lower case.
 fn guests(name: &str) -> Result<String, ForwardError> {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    if name.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>().is_ok() {
+        return Err(ForwardError::V6(name));
+    }
+    as_a_c_library(&name)?;
     if !is_guests(&name) {
         return Err(ForwardError::Name(name));
     }

@@ -26,6 +26,7 @@ fn what_is_no_forward_is_told_why() {
     let name = |text: &str| ForwardError::Name(text.into());
     let port = |text: &str| ForwardError::Port(text.into());
     let host = |text: &str| ForwardError::Host(text.into());
+    let numeric = |text: &str| ForwardError::Numeric(text.into());
     for (text, why) in [
         ("", ForwardError::Form),
         ("forge:80", ForwardError::Form),
@@ -35,6 +36,17 @@ fn what_is_no_forward_is_told_why() {
         ("a b:80=a:1", name("a b")),
         ("a..b:80=a:1", name("a..b")),
         ("http://a:80=a:1", name("http://a")),
+        ("1.2.3:80=a:1", numeric("1.2.3")),
+        ("0x7F.1.:80=a:1", numeric("0x7f.1")),
+        ("010.0.0.1:80=a:1", numeric("010.0.0.1")),
+        ("a.0x1f:80=a:1", numeric("a.0x1f")),
+        ("a:80=256.1.1.1:1", numeric("256.1.1.1")),
+        ("a:80=1.2.3:1", numeric("1.2.3")),
+        ("a:80=0x7f.1:1", numeric("0x7f.1")),
+        ("[::1]:80=a:1", ForwardError::V6("[::1]".into())),
+        ("2001:db8::1:80=a:1", ForwardError::V6("2001:db8::1".into())),
+        ("bücher.example:80=a:1", ForwardError::Idna("bücher.example".into())),
+        ("a:80=bücher.example:1", ForwardError::Idna("bücher.example".into())),
         ("0.0.0.0:80=a:1", name("0.0.0.0")),
         ("224.0.0.1:80=a:1", name("224.0.0.1")),
         ("198.19.0.53:80=a:1", name("198.19.0.53")),

@@ -122,8 +122,15 @@ pub(super) fn object(named: &Named<'_>) -> String {
     format!("{}\n", escaped(named.json().to_string()))
 }
 
+/// Where nothing is counted.
+const NOT_COUNTED: &str = "nothing is counted: the sandbox reaches nothing, by its policy or because the engine that made \
+                           its network has ended\n";
+
 /// What one was refused, a line each: first destinations, then names. Names are the guest's words.
 pub(super) fn refused(all: &Refusals) -> String {
+    if !all.counted {
+        return NOT_COUNTED.to_owned();
+    }
     let line = |text: &str| sanitise::line(text, Colours::Drop);
     let mut tables = Vec::new();
     if !all.destinations.is_empty() {
@@ -133,7 +140,11 @@ pub(super) fn refused(all: &Refusals) -> String {
             [to.address.to_string(), to.protocol.clone(), port, to.packets.to_string(), names]
         };
         let rows: Vec<[String; 5]> = all.destinations.iter().map(row).collect();
-        tables.push(table::text(["ADDRESS", "PROTOCOL", "PORT", "PACKETS", "NAMES"], &rows));
+        let mut text = table::text(["ADDRESS", "PROTOCOL", "PORT", "PACKETS", "NAMES"], &rows);
+        if all.more {
+            text.push_str("and others, which are not counted: there were too many\n");
+        }
+        tables.push(text);
     }
     if !all.names.is_empty() {
         let row = |one: &NameRefused| {
@@ -148,6 +159,7 @@ pub(super) fn refused(all: &Refusals) -> String {
 /// What the commonest types of records are called; the others are numbers.
 fn kind(number: u16) -> String {
     match number {
+        0 => "-".to_owned(),
         1 => "A".to_owned(),
         12 => "PTR".to_owned(),
         28 => "AAAA".to_owned(),
@@ -171,7 +183,7 @@ pub(super) fn refused_object(all: &Refusals) -> String {
     let name = |one: &NameRefused| {
         json!({
             "name": one.name,
-            "type": kind(one.kind),
+            "type": (one.kind != 0).then(|| kind(one.kind)),
             "why": one.why.to_string(),
             "questions": one.count,
         })
@@ -179,6 +191,8 @@ pub(super) fn refused_object(all: &Refusals) -> String {
     let object = json!({
         "destinations": all.destinations.iter().map(destination).collect::<Vec<Value>>(),
         "names": all.names.iter().map(name).collect::<Vec<Value>>(),
+        "more": all.more,
+        "counted": all.counted,
     });
     format!("{}\n", escaped(object.to_string()))
 }
@@ -231,11 +245,19 @@ mod tests {
                 to("10.1.2.3", "tcp", Some(22), &["a.example", "b.example"]),
                 to("fd00::1", "ipv6-icmp", None, &[]),
             ],
-            names: vec![name("a.example", 1, Why::NotInPolicy), name("meta\u{1b}.example", 64, denied)],
+            names: vec![
+                name("a.example", 1, Why::NotInPolicy),
+                name("meta\u{1b}.example", 64, denied),
+                name("*", 0, Why::DeniedAny),
+            ],
+            more: true,
+            counted: true,
         };
         insta::assert_snapshot!("refused", refused(&all));
         insta::assert_snapshot!("refused_object", refused_object(&all));
-        assert_eq!(refused(&Refusals::default()), "nothing was refused\n");
+        let nothing = Refusals { counted: true, ..Refusals::default() };
+        assert_eq!(refused(&nothing), "nothing was refused\n");
+        assert_eq!(refused(&Refusals::default()), NOT_COUNTED);
     }
 
     #[test]

@@ -68,8 +68,13 @@ fn answers() {
         no_card: None,
     };
     golden(
-        &Say::Session { backend: "qemu".into(), capabilities, no_network: Some("no nft".into()) },
-        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"no_card":null,"adopt":true},"no_network":"no nft"}}"#,
+        &Say::Session {
+            backend: "qemu".into(),
+            capabilities,
+            no_network: Some("no nft".into()),
+            network_notes: vec!["a note".into()],
+        },
+        r#"{"session":{"backend":"qemu","capabilities":{"version":"7.2","accelerator":"tcg","boundary":"emulated","lacking":["x"],"no_card":null,"adopt":true},"no_network":"no nft","network_notes":["a note"]}}"#,
     );
     let info = GuestInfo {
         root_prefix: String::new(),
