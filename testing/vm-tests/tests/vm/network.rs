@@ -12,6 +12,7 @@ use vm_tests::{
     bed::{Bed, HELLO, HOST, PORT, WORLD},
     host,
     program::{Ended, On, Place, Run},
+    workflow,
 };
 
 /// What keeps a VM small.
@@ -24,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_a_bed("a_vm_that_stood_by_and_a_branch_reach_what_their_policy_says", |_| kept()),
         on_a_bed("a_kept_vm_without_its_engine_reaches_nothing_and_goes_on", |_| orphaned()),
         on_a_bed("nothing_is_left_of_the_networks_of_forks", |_| many()),
+        on_a_bed("a_jobs_log_says_what_its_network_refused", |_| jobs()),
         crate::on(On::Fake, "a_network_that_cannot_be_had_is_an_error", lacking),
     ]
 }
@@ -186,6 +188,8 @@ fn orphaned() {
     let listed = home.call(&["ls"], &[]).expect(0).stdout.join("\n");
     assert!(listed.contains(&id) && listed.contains("none"), "{listed}");
     assert_eq!(reached(&home.inside(&id, &script)), [""; 0]);
+    let counted = home.call(&["network", &id], &[]).expect(0).stdout.join("\n");
+    assert!(counted.starts_with("nothing is counted"), "{counted}");
     // a VMM whose card leads nowhere has nothing to do for it
     let [vmm] = host::vmms(home.place.path())[..] else { panic!("one VM") };
     let before = ticks(vmm);
@@ -193,6 +197,36 @@ fn orphaned() {
     let spent = ticks(vmm) - before;
     assert!(spent < 150, "the VMM took {spent} ticks of processor time in three seconds");
     home.end();
+}
+
+fn jobs() {
+    let home = Home::new();
+    let project = workflow::project(&workflow::script(
+        "for to in 10.1.2.3/81 169.254.169.254/80 93.184.216.34/80; do\n\
+         timeout 4 bash -c \"exec 3<>/dev/tcp/$to\" || true\ndone",
+    ));
+    let host_rows = |policy: &str| -> Vec<String> {
+        let mut call = home.place.command(&["exec", "--json"]);
+        call.arg("-C").arg(project.path());
+        call.args(["--network", policy, "--forward", "cache:80=127.0.0.1:9"]);
+        let ended = Run::spawn(home.bed.on_host(&call)).end();
+        let rows = ended.expect(0).events().into_iter().filter(|event| event["step"].is_null());
+        let rows: Vec<String> = rows.filter_map(|event| event["line"].as_str().map(str::to_owned)).collect();
+        assert!(rows.contains(&format!("network: {policy}")), "{rows:#?}");
+        assert!(rows.iter().any(|row| row == "forwards: cache:80"), "{rows:#?}");
+        rows.into_iter().filter(|row| row.contains("network refused") || row.contains("allow=")).collect()
+    };
+    assert_eq!(
+        host_rows("internet"),
+        [
+            "network refused: 10.1.2.3:81/tcp, once",
+            "network refused: 169.254.169.254:80/tcp, once",
+            "network: the policy is internet; internet,allow=10.1.2.3:81 would allow a part of that",
+        ]
+    );
+    assert_eq!(host_rows("none"), [""; 0]);
+    home.place.assert_clean();
+    home.bed.assert_clean();
 }
 
 /// Processor time of a process, in hundredths of a second.
