@@ -39,7 +39,9 @@ async fn hello() {
     assert_eq!(said.rows(Some(0)), ["hello"]);
     assert_eq!(said.rows(Some(1)), ["hi true"]);
     let rows = said.rows(None).join("\n");
-    for row in ["image: none", "backend: fake", "boundary: none", "size: 1 CPUs, 64 MiB"] {
+    for row in
+        ["image: none", "backend: fake", "boundary: none", "size: 1 CPUs, 64 MiB", "network: this host's"]
+    {
         assert!(rows.contains(row), "{rows}");
     }
 }

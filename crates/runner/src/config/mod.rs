@@ -365,6 +365,16 @@ mod tests {
     }
 
     #[test]
+    fn a_network_that_is_none_is_told_what_to_write() {
+        for text in ["''", "'web'"] {
+            let said = parse(&format!("[vm]\nnetwork = {text}\n")).unwrap_err();
+            assert!(said.contains("begins no policy: write none, internet"), "{said}");
+            assert!(said.contains("config.toml:2:11"), "{said}");
+        }
+        assert!(parse("[vm]\nnetwork = 1\n").unwrap_err().contains("as text"));
+    }
+
+    #[test]
     fn a_server_is_left_other_things_to_do() {
         for key in ["fetch_interval", "report_interval"] {
             let said = parse(&format!("[runner]\n{key} = '99ms'\n")).unwrap_err();

@@ -271,7 +271,8 @@ impl Read<'_> {
     fn network(&mut self, node: &Node) -> Option<Policy> {
         let said =
             self.scalar(node, "what VMs may reach, as text: \"none\", \"internet\", …", |scalar| {
-                text(scalar).map(str::to_owned)
+                // the empty text is none of a policy's, which says what to write
+                (scalar.typed == Typed::Text).then(|| scalar.text.clone())
             })?;
         match said.parse() {
             Ok(policy) => Some(policy),
