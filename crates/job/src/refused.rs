@@ -50,7 +50,7 @@ fn rows(all: &Refusals, policy: &Policy) -> Vec<String> {
     let mut destinations: Vec<&RefusedDestination> = all.destinations.iter().collect();
     destinations.sort_by_key(|one| std::cmp::Reverse(one.to.packets));
     for one in destinations.iter().take(ROWS) {
-        rows.push(format!("network refused: {}, {}", place(one), times(one.to.packets)));
+        rows.push(format!("network refused: {}, {}", place(one), count(one.to.packets, "packet")));
         rules.add(one.rule(policy));
     }
     let rest = destinations.len().saturating_sub(ROWS);
@@ -59,9 +59,9 @@ fn rows(all: &Refusals, policy: &Policy) -> Vec<String> {
         rows.push(format!("network refused: {rest} more destinations{others}"));
     }
     let names = names(&all.names);
-    for (one, count) in names.iter().take(ROWS) {
+    for (one, asked) in names.iter().take(ROWS) {
         let name = sanitise::line(&one.name, Colours::Drop);
-        rows.push(format!("network refused: the name {name}, {}, {}", one.why, times(*count)));
+        rows.push(format!("network refused: the name {name}, {}, {}", one.why, count(*asked, "question")));
         rules.add(rule_of_name(one, policy));
     }
     let rest = names.len().saturating_sub(ROWS);
@@ -69,7 +69,7 @@ fn rows(all: &Refusals, policy: &Policy) -> Vec<String> {
         rows.push(format!("network refused: {rest} more names"));
     }
     for one in all.names.iter().filter(|one| one.name == NameRefused::OTHERS) {
-        rows.push(format!("network refused: other names, {}, {}", one.why, times(one.count)));
+        rows.push(format!("network refused: other names, {}, {}", one.why, count(one.count, "question")));
     }
     rows.extend(rules.hint(policy));
     rows
@@ -102,8 +102,8 @@ fn place(one: &RefusedDestination) -> String {
     text
 }
 
-fn times(count: u64) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+fn count(number: u64, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What would open what was shown.
@@ -189,11 +189,11 @@ mod tests {
         assert_eq!(
             rows(&all, &Policy::internet()),
             [
-                "network refused: 169.254.169.254:80/tcp (meta.example), 9 times",
-                "network refused: 10.0.0.5:5432/tcp (older, db.corp.example), 3 times",
-                "network refused: [fd12::1]:53/udp, once",
-                "network refused: the name db.corp.example, 10.0.0.6 is denied (private), 2 times",
-                "network refused: other names, their addresses are denied, 7 times",
+                "network refused: 169.254.169.254:80/tcp (meta.example), 9 packets",
+                "network refused: 10.0.0.5:5432/tcp (older, db.corp.example), 3 packets",
+                "network refused: [fd12::1]:53/udp, 1 packet",
+                "network refused: the name db.corp.example, 10.0.0.6 is denied (private), 2 questions",
+                "network refused: other names, their addresses are denied, 7 questions",
                 "network: the policy is internet; internet,allow=10.0.0.5:5432,[fd12::1]:53,10.0.0.6:PORT, \
                  with the port in place of PORT would allow a part of that",
             ]
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(
             rows(&all, &listed),
             [
-                "network refused: the name b.example, not in the policy, 2 times",
+                "network refused: the name b.example, not in the policy, 2 questions",
                 "network: the policy is allow=a.example:443; allow=a.example:443,b.example:PORT, with the port in \
                  place of PORT would allow that",
             ]

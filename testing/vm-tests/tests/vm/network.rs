@@ -214,13 +214,15 @@ fn jobs() {
         let rows: Vec<String> = rows.filter_map(|event| event["line"].as_str().map(str::to_owned)).collect();
         assert!(rows.contains(&format!("network: {policy}")), "{rows:#?}");
         assert!(rows.iter().any(|row| row == "forwards: cache:80"), "{rows:#?}");
-        rows.into_iter().filter(|row| row.contains("network refused") || row.contains("allow=")).collect()
+        let rows = rows.into_iter().filter(|row| row.contains("network refused") || row.contains("allow="));
+        // how often bash tries is its own affair
+        rows.map(|row| row.split(", ").next().unwrap_or_default().to_owned()).collect()
     };
     assert_eq!(
         host_rows("internet"),
         [
-            "network refused: 10.1.2.3:81/tcp, once",
-            "network refused: 169.254.169.254:80/tcp, once",
+            "network refused: 10.1.2.3:81/tcp",
+            "network refused: 169.254.169.254:80/tcp",
             "network: the policy is internet; internet,allow=10.1.2.3:81 would allow a part of that",
         ]
     );
