@@ -121,7 +121,7 @@ pub(super) fn what_is_prepared_forwards_nothing(host: &Host) {
             let namespace = router.namespace_for(likely).await.unwrap();
             let mut guest = guest(&namespace);
             assert_eq!(web(&mut guest), [false, false]);
-            assert!(namespace.refused().await.unwrap().is_empty());
+            assert!(namespace.refused().await.unwrap().all.is_empty());
             namespace.apply(likely).await.unwrap();
             assert_eq!(web(&mut guest), [true, likely == &internet]);
             // the same once more, and others
