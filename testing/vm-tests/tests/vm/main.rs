@@ -18,6 +18,7 @@ mod language;
 mod left;
 mod long;
 mod network;
+mod packages;
 mod page;
 mod pool;
 mod reach;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
     trials.extend(cards::trials());
     trials.extend(flood::trials());
     trials.extend(helper::trials());
+    trials.extend(packages::trials());
     trials.extend(page::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     let tests = if conclusion.has_failed() { Tests::Failed } else { Tests::Passed };
