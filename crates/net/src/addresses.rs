@@ -50,6 +50,11 @@ pub(crate) const UPLINKS_V6: Ipv6Net =
 pub(crate) const LINK_MACS: [[u8; 6]; 2] =
     [[0x02, 0x61, 0x6d, 0x70, 0x01, 0x01], [0x02, 0x61, 0x6d, 0x70, 0x01, 0x02]];
 
+/// Of the link between a router and its host: the router's end, and where that sends what is for the host. The host's end
+/// has another address: see `ruleset::host`.
+pub(crate) const UPLINK_MACS: [[u8; 6]; 2] =
+    [[0x02, 0x61, 0x6d, 0x70, 0x02, 0x01], [0x02, 0x61, 0x6d, 0x70, 0x02, 0x02]];
+
 /// One of the links of two addresses: `near` is the end that is nearer to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::{Config, Limits, Note, Router, Uplink, uplink};
-use crate::{Base, Policy, Result, helper::protocol::Place};
+use crate::{Base, Policy, Result};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub struct Checked {
     pub notes: Vec<Note>,
 }
 
-/// Makes a router, a namespace with a card and its rules, and ends them. Nothing of the host is changed: as root the
-/// rules of the host's side are tried in the router's namespace, and no uplink is made.
+/// Makes a router, a namespace with a card and its rules, and an uplink; tries, as root, whether the host lets a packet of
+/// it through, which does not leave the host; and ends them. No setting of the host is changed.
 ///
 /// # Errors
 /// What lacks.
@@ -39,6 +39,5 @@ async fn try_all(router: &Router) -> Result<Vec<Note>> {
     if !shared.client.root {
         return Ok(router.notes.clone());
     }
-    uplink::try_rules(&shared.client, Place::In(shared.router)).await?;
-    uplink::would(&shared.client, shared.v6).await
+    uplink::would(&shared.client, shared.router, shared.v6, namespace.tap()).await
 }

@@ -46,9 +46,31 @@ pub(super) struct Client {
     pub(super) root: bool,
     next: AtomicU64,
     requests: mpsc::UnboundedSender<Vec<u8>>,
+    end: Ender,
+    child: Mutex<Option<Child>>,
+}
+
+/// What ends a helper, for whoever finds out that it is of no use any more.
+#[derive(Clone, Debug)]
+pub(super) struct Ender {
     pending: Pending,
     tasks: [AbortHandle; 2],
-    child: Mutex<Option<Child>>,
+}
+
+impl Ender {
+    /// Whether the helper ended, however it did.
+    pub(super) fn is_gone(&self) -> bool {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Ends the helper.
+    pub(super) fn end(&self) {
+        // With the tasks goes the socket, and with that the helper.
+        for task in &self.tasks {
+            task.abort();
+        }
+        forget(&self.pending);
+    }
 }
 
 impl Drop for Client {
@@ -86,24 +108,24 @@ impl Client {
             root,
             next: AtomicU64::new(0),
             requests,
-            pending,
-            tasks: [writer, reader],
+            end: Ender { pending, tasks: [writer, reader] },
             child: Mutex::new(Some(child)),
         })
     }
 
     /// Whether the helper ended, however it did.
     pub(super) fn is_gone(&self) -> bool {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.end.is_gone()
     }
 
     /// Ends the helper.
     pub(super) fn stop(&self) {
-        // With the tasks goes the socket, and with that the helper.
-        for task in &self.tasks {
-            task.abort();
-        }
-        forget(&self.pending);
+        self.end.end();
+    }
+
+    /// What ends it.
+    pub(super) fn ender(&self) -> Ender {
+        self.end.clone()
     }
 
     /// Ends the helper and waits until it is gone, with everything that it held.
@@ -120,7 +142,7 @@ impl Client {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         let sent = frame(&Request { id, ask }, 0).ok().is_some_and(|bytes| {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pending = self.end.pending.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(pending) = pending.as_mut() else { return false };
             pending.insert(id, answer);
             self.requests.send(bytes).is_ok()

@@ -1,4 +1,5 @@
-//! The host's own addresses, followed: no VM reaches them, however new they are.
+//! The host's own addresses, followed: no VM reaches them, however new they are. And its ways out, which VMs have too, as
+//! soon as it has them.
 
 use std::{collections::BTreeSet, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -40,7 +41,7 @@ struct Address {
 
 /// Starts to follow, then looks what there is, so that no change is missed.
 pub(super) async fn follow(client: &Client) -> Result<(BTreeSet<IpAddr>, Changes)> {
-    let args = ["-o", "monitor", "address"].map(str::to_owned).to_vec();
+    let args = ["-o", "monitor", "address", "route"].map(str::to_owned).to_vec();
     let (input, output) = client.keep(WHAT, Place::Host, Tool::Ip, args).await?;
     let output = pipe::Receiver::from_owned_fd(output).map_err(|error| Error::start(&error))?;
     let seen = look(client).await?;
@@ -63,6 +64,14 @@ fn read(text: &str) -> Option<BTreeSet<IpAddr>> {
 pub(super) async fn keep(shared: Arc<Shared>, mut changes: Changes) {
     let mut buffer = vec![0; 4096];
     loop {
+        // first of all, too: what came before it was followed
+        if let Some(ways) = &shared.ways {
+            match ways.follow(&shared.client, shared.router).await {
+                Ok(()) => {}
+                Err(Error::Gone) => return,
+                Err(error) => tracing::warn!("VMs do not have the host's new way out: {error}"),
+            }
+        }
         match changes.output.read(&mut buffer).await {
             Ok(length) if length > 0 => tokio::time::sleep(SETTLE).await,
             _ => {

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) dropped: mpsc::UnboundedSender<Dropped>,
     /// Where rules of the host at the uplink are written.
     pub(super) host_rules: Option<uplink::HostRules>,
+    /// The ways of the uplink, where there is one.
+    pub(super) ways: Option<uplink::Ways>,
 }
 
 #[derive(Debug)]
@@ -140,9 +142,12 @@ impl Running {
         let v6 = client.settings(Place::Host, Vec::new(), &["ipv6/conf/all/forwarding"]).await?;
         let v6 = v6.iter().all(Option::is_some);
         client.nft("set the router's rules", Place::In(router), ruleset::router::base()).await?;
-        let (host_rules, notes) = match config.uplink {
-            Uplink::Host => uplink::make(&client, router, v6).await?,
-            Uplink::None => (None, Vec::new()),
+        let (host_rules, ways, notes) = match config.uplink {
+            Uplink::Host => {
+                let made = uplink::make(&client, router, v6).await?;
+                (made.host_rules, Some(made.ways), made.notes)
+            }
+            Uplink::None => (None, None, Vec::new()),
         };
         let (seen, changes) = hosts::follow(&client).await?;
         let (dropped, gone) = mpsc::unbounded_channel();
@@ -156,6 +161,7 @@ impl Running {
             links: Mutex::default(),
             dropped,
             host_rules,
+            ways,
         });
         let pool = Arc::new(Pool::new(config.pool));
         let tasks = vec![

@@ -77,6 +77,8 @@ table inet ampoule {{
     meta nfproto ipv6 meta l4proto {{ tcp, udp }} add @refused6 {{ ip6 daddr . meta l4proto . th dport counter }}
     meta nfproto ipv4 meta l4proto != {{ tcp, udp }} add @refused_other4 {{ ip daddr . meta l4proto counter }}
     meta nfproto ipv6 meta l4proto != {{ tcp, udp }} add @refused_other6 {{ ip6 daddr . meta l4proto counter }}
+    # told at once: a socket that connects in this moment does not hear of ICMP
+    meta l4proto tcp reject with tcp reset
     reject with icmpx type admin-prohibited
   }}
   # of the policy: connections of it that are open, and new ones

@@ -2,16 +2,31 @@
 //!
 //! They are the second line: VMs' namespaces refuse all that is refused here. Their table belongs to the process that
 //! made it and goes with it, and nobody else can change it meanwhile.
+//!
+//! Invariant: while they are not there nothing that a router sends comes further than its uplink. It sends to a MAC
+//! address that is not the uplink's ([`UPLINK_MACS`]), which the kernel drops before it looks for an address of IP; only
+//! these rules turn it into the host's. So none of their ends, in whatever order, lets a packet out that they would have
+//! masqueraded.
 
 use std::net::IpAddr;
 
-use crate::{Ports, addresses::Pair};
+use crate::{
+    Ports,
+    addresses::{Pair, UPLINK_MACS, mac},
+};
 
 /// All of it, as lines for `nft -i`, each a command; `interface` is the host's end of the uplink.
 pub(crate) fn lines(interface: &str, table: &str, pair: &Pair) -> Vec<String> {
     let Pair { near_v4, near_v6, .. } = pair;
     let rule = |chain: &str, text: &str| format!("add rule inet {table} {chain} {text}");
+    let shut = mac(UPLINK_MACS[1]);
     vec![
+        // the first that goes at their end: nothing comes in without the others
+        format!("add table netdev {table} {{ flags owner; }}"),
+        format!(
+            "add chain netdev {table} enter {{ type filter hook ingress device \"{interface}\" priority filter; }}"
+        ),
+        format!("add rule netdev {table} enter ether daddr {shut} meta pkttype set unicast"),
         format!("add table inet {table} {{ flags owner; }}"),
         // what policies allow of the host itself, on all ports and on one
         format!("add set inet {table} local4 {{ type ipv4_addr; flags timeout; }}"),
@@ -38,6 +53,22 @@ pub(crate) fn lines(interface: &str, table: &str, pair: &Pair) -> Vec<String> {
         rule("leave", &format!("ip saddr {near_v4} masquerade")),
         rule("leave", &format!("ip6 saddr {near_v6} masquerade")),
     ]
+}
+
+/// For a try whether the host forwards: what goes out of this namespace to a destination is counted behind all that the
+/// host forwards by, and goes no further.
+pub(crate) fn tried(table: &str, pair: &Pair, destinations: &[IpAddr]) -> Vec<String> {
+    let Pair { near_v4, near_v6, .. } = pair;
+    let chain = format!("add chain inet {table} tried {{ type filter hook postrouting priority -400; }}");
+    let rules = destinations.iter().map(|address| match address {
+        IpAddr::V4(to) => {
+            format!("add rule inet {table} tried ip saddr {near_v4} ip daddr {to} counter drop")
+        }
+        IpAddr::V6(to) => {
+            format!("add rule inet {table} tried ip6 saddr {near_v6} ip6 daddr {to} counter drop")
+        }
+    });
+    std::iter::once(chain).chain(rules).collect()
 }
 
 /// What a policy allows of the host itself, for a time or for ever, as lines.

@@ -14,9 +14,9 @@ pub(crate) fn base() -> String {
   chain forward {{
     type filter hook forward priority filter; policy drop;
     ct state invalid drop
-    iifname "uplink" oifname "vm*" ct state established,related accept
-    iifname "vm*" oifname "uplink" ip saddr {LINKS_V4} accept
-    iifname "vm*" oifname "uplink" ip6 saddr {LINKS_V6} accept
+    iifname "uplink*" oifname "vm*" ct state established,related accept
+    iifname "vm*" oifname "uplink*" ip saddr {LINKS_V4} accept
+    iifname "vm*" oifname "uplink*" ip6 saddr {LINKS_V6} accept
     # ICMPv6 errors of a VM's namespace have its link's address, too; whatever else there is goes nowhere
     counter
     iifname "vm*" reject with icmpx type admin-prohibited
@@ -30,7 +30,7 @@ pub(crate) fn base() -> String {
   }}
   chain leave {{
     type nat hook postrouting priority srcnat;
-    oifname "uplink" masquerade
+    oifname "uplink*" masquerade
   }}
 }}
 "#

@@ -142,14 +142,14 @@ pub(super) fn what_is_prepared_forwards_nothing(host: &Host) {
 }
 
 /// Children of a process, whichever thread started them.
-fn children(pid: &str) -> Vec<String> {
+pub(super) fn children(pid: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let all = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     all.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// The processes of this one's helper: the first waits for the other.
-fn helpers() -> [String; 2] {
+pub(super) fn helpers() -> [String; 2] {
     let of = |pid: &str| {
         let all = children(pid).into_iter().filter(|child| {
             fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("net-helper"))

@@ -9,6 +9,7 @@ mod ends;
 mod figures;
 mod spoof;
 mod table;
+mod uplink;
 
 use std::{
     ffi::OsString,
@@ -40,6 +41,11 @@ const TRIALS: &[(&str, Body)] = &[
     ("ends", ends::what_is_dropped_is_gone),
     ("prepared", ends::what_is_prepared_forwards_nothing),
     ("helper_killed", ends::a_helper_that_was_killed_is_replaced),
+    ("uplink_killed", uplink::an_uplink_that_was_killed_is_replaced),
+    ("ways_come_later", uplink::ways_that_come_later_are_ways_of_vms),
+    ("firewall", uplink::a_firewall_that_forwards_nothing_is_found),
+    ("pings", uplink::pings_that_cannot_pass_are_noted),
+    ("reset", uplink::a_refused_connection_is_reset_at_once),
     ("figures", figures::prices),
 ];
 
@@ -107,6 +113,11 @@ fn in_bed(user: &str, name: &str) -> ExitCode {
             let line = line.expect("a line");
             let answer = match line.strip_prefix(HOST) {
                 Some("left") => Host { root: true }.left(),
+                Some(args) if args.starts_with(PINGS) => {
+                    let range = args.trim_start_matches(PINGS);
+                    std::fs::write("/proc/sys/net/ipv4/ping_group_range", range).expect("a setting");
+                    String::new()
+                }
                 Some(args) => {
                     Host { root: true }.ip(args);
                     String::new()
@@ -133,6 +144,8 @@ fn run_trial(name: &str, host: &Host) {
 
 /// Begins a line that is a command for the host.
 const HOST: &str = "HOST ";
+/// Follows it before groups that may ping.
+const PINGS: &str = "pings ";
 
 /// The host's network, which only root changes.
 struct Host {
@@ -147,6 +160,12 @@ impl Host {
         } else {
             assert_eq!(ask(args), "");
         }
+    }
+
+    /// Sets which groups may ping, for a plain user.
+    fn pings(&self, range: &str) {
+        assert!(!self.root);
+        assert_eq!(ask(&format!("{PINGS}{range}")), "");
     }
 
     /// What of networks there is: interfaces and tables of the host, and processes beside those of the bed.

@@ -2,18 +2,23 @@
 //!
 //! As root a veth pair, the host's end of which is masqueraded and shut against the host itself ([`veth`]); as a plain
 //! user `pasta`, which makes the packets' connections its own ([`pasta`]).
-//! Invariant: whatever it is goes with the helper.
+//! Invariants
+//! - Whatever it is goes with the helper, and the helper goes with it.
+//! - No packet leaves it with an address of ours: where what masquerades them is gone, they are lost.
 
 mod pasta;
+mod probe;
 mod veth;
 
 use std::fmt;
 
 use serde::Deserialize;
+use tokio::{io::AsyncReadExt, net::unix::pipe, task::AbortHandle};
 
-pub(super) use veth::{HostRules, try_rules};
+pub(super) use probe::would;
+pub(super) use veth::HostRules;
 
-use super::client::Client;
+use super::client::{Client, Ender};
 use crate::{
     Error, Result,
     addresses::{MTU, Pair},
@@ -35,6 +40,18 @@ pub enum Note {
         /// 4 or 6.
         family: u8,
     },
+    /// The host has one now.
+    Route {
+        /// 4 or 6.
+        family: u8,
+    },
+    /// The host's firewall drops or refuses what it forwards for VMs.
+    NotForwarded {
+        /// 4 or 6.
+        family: u8,
+    },
+    /// No group of this user may send pings (`net.ipv4.ping_group_range`): `pasta` cannot pass those of VMs on.
+    NoPings,
 }
 
 impl fmt::Display for Note {
@@ -52,29 +69,112 @@ impl fmt::Display for Note {
             Self::NoRoute { family } => {
                 write!(f, "VMs reach nothing by IPv{family}: the host has no default route of it")
             }
+            Self::Route { family } => {
+                write!(f, "VMs reach what the host reaches by IPv{family}: it has a default route now")
+            }
+            Self::NotForwarded { family } => write!(
+                f,
+                "VMs reach nothing by IPv{family}: a firewall of the host does not let through what it forwards for \
+                 them, from and to interfaces amp-*"
+            ),
+            Self::NoPings => {
+                f.write_str("VMs' pings get no answer: net.ipv4.ping_group_range has no group of this user")
+            }
         }
     }
 }
 
-/// Makes it.
-pub(super) async fn make(client: &Client, router: Id, v6: bool) -> Result<(Option<HostRules>, Vec<Note>)> {
-    let (mut families, mut notes) = families(client, v6).await?;
-    if client.root {
-        veth::forwarding(client, &mut families, &mut notes, Change::Make).await?;
-        let rules = veth::make(client, router, families).await?;
-        return Ok((Some(rules), notes));
-    }
-    if families.v4 || families.v6 {
-        pasta::make(client, router, families).await?;
-    }
-    Ok((None, notes))
+/// An uplink as it was made.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// Where rules of the host are written, as root.
+    pub(super) host_rules: Option<HostRules>,
+    pub(super) ways: Ways,
+    pub(super) notes: Vec<Note>,
 }
 
-/// What [`make`] would do and note as root.
-pub(super) async fn would(client: &Client, v6: bool) -> Result<Vec<Note>> {
+/// Makes it.
+pub(super) async fn make(client: &Client, router: Id, v6: bool) -> Result<Made> {
     let (mut families, mut notes) = families(client, v6).await?;
-    veth::forwarding(client, &mut families, &mut notes, Change::Look).await?;
-    Ok(notes)
+    let mut ways = Ways { v6, link: None, now: tokio::sync::Mutex::default() };
+    let mut host_rules = None;
+    if client.root {
+        veth::forwarding(client, &mut families, &mut notes, Change::Make).await?;
+        let (link, rules) = veth::make(client, router, families, v6).await?;
+        (ways.link, host_rules) = (Some(link), Some(rules));
+    } else {
+        pasta::make(client, router, families, pasta::FIRST).await?;
+        notes.extend(pasta::pings());
+    }
+    *ways.now.get_mut() = Now { families, said: notes.clone() };
+    Ok(Made { host_rules, ways, notes })
+}
+
+/// The families of an uplink, followed: one that the host has no way for yet is there when the host has one.
+///
+/// One that the host lost stays: what is sent then is refused by the host itself, until it has a way again.
+#[derive(Debug)]
+pub(super) struct Ways {
+    /// Whether the kernel has IPv6.
+    v6: bool,
+    /// As root.
+    link: Option<veth::Link>,
+    now: tokio::sync::Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    families: Families,
+    /// What was noted already.
+    said: Vec<Note>,
+}
+
+impl Ways {
+    /// Looks whether the host has a way that it had not.
+    pub(super) async fn follow(&self, client: &Client, router: Id) -> Result<()> {
+        let mut now = self.now.lock().await;
+        if now.families.v4 && (now.families.v6 || !self.v6) {
+            return Ok(());
+        }
+        let (there, _) = families(client, self.v6).await?;
+        let mut new = Families { v4: there.v4 && !now.families.v4, v6: there.v6 && !now.families.v6 };
+        let mut notes = Vec::new();
+        if let Some(link) = &self.link {
+            veth::forwarding(client, &mut new, &mut notes, Change::Make).await?;
+            veth::add(client, router, link, new).await?;
+        } else {
+            let first = !now.families.v4 && !now.families.v6;
+            pasta::make(client, router, new, if first { pasta::FIRST } else { pasta::SECOND }).await?;
+        }
+        now.families = Families { v4: now.families.v4 || new.v4, v6: now.families.v6 || new.v6 };
+        notes.extend(new.each().map(|family| Note::Route { family }));
+        for note in notes {
+            if !now.said.contains(&note) {
+                tracing::info!("{note}");
+                now.said.push(note);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what a program says that has to stay as long as the network. Its end is the end of the helper, and so of all that VMs have of the network: none of them may go on with half of it.
+fn watch(mut output: pipe::Receiver, program: &'static str, said: fn(&str), ender: Ender) -> AbortHandle {
+    let read = async move {
+        // what it says must not fill the pipe
+        let mut buffer = vec![0; 4096];
+        while let Ok(length @ 1..) = output.read(&mut buffer).await {
+            said(String::from_utf8_lossy(&buffer[..length]).trim());
+        }
+        if !ender.is_gone() {
+            ender.end();
+            tracing::warn!(
+                "{program} ended, which VMs' network needs (was it killed?): VMs that are there have no network any \
+                 more, new ones do"
+            );
+        }
+    };
+    tokio::spawn(read).abort_handle()
 }
 
 /// Whether settings of the host are changed.
@@ -93,10 +193,17 @@ async fn families(client: &Client, v6: bool) -> Result<(Families, Vec<Note>)> {
 }
 
 /// Which of the two families lead anywhere.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Families {
     v4: bool,
     v6: bool,
+}
+
+impl Families {
+    /// Those that do: 4, 6.
+    fn each(self) -> impl Iterator<Item = u8> {
+        [(4, self.v4), (6, self.v6)].into_iter().filter(|(_, there)| *there).map(|(family, _)| family)
+    }
 }
 
 #[derive(Deserialize)]
@@ -119,19 +226,28 @@ async fn has_default(client: &Client, family: &str) -> Result<bool> {
     Ok(routes.iter().any(|route| route.dev.as_deref().is_some_and(|dev| !dev.starts_with("amp-"))))
 }
 
-/// The router's end, which is called `uplink`.
-async fn near_end(client: &Client, router: Id, pair: &Pair, families: Families) -> Result<()> {
-    let Pair { near_v4, far_v4, near_v6, far_v6 } = pair;
-    let mut text =
-        format!("link set uplink mtu {MTU}\naddr add {near_v4}/31 dev uplink\nlink set uplink up\n");
-    if families.v4 {
-        text += &format!("route add default via {far_v4}\n");
-    }
-    if families.v6 {
-        text +=
-            &format!("addr add {near_v6}/127 dev uplink nodad\nroute add default via {far_v6} dev uplink\n");
-    }
+/// The router's end; `device` is `uplink`, or begins so.
+async fn near_end(client: &Client, router: Id, device: &str, pair: &Pair, families: Families) -> Result<()> {
+    let text =
+        format!("link set {device} mtu {MTU}\nlink set {device} up\n") + &near_ways(device, pair, families);
     let run =
         client.run("set up the uplink", Place::In(router), Tool::Ip, &["-batch", "-"], text, Vec::new());
     run.await.map(drop)
+}
+
+/// Its addresses and routes of these families.
+fn near_ways(device: &str, pair: &Pair, families: Families) -> String {
+    let Pair { near_v4, far_v4, near_v6, far_v6 } = pair;
+    let mut text = String::new();
+    if families.v4 {
+        text += &format!(
+            "addr replace {near_v4}/31 dev {device}\nroute replace default via {far_v4} dev {device}\n"
+        );
+    }
+    if families.v6 {
+        text += &format!(
+            "addr replace {near_v6}/127 dev {device} nodad\nroute replace default via {far_v6} dev {device}\n"
+        );
+    }
+    text
 }

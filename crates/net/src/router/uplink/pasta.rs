@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
-use super::{Families, near_end};
+use super::{Families, Note, near_end, watch};
 use crate::{
     Error, Result,
     addresses::Pair,
@@ -24,8 +24,21 @@ const WHAT: &str = "start pasta";
 const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(10);
 
-/// Makes it.
-pub(super) async fn make(client: &Client, router: Id, families: Families) -> Result<()> {
+/// The interface in the router's namespace.
+pub(super) const FIRST: &str = "uplink";
+/// Another for a family that the host had no way for at first: what there is is not disturbed.
+pub(super) const SECOND: &str = "uplink-too";
+
+/// Makes it, where it leads anywhere.
+pub(super) async fn make(
+    client: &Client,
+    router: Id,
+    families: Families,
+    interface: &'static str,
+) -> Result<()> {
+    if !families.v4 && !families.v6 {
+        return Ok(());
+    }
     installed(client, &[(Tool::Pasta, "passt")]).await?;
     let anchor = match client.ask(Ask::Anchor(router)).await?.0 {
         Ok(Answer::Anchored(anchor)) => anchor,
@@ -33,7 +46,7 @@ pub(super) async fn make(client: &Client, router: Id, families: Families) -> Res
     };
     // the host sees none of these addresses: pasta sends from sockets of its own
     let pair = Pair::uplink(0);
-    let args = arguments(&pair, families, anchor);
+    let args = arguments(&pair, families, interface, anchor);
     let (input, output) = client.keep(WHAT, Place::Host, Tool::Pasta, args).await?;
     drop(input);
     let unready = |error: std::io::Error| Error::Refused { what: WHAT, answer: error.to_string() };
@@ -45,7 +58,7 @@ pub(super) async fn make(client: &Client, router: Id, families: Families) -> Res
                 WHAT,
                 Place::In(router),
                 Tool::Ip,
-                &["link", "show", "uplink"],
+                &["link", "show", interface],
                 String::new(),
                 Vec::new(),
             );
@@ -68,19 +81,33 @@ pub(super) async fn make(client: &Client, router: Id, families: Families) -> Res
         }
         Err(_) => return Err(Error::Refused { what: WHAT, answer: "it makes no interface".to_owned() }),
     }
-    // whatever it says from now on must not fill the pipe
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 4096];
-        while let Ok(length @ 1..) = output.read(&mut buffer).await {
-            tracing::debug!("pasta: {}", String::from_utf8_lossy(&buffer[..length]).trim());
-        }
-        tracing::debug!("pasta ended");
-    });
-    client.nft("set the rules in front of pasta", Place::In(router), PASTA.to_owned()).await?;
-    near_end(client, router, &pair, families).await
+    watch(output, "pasta", |said| tracing::debug!("pasta: {said}"), client.ender());
+    // they are for both
+    if interface == FIRST {
+        client.nft("set the rules in front of pasta", Place::In(router), PASTA.to_owned()).await?;
+    }
+    near_end(client, router, interface, &pair, families).await
 }
 
-fn arguments(pair: &Pair, families: Families, anchor: u32) -> Vec<String> {
+/// What there is to say of pings: pasta passes them on by sockets that only some groups may have.
+pub(super) fn pings() -> Option<Note> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").ok()?;
+    let mut groups = rustix::process::getgroups().unwrap_or_default();
+    groups.push(rustix::process::getegid());
+    let groups: Vec<u32> = groups.into_iter().map(|group| group.as_raw()).collect();
+    (!may_ping(&range, &groups)).then_some(Note::NoPings)
+}
+
+/// Whether one of these groups is in the range; one that cannot be read has all.
+fn may_ping(range: &str, groups: &[u32]) -> bool {
+    let mut ends = range.split_whitespace().map(str::parse::<u32>);
+    match (ends.next(), ends.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => groups.iter().any(|group| (first..=last).contains(group)),
+        _ => true,
+    }
+}
+
+fn arguments(pair: &Pair, families: Families, interface: &str, anchor: u32) -> Vec<String> {
     let Pair { near_v4, far_v4, near_v6, far_v6 } = pair;
     let mut words: Vec<String> = [
         "--foreground",
@@ -100,7 +127,7 @@ fn arguments(pair: &Pair, families: Families, anchor: u32) -> Vec<String> {
         "--no-dhcpv6",
         "--no-ra",
         "--ns-ifname",
-        "uplink",
+        interface,
     ]
     .map(str::to_owned)
     .to_vec();
@@ -117,4 +144,18 @@ fn arguments(pair: &Pair, families: Families, anchor: u32) -> Vec<String> {
     }
     add(&["--netns", &format!("/proc/{anchor}/ns/net")]);
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_in_the_range_may_ping() {
+        // as the kernel has it at first: nobody
+        assert!(!may_ping("1\t0\n", &[0, 1, 1000]));
+        assert!(may_ping("0\t2147483647\n", &[1000]));
+        assert!(may_ping("100\t100\n", &[1000, 100]) && !may_ping("100\t100\n", &[1000, 101]));
+        assert!(may_ping("nonsense", &[1000]));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     os::fd::OwnedFd,
     time::Duration,
 };
@@ -13,10 +14,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Change, Families, Note, near_end, routes};
+use super::{Change, Families, Note, near_end, near_ways, routes, watch};
 use crate::{
     Error, Result,
-    addresses::{MTU, Pair, UPLINKS},
+    addresses::{MTU, Pair, UPLINK_MACS, UPLINKS, mac},
     helper::protocol::{FIRST_NAMESPACE, Id, Place, Tool},
     router::client::Client,
     ruleset,
@@ -24,6 +25,8 @@ use crate::{
 
 const WHAT: &str = "make the uplink to the host";
 const RULES: &str = "set the host's rules for VMs' network";
+/// The router's end.
+const NEAR: &str = "uplink";
 /// How many pairs are tried, of which others have some.
 const TRIES: u32 = 64;
 /// How long nft may take to set the rules.
@@ -103,29 +106,65 @@ async fn advertised(client: &Client) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Makes it.
-pub(super) async fn make(client: &Client, router: Id, families: Families) -> Result<HostRules> {
-    let index = claim(client, router).await?;
-    let (interface, table, pair) = (name(index), format!("ampoule-{index}"), Pair::uplink(index));
-    let rules =
-        keep_rules(client, Place::Host, table.clone(), ruleset::host::lines(&interface, &table, &pair))
-            .await?;
-    let Pair { far_v4, far_v6, .. } = pair;
-    let mut text = format!("addr add {far_v4}/31 dev {interface}\n");
-    if families.v6 {
-        text += &format!("addr add {far_v6}/127 dev {interface} nodad\n");
-    }
-    text += &format!("link set {interface} up\n");
-    client.run(WHAT, Place::Host, Tool::Ip, &["-batch", "-"], text, Vec::new()).await?;
-    near_end(client, router, &pair, families).await?;
-    Ok(rules)
+/// The pair.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    /// The host's end.
+    pub(super) interface: String,
+    pub(super) pair: Pair,
 }
 
-/// Whether this kernel and this nft know the host's rules.
-pub(in crate::router) async fn try_rules(client: &Client, at: Place) -> Result<()> {
-    let (index, table) = (0, "ampoule-try".to_owned());
-    let lines = ruleset::host::lines(&name(index), &table, &Pair::uplink(index));
-    keep_rules(client, at, table, lines).await.map(drop)
+/// Makes it.
+pub(super) async fn make(
+    client: &Client,
+    router: Id,
+    families: Families,
+    v6: bool,
+) -> Result<(Link, HostRules)> {
+    let index = claim(client, router).await?;
+    let (interface, table, pair) = (name(index), format!("ampoule-{index}"), Pair::uplink(index));
+    let lines = ruleset::host::lines(&interface, &table, &pair);
+    let rules = keep_rules(client, table, lines).await?;
+    let link = Link { interface, pair };
+    let text =
+        far_ways(&link, Families { v4: true, ..families }) + &format!("link set {} up\n", link.interface);
+    client.run(WHAT, Place::Host, Tool::Ip, &["-batch", "-"], text, Vec::new()).await?;
+    near_end(client, router, NEAR, &link.pair, families).await?;
+    let neighbours = |addresses: [IpAddr; 2], dev: &str, address: [u8; 6]| -> String {
+        let known = addresses.into_iter().filter(|address| v6 || address.is_ipv4());
+        known
+            .map(|to| format!("neigh replace {to} lladdr {} dev {dev} nud permanent\n", mac(address)))
+            .collect()
+    };
+    let Pair { near_v4, far_v4, near_v6, far_v6 } = link.pair;
+    // shut but for the host's rules, see there
+    let text = neighbours([far_v4.into(), far_v6.into()], NEAR, UPLINK_MACS[1]);
+    client.run(WHAT, Place::In(router), Tool::Ip, &["-batch", "-"], text, Vec::new()).await?;
+    // and the host asks for nobody: of IPv6 it does not in the first second of an interface
+    let text = neighbours([near_v4.into(), near_v6.into()], &link.interface, UPLINK_MACS[0]);
+    client.run(WHAT, Place::Host, Tool::Ip, &["-batch", "-"], text, Vec::new()).await?;
+    Ok((link, rules))
+}
+
+/// More families over it.
+pub(super) async fn add(client: &Client, router: Id, link: &Link, families: Families) -> Result<()> {
+    let text = far_ways(link, families);
+    client.run(WHAT, Place::Host, Tool::Ip, &["-batch", "-"], text, Vec::new()).await?;
+    let text = near_ways(NEAR, &link.pair, families);
+    client.run(WHAT, Place::In(router), Tool::Ip, &["-batch", "-"], text, Vec::new()).await.map(drop)
+}
+
+/// Addresses of the host's end.
+fn far_ways(link: &Link, families: Families) -> String {
+    let Link { interface, pair: Pair { far_v4, far_v6, .. } } = link;
+    let mut text = String::new();
+    if families.v4 {
+        text += &format!("addr replace {far_v4}/31 dev {interface}\n");
+    }
+    if families.v6 {
+        text += &format!("addr replace {far_v6}/127 dev {interface} nodad\n");
+    }
+    text
 }
 
 fn name(index: u32) -> String {
@@ -135,10 +174,12 @@ fn name(index: u32) -> String {
 /// A number that no other router of this host has: the name of the interface claims it.
 async fn claim(client: &Client, router: Id) -> Result<u32> {
     let start = u32::try_from(RandomState::new().hash_one(0) % u64::from(UPLINKS)).unwrap_or_default();
+    let near_mac = mac(UPLINK_MACS[0]);
     let mut last = None;
     for index in (0..TRIES).map(|offset| (start + offset) % UPLINKS) {
         let text = format!(
-            "link add {} mtu {MTU} type veth peer name uplink mtu {MTU} netns /proc/self/fd/{FIRST_NAMESPACE}\n",
+            "link add {} mtu {MTU} type veth peer name {NEAR} address {near_mac} mtu {MTU} netns \
+             /proc/self/fd/{FIRST_NAMESPACE}\n",
             name(index)
         );
         let made = client.run(WHAT, Place::Host, Tool::Ip, &["-batch", "-"], text, vec![router]);
@@ -154,9 +195,9 @@ async fn claim(client: &Client, router: Id) -> Result<u32> {
 }
 
 /// An nft that holds the table. What it says is an error: it says nothing else.
-async fn keep_rules(client: &Client, at: Place, table: String, first: Vec<String>) -> Result<HostRules> {
+async fn keep_rules(client: &Client, table: String, first: Vec<String>) -> Result<HostRules> {
     let unready = |error: std::io::Error| Error::Refused { what: RULES, answer: error.to_string() };
-    let (input, output) = client.keep(RULES, at, Tool::Nft, vec!["-i".to_owned()]).await?;
+    let (input, output) = client.keep(RULES, Place::Host, Tool::Nft, vec!["-i".to_owned()]).await?;
     let mut input = sender(input).map_err(unready)?;
     let mut output = pipe::Receiver::from_owned_fd(output).map_err(unready)?;
     let mut text = first.join("\n");
@@ -191,14 +232,13 @@ async fn keep_rules(client: &Client, at: Place, table: String, first: Vec<String
             }
         }
     });
-    let reader = tokio::spawn(async move {
-        let mut buffer = vec![0; 4096];
-        while let Ok(length @ 1..) = output.read(&mut buffer).await {
-            let said = String::from_utf8_lossy(&buffer[..length]);
-            tracing::warn!("nft, of the host's rules for VMs' network: {}", said.trim());
-        }
-    });
-    Ok(HostRules { table, lines, tasks: [writer.abort_handle(), reader.abort_handle()] })
+    let reader = watch(
+        output,
+        "nft",
+        |said| tracing::warn!("nft, of the host's rules for VMs' network: {said}"),
+        client.ender(),
+    );
+    Ok(HostRules { table, lines, tasks: [writer.abort_handle(), reader] })
 }
 
 fn sender(fd: OwnedFd) -> std::io::Result<pipe::Sender> {
