@@ -6,12 +6,16 @@
 use std::sync::Arc;
 
 use clap::Args;
-use sandbox::{Engine, Networking, Policy};
+use sandbox::{Engine, NetLimits, Networking, Policy};
 use vm::{Boundary, Capabilities};
 
 use crate::{
     causes,
-    exec::{machine::MachineError, warn},
+    cli::units,
+    exec::{
+        machine::{Machine, MachineError},
+        warn,
+    },
     sink::Look,
 };
 
@@ -22,6 +26,19 @@ pub struct NetworkArgs {
     /// internet where this host can give it, else none]
     #[arg(long, value_name = "POLICY")]
     pub network: Option<Policy>,
+    /// How much of it each VM has, in each direction: `10Mbit`, `1Gbit` (per second) [default: what there is]
+    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    pub bandwidth: Option<u64>,
+}
+
+impl NetworkArgs {
+    /// What the VMs of this engine have of it.
+    pub(crate) fn settle(&self, machine: &mut Machine, look: Look) -> Result<(), MachineError> {
+        machine.limits =
+            NetLimits { upload: self.bandwidth, download: self.bandwidth, ..NetLimits::default() };
+        machine.network = settled(self.network.as_ref(), machine.limits, &machine.engine, look)?;
+        Ok(())
+    }
 }
 
 /// How this program is called as the helper of networks: by a name that an upgrade under way does not change.
@@ -80,12 +97,19 @@ fn config(ahead: usize) -> net::Config {
     }
 }
 
-/// What VMs of this engine may reach: what was asked for, else the internet, else nothing, which is told.
-pub(crate) fn settled(asked: Option<&Policy>, engine: &Engine, look: Look) -> Result<Policy, MachineError> {
+/// What VMs of this engine may reach: what was asked for, else the internet, else nothing, which is told. Who asks for
+/// limits asks for a network, too.
+pub(crate) fn settled(
+    asked: Option<&Policy>,
+    limits: NetLimits,
+    engine: &Engine,
+    look: Look,
+) -> Result<Policy, MachineError> {
     match (asked, engine.no_network()) {
         (Some(asked), None) => Ok(asked.clone()),
         (Some(asked), Some(_)) if *asked == Policy::none() => Ok(asked.clone()),
         (Some(_), Some(why)) => Err(MachineError::NoNetwork { why: why.to_owned() }),
+        (None, Some(why)) if !limits.is_default() => Err(MachineError::NoNetwork { why: why.to_owned() }),
         (None, None) => Ok(Policy::internet()),
         (None, Some(why)) => {
             // what is no VM has whatever its surroundings have

@@ -268,6 +268,7 @@ pub(crate) fn lease_spec(machine: &Machinery<'_>, workspace: &str) -> LeaseSpec 
                 directory(workspace, 0o755),
             ],
             network: machine.network.clone(),
+            limits: machine.limits,
             ..Bind::default()
         },
         on_owner_loss: OwnerLoss::Kill,

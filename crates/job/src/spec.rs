@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU8, path::PathBuf, sync::Arc};
 
-use sandbox::{Engine, Forward, LeaseSpec, Policy, Root, Services};
+use sandbox::{Engine, Forward, LeaseSpec, NetLimits, Policy, Root, Services};
 use secrecy::SecretString;
 use vm::Mebibytes;
 use workflow::{ExpandedJob, Value};
@@ -94,6 +94,8 @@ pub struct Machinery<'a> {
     pub missing: &'a [String],
     /// What it may reach.
     pub network: &'a Policy,
+    /// What it may use of that.
+    pub limits: NetLimits,
 }
 
 impl Machinery<'_> {

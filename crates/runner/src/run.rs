@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use job::{
     Authorities, Cancel, Canceller, How, JobImage, JobSpec, Machinery, Outcome, Reason, RunnerFacts, Size,
 };
-use sandbox::{Forward, Policy, Services};
+use sandbox::{Forward, NetLimits, Policy, Services};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -35,14 +35,16 @@ pub struct Machines {
     pub missing: Vec<String>,
     /// What they may reach.
     pub network: Policy,
+    /// What each may use of that.
+    pub limits: NetLimits,
     /// What answers at the forwards that lead to no address: [`crate::config::Controller::SERVICE`].
     pub services: Services,
 }
 
 impl Machines {
     fn machinery(&self) -> Machinery<'_> {
-        let Self { engine, image, size, missing, network, services: _ } = self;
-        Machinery { engine, image, size: *size, missing, network }
+        let Self { engine, image, size, missing, network, limits, services: _ } = self;
+        Machinery { engine, image, size: *size, missing, network, limits: *limits }
     }
 }
 

@@ -148,8 +148,8 @@ impl Boot {
         // one that gets its name later gets its policy then
         let named = !matches!(self.from, From::Template(_, Identity::Later) | From::Running(_));
         let network = self.network.clone();
-        let policy = self.spec.bind.network.clone();
-        let applied = async { if named { network::apply(network.as_ref(), &policy).await } else { Ok(()) } };
+        let bind = self.spec.bind.clone();
+        let applied = async { if named { network::apply(network.as_ref(), &bind).await } else { Ok(()) } };
         let (booted, ()) = tokio::try_join!(self.guest(), applied)?;
         Ok(booted)
     }

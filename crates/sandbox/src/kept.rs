@@ -55,6 +55,9 @@ pub struct Kept {
     /// What it may reach. Nothing, whatever it was leased with, since the engine that made it is gone: what its card
     /// led to has gone with that.
     pub network: Policy,
+    /// What it may use of that.
+    #[serde(default, skip_serializing_if = "net::Limits::is_default")]
+    pub limits: net::Limits,
     /// Who has it.
     pub holder: Holder,
 }
@@ -133,9 +136,23 @@ impl Record {
     /// As others see it.
     pub(crate) fn shown(&self, id: SlotId, holder: Holder) -> Kept {
         let Self { until, made, mark, root, cpus, memory, scratch_bytes, bind, info, .. } = self.clone();
-        let Bind { hostname, network, .. } = bind;
+        let Bind { hostname, network, limits, .. } = bind;
         let origin = info.origin;
-        Kept { id, mark, made, until, cpus, memory, scratch_bytes, root, hostname, origin, network, holder }
+        Kept {
+            id,
+            mark,
+            made,
+            until,
+            cpus,
+            memory,
+            scratch_bytes,
+            root,
+            hostname,
+            origin,
+            network,
+            limits,
+            holder,
+        }
     }
 }
 

@@ -217,12 +217,15 @@ pub(crate) fn names(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> Option
     network.filter(|_| *policy != Policy::none()).map(|network| network.names(policy))
 }
 
-/// Lets a VM reach what its policy says. One without a namespace has to have one that allows nothing.
-pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> Result<()> {
+/// Lets a VM reach what its policy says, within its limits. One without a namespace has to have one that allows nothing.
+pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, bind: &Bind) -> Result<()> {
     match network {
         // a namespace that no policy was applied to forwards nothing
-        _ if *policy == Policy::none() => Ok(()),
-        Some(network) => Ok(network.namespace.apply(policy).await?),
+        _ if bind.network == Policy::none() => Ok(()),
+        Some(network) => {
+            network.namespace.limit(&bind.limits).await?;
+            Ok(network.namespace.apply(&bind.network).await?)
+        }
         None => Err(Error::NoNetwork { why: "the VM was made without one".to_owned() }),
     }
 }
@@ -287,10 +290,11 @@ mod tests {
         assert!(matches!(networks.namespace(&Policy::none()).await, Ok(None)));
         let refused = networks.namespace(&internet).await;
         assert!(matches!(refused, Err(Error::NoNetwork { why }) if why == "no nft"));
-        let refused = apply(None, &internet).await;
+        let bind = Bind { network: internet.clone(), ..Bind::default() };
+        let refused = apply(None, &bind).await;
         assert!(matches!(refused, Err(Error::NoNetwork { .. })));
         assert!(!serves(None, &internet) && serves(None, &Policy::none()));
-        apply(None, &Policy::none()).await.unwrap();
+        apply(None, &Bind::default()).await.unwrap();
         let networks = Networks::new(lacking, &backend(Some("no /dev/net/tun")));
         assert!(networks.lacking().is_some_and(|why| why.contains("no /dev/net/tun")));
     }

@@ -143,6 +143,9 @@ pub struct Bind {
     /// What it may reach by its network card.
     #[serde(default)]
     pub network: Policy,
+    /// What it may use of that.
+    #[serde(default, skip_serializing_if = "net::Limits::is_default")]
+    pub limits: net::Limits,
     /// Names that lead out of it, over its link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<crate::Forward>,

@@ -26,10 +26,8 @@ pub(crate) async fn wake(
         let names = network::names(network, &spec.bind.network);
         connection.ways(Ways::of(&spec.bind, names)).await?;
         // the answer of the guest is not waited for, and no command of the lease comes before this
-        let (binding, ()) = tokio::try_join!(
-            connection.ask(Body::Bind(identity)),
-            network::apply(network, &spec.bind.network)
-        )?;
+        let (binding, ()) =
+            tokio::try_join!(connection.ask(Body::Bind(identity)), network::apply(network, &spec.bind))?;
         Ok::<_, Error>(binding)
     };
     match woken.await {

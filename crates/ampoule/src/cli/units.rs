@@ -20,6 +20,9 @@ pub(crate) enum UnitError {
         /// In bytes.
         most: u64,
     },
+    /// No rate.
+    #[error("expected a number of Mbit or Gbit, such as `10Mbit` or `1Gbit`, from 1 Mbit to 100 Gbit")]
+    Rate,
     /// No time.
     #[error("expected numbers of ms, s, m, h or d, such as `90s`, `1h30m` or `7d`")]
     Time,
@@ -71,6 +74,20 @@ pub(crate) fn size(text: &str) -> Result<u64, UnitError> {
 fn size_within(text: &str, least: u64, most: u64) -> Result<u64, UnitError> {
     let bytes = size(text)?;
     if (least..=most).contains(&bytes) { Ok(bytes) } else { Err(UnitError::SizeRange { least, most }) }
+}
+
+/// Bits per second out of `10Mbit`.
+pub(crate) fn rate(text: &str) -> Result<u64, UnitError> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(UnitError::Rate)?;
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "mbit" => 1_000_000,
+        "gbit" => 1_000_000_000,
+        _ => return Err(UnitError::Rate),
+    };
+    let rate = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    rate.filter(|rate| (1_000_000..=100_000_000_000).contains(rate)).ok_or(UnitError::Rate)
 }
 
 /// Memory of a VM.
@@ -137,6 +154,19 @@ mod tests {
             ["", "512", "GiB", "1.5GiB", "-1GiB", "1KiB", "1GB", "20000000TiB", "99999999999999999999MiB"]
         {
             assert_eq!(size(bad), Err(UnitError::Size), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_has_a_unit() {
+        for (text, rate) in [("10Mbit", 10_000_000), ("1 gbit", 1_000_000_000), ("100Gbit", 100_000_000_000)]
+        {
+            assert_eq!(rate(text), Ok(rate), "{text}");
+        }
+        for bad in
+            ["10", "0Mbit", "101Gbit", "10MB", "10Mbit/s", "-1Mbit", "Mbit", "99999999999999999999Gbit"]
+        {
+            assert_eq!(rate(bad), Err(UnitError::Rate), "{bad}");
         }
     }
 

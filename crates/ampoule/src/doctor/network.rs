@@ -42,7 +42,7 @@ fn finding(checked: Result<Checked, Error>, root: bool) -> Finding {
     };
     let by = if checked.root { "over a link to the host" } else { "through pasta" };
     let mut seen = vec![format!("can be made, {by}")];
-    let mut mend = None;
+    let mut mend = Vec::new();
     for note in &checked.notes {
         seen.push(match note {
             Note::ForwardsV4 if checked.root => {
@@ -52,17 +52,30 @@ fn finding(checked: Result<Checked, Error>, root: bool) -> Finding {
                 "the first engine sets net.ipv6.conf.all.forwarding, which is 0".to_owned()
             }
             Note::Advertised(interface) => {
-                mend = Some(as_root(&format!("sysctl -w net.ipv6.conf.{interface}.accept_ra=2")));
+                mend.push(as_root(&format!("sysctl -w net.ipv6.conf.{interface}.accept_ra=2")));
                 note.to_string()
             }
-            Note::ForwardsV4 | Note::ForwardsV6 | Note::NoRoute { .. } => note.to_string(),
+            Note::NotForwarded { family } => {
+                let program = if *family == 4 { "iptables" } else { "ip6tables" };
+                mend.push(as_root(&format!("{program} -I FORWARD -i amp-+ -j ACCEPT")));
+                let answers = "-o amp-+ -m conntrack --ctstate RELATED,ESTABLISHED";
+                mend.push(as_root(&format!("{program} -I FORWARD {answers} -j ACCEPT")));
+                note.to_string()
+            }
+            Note::NoPings => {
+                mend.push(as_root("sysctl -w net.ipv4.ping_group_range=\"0 2147483647\""));
+                note.to_string()
+            }
+            Note::ForwardsV4 | Note::ForwardsV6 | Note::NoRoute { .. } | Note::Route { .. } => {
+                note.to_string()
+            }
         });
     }
     let seen = seen.join("; ");
-    match mend {
-        Some(mend) => Finding::note(NAME, seen).mend(mend),
-        None => Finding::ok(NAME, seen),
+    if mend.is_empty() {
+        return Finding::ok(NAME, seen);
     }
+    mend.into_iter().fold(Finding::note(NAME, seen), Finding::mend)
 }
 
 #[cfg(test)]
@@ -91,7 +104,18 @@ mod tests {
                 "sysctl -w net.ipv6.conf.eth0.accept_ra=2",
             ),
         ];
-        for (checked, root, seen, mend) in cases {
+        let dropped = Checked { root: true, notes: vec![Note::NotForwarded { family: 6 }] };
+        let deaf = Checked { root: false, notes: vec![Note::NoPings] };
+        let more = [
+            (
+                Ok(dropped),
+                true,
+                "VMs reach nothing by IPv6: a firewall",
+                "ip6tables -I FORWARD -i amp-+ -j ACCEPT",
+            ),
+            (Ok(deaf), false, "VMs' pings get no answer", "sysctl -w net.ipv4.ping_group_range="),
+        ];
+        for (checked, root, seen, mend) in cases.into_iter().chain(more) {
             let found = finding(checked, root);
             assert_eq!(found.state, State::Note);
             assert!(found.seen.contains(seen), "{}", found.seen);

@@ -166,7 +166,8 @@ async fn open(args: &EngineArgs, registry: &Registry, state_dir: &Path) -> Resul
             let (engine, missing) =
                 machine::engine(&args.machine, registry, state_dir, boots, make, look).await?;
             let (image, network) = (machine::nothing(), sandbox::Policy::none());
-            Ok(Machine { engine, image, missing, hold: Some(hold), network })
+            let limits = sandbox::NetLimits::default();
+            Ok(Machine { engine, image, missing, hold: Some(hold), network, limits })
         }
         opened => opened,
     }

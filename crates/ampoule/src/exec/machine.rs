@@ -6,7 +6,7 @@
 use std::{ffi::OsString, num::NonZeroU8, path::Path};
 
 use job::{JobImage, Machinery, Size};
-use sandbox::{Engine, EngineConfig, FilesOfVm, Patience, Policy, PoolLimits, Root, files_in_use};
+use sandbox::{Engine, EngineConfig, FilesOfVm, NetLimits, Patience, Policy, PoolLimits, Root, files_in_use};
 use store::{Hold, Store};
 use vm::Mebibytes;
 
@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) hold: Option<Hold>,
     /// What its VMs may reach.
     pub(crate) network: Policy,
+    /// What each may use of that.
+    pub(crate) limits: NetLimits,
 }
 
 impl Machine {
@@ -46,7 +48,7 @@ impl Machine {
     pub(crate) fn machinery(&self) -> Machinery<'_> {
         let size = Size { cpus: CPUS, memory: MEMORY, scratch_bytes: SCRATCH };
         let (image, missing, network) = (&self.image, &self.missing, &self.network);
-        Machinery { engine: &self.engine, image, size, missing, network }
+        Machinery { engine: &self.engine, image, size, missing, network, limits: self.limits }
     }
 }
 
@@ -121,10 +123,9 @@ pub(super) async fn open(
 ) -> Result<Machine, MachineError> {
     let name = image_name(args, look);
     let from = if args.warm { Use::Warm } else { Use::of(args.engine) };
-    let asked = args.network.network.as_ref();
-    let make = Make { pool: PoolLimits::NONE, from, router: Router::of(asked) };
+    let make = Make { pool: PoolLimits::NONE, from, router: Router::of(args.network.network.as_ref()) };
     let mut machine = open_image(&args.machine, name, registry, state_dir, make, look).await?;
-    machine.network = network::settled(asked, &machine.engine, look)?;
+    args.network.settle(&mut machine, look)?;
     Ok(machine)
 }
 
@@ -159,7 +160,7 @@ pub(crate) async fn open_image(
         }
     };
     let (engine, missing) = engine(args, registry, state_dir, boots, make, look).await?;
-    Ok(Machine { engine, image, missing, hold, network: Policy::none() })
+    Ok(Machine { engine, image, missing, hold, network: Policy::none(), limits: NetLimits::default() })
 }
 
 /// Whose engine makes the VMs.

@@ -200,7 +200,8 @@ async fn machines(
     let asked = config.vm.network.as_ref();
     let make = Make { pool, from, router: Router::of(asked) };
     let opened = machine::open_image(&args, &config.vm.image, registry, state_dir, make, look).await?;
-    let network = network::settled(asked, &opened.engine, look)?;
+    let limits = config.vm.limits;
+    let network = network::settled(asked, limits, &opened.engine, look)?;
     let size = Size {
         cpus: config.vm.cpus,
         memory: Mebibytes(config.vm.memory_mib),
@@ -211,7 +212,7 @@ async fn machines(
     }
     let machine::Machine { engine, image, missing, hold, .. } = opened;
     let (engine, services) = (Arc::new(engine), Services::default());
-    Ok((Machines { engine, image, size, missing, network, services }, hold))
+    Ok((Machines { engine, image, size, missing, network, limits, services }, hold))
 }
 
 /// The registration of a configuration.

@@ -48,7 +48,7 @@ use crate::{
         warn,
     },
     limits,
-    network::{self, Router},
+    network::Router,
     registry::Registry,
     signals::{Signals, Wish},
     sink::{Broken, Look, Writer, escaped},
@@ -80,7 +80,7 @@ pub fn run(args: &RunArgs, registry: &Registry) -> Result<Worst, SandboxCmdError
             machine = opened => machine?,
             Ok(_) = wish.wait_for(|wish| *wish != Wish::Run) => return Err(SandboxCmdError::Cancelled),
         };
-        machine.network = network::settled(asked, &machine.engine, look)?;
+        args.network.settle(&mut machine, look)?;
         if !machine.missing.is_empty() {
             let missing = machine.missing.join(", ");
             warn(look, &format!("this host cannot give every part of the jail: {missing}"));
@@ -215,7 +215,7 @@ pub(crate) fn spec(size: &SizeArgs, disk: u64, forwards: &[Forward], machine: &M
         cpus: size.cpus,
         memory: size.memory,
         scratch_bytes: disk,
-        bind: Bind { network, forwards, ..controller::guest::bind() },
+        bind: Bind { network, limits: machine.limits, forwards, ..controller::guest::bind() },
         on_owner_loss: OwnerLoss::Kill,
         mark: None,
         start: Start::Fork,

@@ -275,8 +275,14 @@ pub(crate) async fn run_on(
     mut see: impl FnMut(&Event),
 ) -> Said {
     let size = Size { cpus: NonZeroU8::MIN, memory: vm::Mebibytes(64), scratch_bytes: 0 };
-    let machine =
-        Machinery { engine: &world().engine, image, size, missing: &[], network: &sandbox::Policy::none() };
+    let machine = Machinery {
+        engine: &world().engine,
+        image,
+        size,
+        missing: &[],
+        network: &sandbox::Policy::none(),
+        limits: sandbox::NetLimits::default(),
+    };
     let (sender, mut receiver) = mpsc::channel(16);
     let mut events = Vec::new();
     let read = async {

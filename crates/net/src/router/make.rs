@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    Namespace, lock,
+    Limits, Namespace, lock,
     running::{Dropped, Pool, Shared},
 };
 use crate::{
@@ -83,7 +83,7 @@ pub(super) async fn make(shared: &Arc<Shared>, policies: Vec<Policy>) -> Result<
 
     // each step is sent before the one before it is done: they come one after the other in a namespace, and those of
     // different ones at once
-    let shaped = shape(shared);
+    let shaped = shape(&shared.limits);
     for namespace in &all {
         let at = Place::In(namespace.id());
         let text = inside(namespace.link(), shared.v6);
@@ -148,16 +148,15 @@ fn inside(link: u32, v6: bool) -> String {
 }
 
 /// For tc: what goes out at the tap is what the VM gets.
-fn shape(shared: &Shared) -> String {
+pub(super) fn shape(limits: &Limits) -> String {
     let one = |dev: &str, rate: Option<u64>| {
         // Of a burst a tenth of a second's worth, at least a packet of the largest size that offloading makes. What is
         // over it waits rather than is lost: pasta of 2023 stalled for good, now and then, where a queue was short.
         rate.map(|rate| {
             let burst = (rate / 8 / 10).clamp(128 << 10, 4 << 20);
-            format!("qdisc add dev {dev} root tbf rate {rate}bit burst {burst} latency 500ms\n")
+            format!("qdisc replace dev {dev} root tbf rate {rate}bit burst {burst} latency 500ms\n")
         })
     };
-    let limits = &shared.limits;
     [one("tap0", limits.download), one("out", limits.upload)].into_iter().flatten().collect()
 }
 

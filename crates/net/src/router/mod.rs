@@ -30,6 +30,7 @@ use std::{
 
 pub use check::{Checked, check};
 pub use namespace::Namespace;
+use serde::{Deserialize, Serialize};
 pub use uplink::Note;
 
 use crate::{Error, Policy, Result};
@@ -58,7 +59,8 @@ pub enum Uplink {
 }
 
 /// What one VM may use of the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Connections that it may have at once.
     pub connections: u32,
@@ -66,6 +68,14 @@ pub struct Limits {
     pub upload: Option<u64>,
     /// Bits per second to it.
     pub download: Option<u64>,
+}
+
+impl Limits {
+    /// Whether they are those that nobody asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Limits {

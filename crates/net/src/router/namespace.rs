@@ -14,7 +14,8 @@ use std::{
 use super::client::refused as refused_by;
 use super::{
     Limits, lock,
-    running::{Dropped, Shared},
+    make::shape,
+    running::{Dropped, Shared, installed},
 };
 use crate::{
     Destinations, Error, Policy, Ports, Result, Target,
@@ -116,6 +117,25 @@ impl Namespace {
         let script = guest::apply(policy, number);
         let set = self.shared.client.nft(WHAT, Place::In(self.id), script);
         set.await.map(drop)
+    }
+
+    /// Limits of its own, in place of the router's. To be called before the policy is applied.
+    ///
+    /// # Errors
+    /// They cannot be set.
+    pub async fn limit(&self, limits: &Limits) -> Result<()> {
+        const WHAT: &str = "limit what a VM uses of the network";
+        let Shared { client, limits: common, .. } = &*self.shared;
+        let at = Place::In(self.id);
+        if limits.connections != common.connections {
+            client.nft(WHAT, at, guest::limit(limits.connections)).await?;
+        }
+        let shaped = shape(limits);
+        if !shaped.is_empty() && (limits.upload, limits.download) != (common.upload, common.download) {
+            installed(client, &[(Tool::Tc, "iproute2")]).await?;
+            client.run(WHAT, at, Tool::Tc, &["-batch", "-"], shaped, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Opens addresses that the policy's names have, each for a time.

@@ -32,7 +32,7 @@ const MOST_NAMES: u32 = 16384;
 
 /// All of it but a policy: nothing is forwarded.
 pub(crate) fn base(limits: &Limits, hosts: &BTreeSet<IpAddr>) -> String {
-    let connections = limits.connections;
+    let limit = at_once(limits.connections);
     let (guest_mac, denied_v4, denied_v6) =
         (mac(GUEST_MAC), list(ranges::networks_v4()), list(ranges::networks_v6()));
     let mut text = format!(
@@ -105,8 +105,11 @@ table inet ampoule {{
     oifname != "out" drop
     ip6 saddr fe80::/10 drop
     jump plain
-    ct state new ct count over {connections} counter drop
+    jump limit
     goto rules
+  }}
+  chain limit {{
+    {limit}
   }}
   chain input {{
     type filter hook input priority filter; policy drop;
@@ -124,6 +127,16 @@ table inet ampoule {{
     );
     text += &hosts_are(hosts);
     text
+}
+
+/// The rule of how many connections there are at once.
+fn at_once(connections: u32) -> String {
+    format!("ct state new ct count over {connections} counter drop")
+}
+
+/// Another number of connections; those that are there go on.
+pub(crate) fn limit(connections: u32) -> String {
+    format!("flush chain inet ampoule limit\nadd rule inet ampoule limit {}\n", at_once(connections))
 }
 
 /// The host's addresses, all of them, in place of what was known before.

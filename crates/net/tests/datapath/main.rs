@@ -7,6 +7,7 @@
 
 mod ends;
 mod figures;
+mod limits;
 mod spoof;
 mod table;
 mod uplink;
@@ -36,6 +37,7 @@ const TRIALS: &[(&str, Body)] = &[
     ("the_hosts_addresses_are_followed", table::addresses_of_the_host_are_followed),
     ("spoofing", spoof::nothing_is_sent_as_somebody_else),
     ("limits", spoof::limits_hold),
+    ("limits_of_one", limits::one_vm_has_limits_of_its_own),
     ("other_vms", spoof::vms_do_not_reach_each_other),
     ("killed", ends::a_killed_owner_leaves_nothing),
     ("ends", ends::what_is_dropped_is_gone),

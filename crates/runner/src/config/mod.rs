@@ -14,7 +14,7 @@ use std::{
 };
 
 use doc::{Diagnostic, Source};
-use sandbox::{Destination, Forward, Policy};
+use sandbox::{Destination, Forward, NetLimits, Policy};
 
 use crate::label::Label;
 
@@ -123,6 +123,8 @@ pub struct Vm {
     pub scratch_gib: u32,
     /// What they may reach; none: the internet, where this host can give it.
     pub network: Option<Policy>,
+    /// What each may use of that.
+    pub limits: NetLimits,
     /// Names in them that lead to somewhere that this host reaches.
     pub forwards: Vec<Forward>,
 }
@@ -189,6 +191,7 @@ impl Default for Config {
                 scratch_gib: 16,
                 network: None,
                 forwards: Vec::new(),
+                limits: NetLimits::default(),
             },
             controller: Controller::default(),
         }
@@ -285,7 +288,7 @@ mod tests {
              fetch_timeout = '9s'\nreport_interval = '3s'\nenvs = { A = 'b', N = 3, T = true }\nenv_file = 'e'\n\
              [connection]\nca_file = 'c'\ninsecure = true\n\
              [vm]\nbackend = 'fake'\naccel = 'tcg'\nimage = 'small'\ncpus = 4\nmemory_mib = 512\nscratch_gib = 2\n\
-             network = 'none'\nforwards = ['Cache:80=127.0.0.1:9000', 'git.example:443=[::1]:443']\n\
+             network = 'none'\nbandwidth_mbit = 100\nconnections = 64\nforwards = ['Cache:80=127.0.0.1:9000', 'git.example:443=[::1]:443']\n\
              [controller]\ntoken_file = 't'\naddress = 'sandboxes.internal:80'\n",
         )
         .unwrap();
@@ -301,6 +304,8 @@ mod tests {
         assert_eq!(forwards, ["cache:80=127.0.0.1:9000", "git.example:443=[::1]:443"]);
         assert_eq!(config.controller.token_file.as_deref(), Some(Path::new("t")));
         assert_eq!(config.controller.address.to_string(), "sandboxes.internal:80=service controller");
+        let rate = Some(100_000_000);
+        assert_eq!(config.vm.limits, NetLimits { connections: 64, upload: rate, download: rate });
         assert_eq!((config.vm.accel, config.vm.memory_mib, config.vm.cpus.get()), (Accel::Tcg, 512, 4));
     }
 

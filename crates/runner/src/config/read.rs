@@ -111,6 +111,13 @@ impl Read<'_> {
                 self.network(value).into_iter().for_each(|network| vm.network = Some(network));
             }
             "forwards" => self.set(value, &mut vm.forwards, Read::forwards),
+            "bandwidth_mbit" => {
+                let rate = self.number::<u64>(value, 1, 100_000).map(|mbit| mbit * 1_000_000);
+                (vm.limits.upload, vm.limits.download) = (rate, rate);
+            }
+            "connections" => {
+                self.set(value, &mut vm.limits.connections, |read, node| read.number(node, 1, 65_536));
+            }
             _ => {
                 return &[
                     "backend",
@@ -121,6 +128,8 @@ impl Read<'_> {
                     "scratch_gib",
                     "network",
                     "forwards",
+                    "bandwidth_mbit",
+                    "connections",
                 ];
             }
         }

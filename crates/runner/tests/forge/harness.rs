@@ -117,6 +117,7 @@ async fn with(forge: &Forge, config: Config, credential: Credential) -> Arc<Runn
         size,
         missing: Vec::new(),
         network: sandbox::Policy::none(),
+        limits: sandbox::NetLimits::default(),
         services: sandbox::Services::default(),
     };
     let repositories = world().dir.path().join("repositories");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use sandbox::{Bind, Engine, ForkSpec, Inherited, Lease, LeaseSpec, PoolLimits};
+use sandbox::{Bind, Engine, ForkSpec, Inherited, Kept, Lease, LeaseSpec, PoolLimits};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use vm::{OwnerLoss, SlotId};
@@ -23,7 +23,7 @@ use crate::{
         warn,
     },
     limits,
-    network::{self, Router},
+    network::Router,
     registry::Registry,
     sandbox_cmd::{SandboxCmdError, name, say, spec},
     sink::Look,
@@ -50,7 +50,7 @@ pub(super) fn run(args: &CreateArgs, registry: &Registry) -> Result<End, Sandbox
             machine = opened => machine?,
             () = stop.cancel.cancelled() => return Err(SandboxCmdError::Cancelled),
         };
-        machine.network = network::settled(asked, &machine.engine, look)?;
+        args.network.settle(&mut machine, look)?;
         if !machine.missing.is_empty() {
             let missing = machine.missing.join(", ");
             warn(look, &format!("this host cannot give every part of the jail: {missing}"));
@@ -87,8 +87,8 @@ pub(super) fn branch(args: &BranchArgs, registry: &Registry) -> Result<End, Sand
         let began = Instant::now();
         let inherited = if args.kill_running { Inherited::Kill } else { Inherited::GoOn };
         // what the sandbox reaches: nothing where that has gone with its engine
-        let network = find(Some(engine), &name(sandbox.id())).await?.network;
-        let bind = Bind { network, ..controller::guest::bind() };
+        let Kept { network, limits, .. } = find(Some(engine), &name(sandbox.id())).await?;
+        let bind = Bind { network, limits, ..controller::guest::bind() };
         let fork = ForkSpec { bind, on_owner_loss: OwnerLoss::Keep { until }, inherited };
         let lease =
             async |cancel: &CancellationToken| engine.lease_branch(&branch, fork.clone(), cancel).await;

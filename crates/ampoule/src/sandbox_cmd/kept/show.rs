@@ -223,6 +223,7 @@ mod tests {
             hostname: "sandbox".to_owned(),
             origin: if number == 1 { Origin::Forked } else { Origin::Branched },
             network: if number == 1 { Policy::internet() } else { Policy::none() },
+            limits: sandbox::NetLimits::default(),
             holder: Holder::Nobody,
         }
     }
