@@ -105,10 +105,10 @@ table inet ampoule {{
     oifname != "out" drop
     ip6 saddr fe80::/10 drop
     jump plain
-    jump limit
+    jump most
     goto rules
   }}
-  chain limit {{
+  chain most {{
     {limit}
   }}
   chain input {{
@@ -136,7 +136,7 @@ fn at_once(connections: u32) -> String {
 
 /// Another number of connections; those that are there go on.
 pub(crate) fn limit(connections: u32) -> String {
-    format!("flush chain inet ampoule limit\nadd rule inet ampoule limit {}\n", at_once(connections))
+    format!("flush chain inet ampoule most\nadd rule inet ampoule most {}\n", at_once(connections))
 }
 
 /// The host's addresses, all of them, in place of what was known before.
