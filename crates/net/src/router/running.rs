@@ -154,7 +154,7 @@ impl Running {
         let shared = Arc::new(Shared {
             client,
             router,
-            limits: config.limits.clone(),
+            limits: config.limits,
             v6,
             hosts: Mutex::new(Arc::new(seen)),
             living: Mutex::default(),

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use crate::{
     Ports,
-    addresses::{Pair, UPLINK_MACS, mac},
+    addresses::{Pair, UPLINK_MACS, UPLINKS_V4, UPLINKS_V6, mac},
 };
 
 /// All of it, as lines for `nft -i`, each a command; `interface` is the host's end of the uplink.
@@ -45,6 +45,9 @@ pub(crate) fn lines(interface: &str, table: &str, pair: &Pair) -> Vec<String> {
         rule("arrive", "meta l4proto { tcp, udp } ip6 daddr . th dport @local_port6 accept"),
         rule("arrive", "fib daddr type != unicast counter drop"),
         format!("add chain inet {table} forward {{ type filter hook forward priority filter; }}"),
+        // an answer to a router that was killed has nowhere to go, least of all back
+        rule("forward", &format!("oifname != \"amp-*\" ip daddr {UPLINKS_V4} counter drop")),
+        rule("forward", &format!("oifname != \"amp-*\" ip6 daddr {UPLINKS_V6} counter drop")),
         // nothing is let in that was not asked for, nor from one router to another
         rule("forward", &format!("oifname \"{interface}\" ct state established,related accept")),
         rule("forward", &format!("oifname \"{interface}\" counter drop")),

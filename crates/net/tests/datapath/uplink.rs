@@ -133,8 +133,8 @@ pub(super) fn ways_that_come_later_are_ways_of_vms(host: &Host) {
             late.apply(&internet).await.unwrap();
             let mut late = guest(&late);
             for address in INTERNET {
-                assert!(late.reaches("tcp", address, PORT));
-                assert!(late.reaches("udp", address, PORT));
+                reached_in_time(&mut late, address).await;
+                assert!((0..3).any(|_| late.reaches("udp", address, PORT)));
             }
             router.close().await;
         });
