@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn a_rate_has_a_unit() {
-        for (text, rate) in [("10Mbit", 10_000_000), ("1 gbit", 1_000_000_000), ("100Gbit", 100_000_000_000)]
+        for (text, bits) in [("10Mbit", 10_000_000), ("1 gbit", 1_000_000_000), ("100Gbit", 100_000_000_000)]
         {
-            assert_eq!(rate(text), Ok(rate), "{text}");
+            assert_eq!(rate(text), Ok(bits), "{text}");
         }
         for bad in
             ["10", "0Mbit", "101Gbit", "10MB", "10Mbit/s", "-1Mbit", "Mbit", "99999999999999999999Gbit"]
