@@ -57,8 +57,12 @@ pub(in crate::router) async fn would(
             let _ = rustix::io::write(tap, &frame(*to));
         }
         tokio::time::sleep(STEP).await;
-        let seen = counted(client, &rules).await?;
-        missing.retain(|to| !seen.contains(to));
+        // nft says nothing of use while the rules change: it is asked again
+        match counted(client, &rules).await {
+            Ok(seen) => missing.retain(|to| !seen.contains(to)),
+            Err(Error::Unreadable(_)) => {}
+            Err(error) => return Err(error),
+        }
         if missing.is_empty() {
             break;
         }
