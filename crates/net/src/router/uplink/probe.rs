@@ -6,8 +6,6 @@
 
 use std::{net::IpAddr, os::fd::OwnedFd, time::Duration};
 
-use serde_json::Value;
-
 use super::{
     Change, Note, families,
     veth::{self, HostRules},
@@ -27,7 +25,7 @@ const DESTINATIONS: [IpAddr; 2] = [
 ];
 const PORT: u16 = 443;
 /// How often it is sent, and how long it is waited for each time.
-const TRIES: u32 = 6;
+const TRIES: u32 = 20;
 const STEP: Duration = Duration::from_millis(50);
 
 /// What [`super::make`] would do and note as root, and whether the host forwards. `tap`: of a namespace of this router
@@ -57,10 +55,10 @@ pub(in crate::router) async fn would(
             let _ = rustix::io::write(tap, &frame(*to));
         }
         tokio::time::sleep(STEP).await;
-        // nft says nothing of use while the rules change: it is asked again
         match counted(client, &rules).await {
             Ok(seen) => missing.retain(|to| !seen.contains(to)),
-            Err(Error::Unreadable(_)) => {}
+            // the chain is not there yet
+            Err(Error::Refused { .. }) => {}
             Err(error) => return Err(error),
         }
         if missing.is_empty() {
@@ -73,19 +71,18 @@ pub(in crate::router) async fn would(
 
 /// The destinations that something came to.
 async fn counted(client: &Client, rules: &HostRules) -> Result<Vec<IpAddr>> {
-    let args = ["-j", "list", "table", "inet", rules.table()];
+    // of this chain alone, and as text: what nft 1.0.6 says of the whole table as JSON could not be read
+    let args = ["-n", "list", "chain", "inet", rules.table(), "tried"];
     let text = client.run(WHAT, Place::Host, Tool::Nft, &args, String::new(), Vec::new()).await?;
-    let all: Value = serde_json::from_str(&text).map_err(|_| Error::Unreadable("nft"))?;
-    let rules = all["nftables"].as_array().into_iter().flatten().map(|one| &one["rule"]);
-    let tried = rules.filter(|rule| rule["chain"] == "tried");
-    let seen = tried.filter_map(|rule| {
-        let parts = rule["expr"].as_array()?;
-        let packets = parts.iter().find_map(|part| part["counter"]["packets"].as_u64())?;
-        let to = parts.iter().find(|part| part["match"]["left"]["payload"]["field"] == "daddr")?;
-        let to = to["match"]["right"].as_str()?.parse().ok()?;
-        (packets > 0).then_some(to)
-    });
-    Ok(seen.collect())
+    Ok(text.lines().filter_map(reached).collect())
+}
+
+/// The destination of a rule as nft shows it, where something came to it.
+fn reached(rule: &str) -> Option<IpAddr> {
+    let after = |word: &str| rule.split_once(word)?.1.split_whitespace().next();
+    let packets: u64 = after("counter packets ")?.parse().ok()?;
+    let to = after(" daddr ")?.parse().ok()?;
+    (packets > 0).then_some(to)
 }
 
 /// The beginning of a connection, as a guest sends it to its tap.
@@ -134,6 +131,16 @@ fn sum(bytes: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_to_a_destination_is_read() {
+        let rule = |packets| {
+            format!("\t\tip saddr 198.18.64.1 ip daddr 198.41.0.4 counter packets {packets} bytes 9 drop")
+        };
+        assert_eq!(reached(&rule(2)), Some(DESTINATIONS[0]));
+        assert_eq!(reached(&rule(0)), None);
+        assert_eq!(reached("\tchain tried {"), None);
+    }
 
     #[test]
     fn sums_are_those_of_others() {
