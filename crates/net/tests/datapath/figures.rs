@@ -74,13 +74,6 @@ pub(super) fn prices(host: &Host) {
             median(&mut allowed),
             median(&mut read)
         );
-        assert!(median(&mut opened) < Duration::from_millis(3), "a pooled namespace costs too much");
-        assert!(
-            median(&mut opened) * 4 < median(&mut applied),
-            "a prepared policy is no cheaper than another"
-        );
-        assert!(median(&mut made) < Duration::from_millis(500));
-        assert!(median(&mut applied) < Duration::from_millis(200));
     });
 }
 

@@ -78,8 +78,9 @@ fn tests() -> ExitCode {
     for user in ["root", "plain"] {
         for (name, _) in TRIALS {
             let run = move || in_a_bed(user, name);
-            // a bed takes what only root has
-            trials.push(Trial::test(format!("{user}::{name}"), run).with_ignored_flag(!root));
+            // a bed takes what only root has; figures are for whoever asks for them, on a quiet machine
+            let left_out = !root || *name == "figures";
+            trials.push(Trial::test(format!("{user}::{name}"), run).with_ignored_flag(left_out));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
