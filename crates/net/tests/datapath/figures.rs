@@ -1,4 +1,4 @@
-//! What it costs: printed, and bounded generously, since other work runs beside it.
+//! What it costs: printed.
 
 use std::time::{Duration, Instant};
 
