@@ -42,7 +42,7 @@ pub(crate) fn reads(job: &Job, defaults: &Defaults, source: &Source) -> Reads {
         return Reads::Yes;
     }
     let hashes = |text: &str| text.to_ascii_lowercase().contains("hashfiles(");
-    if job.env.iter().chain(&job.outputs).any(|variable| hashes(variable.value.raw()))
+    if job.env.list().iter().chain(&job.outputs).any(|variable| hashes(variable.value.raw()))
         || job.steps.iter().any(|step| hashes(source.slice(step.span)))
     {
         return Reads::Yes;
@@ -62,6 +62,12 @@ pub(crate) fn reads(job: &Job, defaults: &Defaults, source: &Source) -> Reads {
                     names.extend(words(script.raw()));
                 }
             }
+            // none of them begins: `support` refuses them
+            StepAction::Computed { .. }
+            | StepAction::Wait(_)
+            | StepAction::WaitAll
+            | StepAction::Cancel(_)
+            | StepAction::Parallel(_) => {}
         }
     }
     Reads::If(names)

@@ -428,7 +428,7 @@ async fn set_up(
     let environ = Environ::new(facts(context, machine, debug, &|path| guest.seen(path)), outer);
     steps.scope = Scope::new(job, context, github, environ);
     for env in [&job.workflow.env, &job.job().env] {
-        let vars = steps.scope.variables(guest, env).await?;
+        let vars = steps.scope.variables(guest, env.list()).await?;
         steps.scope.environ.vars.extend(vars.iter());
     }
     if context.workspace == Workspace::Tree {

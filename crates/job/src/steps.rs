@@ -120,7 +120,7 @@ impl Steps<'_> {
             });
         };
         see(&mut self.scope, &Vars::default());
-        let own = self.scope.variables(guest, &step.env).await;
+        let own = self.scope.variables(guest, step.env.list()).await;
         if let Ok(own) = &own {
             see(&mut self.scope, own);
         }
@@ -235,7 +235,7 @@ impl Steps<'_> {
             }
             StepAction::Uses { uses, with } => {
                 let mut inputs = Vec::new();
-                for input in with {
+                for input in with.list() {
                     let value = self.scope.settle(guest, |contexts| input.value.eval(contexts)).await?;
                     inputs.push(resolve::input(&input.name.value, &value));
                 }
@@ -246,6 +246,12 @@ impl Steps<'_> {
                 self.checkout(guest, index, &checkout).await?;
                 Ok(Done { outcome: Outcome::Success, stop: None, outputs: Vec::new() })
             }
+            // `support` refuses them before a machine starts
+            StepAction::Computed { .. }
+            | StepAction::Wait(_)
+            | StepAction::WaitAll
+            | StepAction::Cancel(_)
+            | StepAction::Parallel(_) => Err(Fault::step("this kind of step does not work")),
         }
     }
 

@@ -50,7 +50,7 @@ impl Job {
                         return FileUse::Unchecked(index);
                     }
                 }
-                StepAction::Uses { .. } => {}
+                _ => {}
             }
         }
         FileUse::None

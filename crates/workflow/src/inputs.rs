@@ -11,7 +11,7 @@ use crate::{InputKind, Value, value::parse_number};
 /// What would have been good, in words.
 pub(crate) fn typed(kind: &InputKind, text: &str) -> Result<Value, String> {
     match kind {
-        InputKind::Text => Ok(text.into()),
+        InputKind::Text | InputKind::Environment => Ok(text.into()),
         InputKind::Boolean => match text.to_ascii_lowercase().as_str() {
             "true" => Ok(true.into()),
             "false" => Ok(false.into()),

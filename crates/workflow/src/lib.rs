@@ -33,6 +33,7 @@ mod outcome;
 mod payload;
 mod plan;
 mod settings;
+mod shape;
 mod shell;
 pub mod support;
 mod uses;
@@ -47,15 +48,17 @@ pub use filter::{
     Admission, Cron, FilterKey, Filters, Matched, Pattern, PatternList, RefFacts, Schedule, Words,
 };
 pub use foresee::Prospect;
-pub use lower::{Parsed, parse, parse_payload};
+pub use lower::{Parsed, ParsedAction, parse, parse_action, parse_payload};
 pub use model::{
-    Data, DataKind, Defaults, Input, InputKind, Job, Matrix, OtherKey, RunsOn, Step, StepAction, Strategy,
-    Trigger, Variable, Workflow,
+    Access, Action, ActionInput, ActionOutput, Branding, Call, CallOutput, CallSecret, CallSecrets,
+    Concurrency, Container, Credentials, Data, DataKind, Defaults, Environment, Hook, Image, Input,
+    InputKind, Job, MachineImage, Matrix, OrExpr, Permission, Permissions, Queue, Runs, RunsOn, Service,
+    Step, StepAction, Strategy, Trigger, Using, Variable, Variables, Workflow,
 };
 pub use outcome::{Conclusion, JobResult, Results};
 pub use payload::{expand_payload, payload_inputs};
 pub use plan::{Plan, RunState, UnknownJob};
 pub use settings::{MINUTES, minutes, minutes_of};
 pub use shell::{Shell, UnknownShell};
-pub use uses::{BadUses, Uses};
+pub use uses::{BadUses, Uses, WorkflowRef};
 pub use value::{Object, Value, number_text};

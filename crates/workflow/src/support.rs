@@ -7,7 +7,9 @@
 
 use doc::{Diagnostic, Source, Span};
 
-use crate::{Job, OtherKey, Plan, Shell, StepAction, Template, Uses, Workflow, checkout};
+use crate::{
+    Concurrency, Job, OrExpr, Plan, Shell, Step, StepAction, Template, Uses, Variables, Workflow, checkout,
+};
 
 /// Everything that the jobs of a plan ask for and cannot get, and what is ignored (as warnings), in a run
 /// of this repository, `owner/name`.
@@ -33,7 +35,11 @@ fn check_jobs<'a>(
     let source = &workflow.source;
     let mut found = Vec::new();
     found.extend(workflow.defaults.shell.iter().filter_map(shell));
-    found.extend(workflow.other.iter().map(|key| ignored(key.value, source, key.span)));
+    if repository.is_some() {
+        let jobs = workflow.jobs.iter().filter_map(|job| job.concurrency.as_ref());
+        found.extend(workflow.concurrency.iter().chain(jobs).map(|key| alone(key, source)));
+    }
+    found.extend(computed("`env`", &workflow.env));
     for job in jobs {
         job_keys(job, source, &mut found);
         found.extend(job.defaults.shell.iter().filter_map(shell));
@@ -44,65 +50,111 @@ fn check_jobs<'a>(
             }
         }
         for step in &job.steps {
-            match &step.action {
-                StepAction::Run { shell: own, .. } => found.extend(own.iter().filter_map(shell)),
-                StepAction::Uses { uses, with } if uses.value.is_checkout() => {
-                    found.extend(checkout::look(with, repository, source));
-                }
-                StepAction::Uses { uses, .. } => found.push(action(&uses.value, source, uses.span)),
-            }
+            one_step(step, repository, source, &mut found);
         }
     }
     found.sort_by_key(|fault| fault.primary.as_ref().map_or(0, |label| label.span.start));
     found
 }
 
+fn one_step(step: &Step, repository: Option<&str>, source: &Source, found: &mut Vec<Diagnostic>) {
+    found.extend(computed("`env`", &step.env));
+    if let Some(background) = step.background.filter(|background| background.value) {
+        found.push(github_only("a step in the background", source, background.span));
+    }
+    match &step.action {
+        StepAction::Run { shell: own, .. } => found.extend(own.iter().filter_map(shell)),
+        StepAction::Uses { uses, with } => {
+            found.extend(computed("`with`", with));
+            if uses.value.is_checkout() {
+                found.extend(checkout::look(with.list(), repository, source));
+            } else {
+                found.push(action(&uses.value, source, uses.span));
+            }
+        }
+        StepAction::Computed { uses, .. } => found.push(
+            Diagnostic::error("an action whose name is computed does not work yet")
+                .at(source, uses.span())
+                .label("only `actions/checkout` works so far")
+                .help("write what it does as a `run` step"),
+        ),
+        StepAction::Wait(_) | StepAction::WaitAll | StepAction::Cancel(_) => {
+            found.push(github_only("waiting for a step", source, step.span));
+        }
+        StepAction::Parallel(steps) => {
+            found.push(github_only("`parallel`", source, step.span));
+            for step in steps {
+                one_step(step, repository, source, found);
+            }
+        }
+    }
+}
+
+/// What neither Forgejo nor we have.
+fn github_only(what: &str, source: &Source, span: Span) -> Diagnostic {
+    Diagnostic::error(format!("{what} does not work: only GitHub has it"))
+        .at(source, span)
+        .label("here")
+        .help("write steps that come one after the other")
+}
+
+/// Variables that an expression gives as a whole.
+fn computed(what: &str, variables: &Variables) -> Option<Diagnostic> {
+    let template = variables.expr()?;
+    let fault = Diagnostic::error(format!("an expression in place of {what} does not work yet"))
+        .at(template.source(), template.span())
+        .label("expected names and values")
+        .help("write each name down, with an expression as its value");
+    Some(fault)
+}
+
 fn job_keys(job: &Job, source: &Source, found: &mut Vec<Diagnostic>) {
-    if let Some(uses) = &job.uses {
+    if let Some(call) = &job.call {
+        let span = match &call.uses {
+            OrExpr::Written(uses) => uses.span,
+            OrExpr::Expr(template) => template.span(),
+        };
         found.push(
             Diagnostic::error("reusable workflows do not work yet")
-                .at(source, uses.span)
+                .at(source, span)
                 .label(format!("job `{}` calls one", job.id.value))
                 .help("write its jobs into this workflow, or leave this job out with `-j`"),
         );
     }
-    for key in &job.other {
-        let (name, help) = match key.value {
-            OtherKey::Container => {
-                ("`container`", "remove it: every job runs in a microVM of the standard image")
-            }
-            OtherKey::Services => {
-                ("`services`", "start the service in a step, or leave this job out with `-j`")
-            }
-            OtherKey::Environment | OtherKey::Concurrency | OtherKey::Permissions => {
-                found.push(ignored(key.value, source, key.span));
-                continue;
-            }
-            // The job's `uses` says it.
-            OtherKey::CallArguments => continue,
-        };
+    found.extend(computed("`env`", &job.env));
+    if let Some(whole) = job.strategy.as_ref().and_then(|strategy| strategy.whole.as_ref()) {
         found.push(
-            Diagnostic::error(format!("{name} does not work yet"))
-                .at(source, key.span)
-                .label(format!("job `{}` asks for it", job.id.value))
-                .help(help),
+            Diagnostic::error("an expression in place of `strategy` does not work yet")
+                .at(source, whole.span())
+                .label("expected `matrix` and its kin")
+                .help("write `matrix: ${{ … }}` below `strategy`"),
         );
+    }
+    let not_yet = |name: &str, span: Span, help: &str| {
+        Diagnostic::error(format!("{name} does not work yet"))
+            .at(source, span)
+            .label(format!("job `{}` asks for it", job.id.value))
+            .help(help)
+    };
+    if let Some(container) = job.container.as_ref().filter(|_| job.call.is_none()) {
+        let help = "remove it: every job runs in a microVM of the standard image";
+        found.push(not_yet("`container`", container.span, help));
+    }
+    if let Some(services) = &job.services {
+        let help = "start the service in a step, or leave this job out with `-j`";
+        found.push(not_yet("`services`", services.span, help));
+    }
+    if let Some(image) = &job.snapshot {
+        found.push(github_only("`snapshot`", source, image.name.span));
     }
 }
 
-/// A key that is read and does nothing.
-fn ignored(key: OtherKey, source: &Source, span: Span) -> Diagnostic {
-    let (name, why) = match key {
-        OtherKey::Permissions => {
-            ("`permissions`", "Forgejo ignores it as well: the token can do what its owner can")
-        }
-        OtherKey::Concurrency => ("`concurrency`", "one run on this machine waits for no other"),
-        OtherKey::Environment => ("`environment`", "Forgejo has no environments"),
-        OtherKey::Container => ("`container`", "it does not work yet"),
-        OtherKey::Services => ("`services`", "it does not work yet"),
-        OtherKey::CallArguments => ("`with`", "only a reusable workflow reads it"),
-    };
-    Diagnostic::warning(format!("{name} is ignored")).at(source, span).label("does nothing").note(why)
+/// What a run of one machine does not look at.
+fn alone(key: &Concurrency, source: &Source) -> Diagnostic {
+    Diagnostic::warning("`concurrency` is ignored")
+        .at(source, key.span)
+        .label("does nothing here")
+        .note("one run on this machine waits for no other")
 }
 
 fn shell(template: &Template) -> Option<Diagnostic> {

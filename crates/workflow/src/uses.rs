@@ -1,7 +1,8 @@
 //! What `uses:` names.
 //!
-//! Purpose: `owner/repo[/path]@ref`, an absolute URL, a local path, an image. Owner: the step.
-//! Invariant: a parsed one has every part that its form needs; nothing here fetches.
+//! Purpose: of a step `owner/repo[/path]@ref`, an absolute URL, a local path, an image; of a job the file of
+//! a workflow. Owner: the step, the job. Invariant: a parsed one has every part that its form needs;
+//! nothing here fetches.
 
 use std::fmt;
 
@@ -25,6 +26,24 @@ pub enum Uses {
     Image(String),
 }
 
+/// The workflow that a job calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkflowRef {
+    /// `./path/to/file.yml` of the caller's own repository and commit.
+    Local(String),
+    /// A file of another repository.
+    Repository {
+        /// The server's URL, without a slash at its end; `None` is the caller's server.
+        host: Option<String>,
+        /// `owner/repo`.
+        repository: String,
+        /// The file in it.
+        path: String,
+        /// What stands after `@`.
+        reference: String,
+    },
+}
+
 /// A `uses:` that names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadUses {
@@ -34,9 +53,117 @@ pub enum BadUses {
     /// No `owner/repo`.
     #[error("this names no action")]
     NoRepository,
-    /// An expression; actions are fixed when the workflow is read.
-    #[error("`uses` takes no expressions")]
-    Expression,
+    /// Nothing after `docker://`.
+    #[error("this names no image")]
+    NoImage,
+    /// A job's `uses` without a file.
+    #[error("this names no workflow")]
+    NoWorkflow,
+    /// A workflow of another repository without `@`.
+    #[error("the version of the workflow is missing")]
+    NoWorkflowReference,
+    /// A workflow of the own repository with `@`.
+    #[error("a workflow of the own repository has no version: it is the caller's")]
+    LocalReference,
+    /// A step's `uses` with a workflow's file.
+    #[error("a step calls no workflow: a job does")]
+    WorkflowInStep,
+}
+
+impl BadUses {
+    /// What to write instead.
+    pub fn help(self) -> &'static str {
+        match self {
+            BadUses::NoReference => "write `owner/repository@version`",
+            BadUses::NoRepository => "write `owner/repository@version`, `./path` or `docker://image`",
+            BadUses::NoImage => "write `docker://image:version`",
+            BadUses::NoWorkflow => {
+                "write `./.forgejo/workflows/FILE.yml` or `owner/repository/.forgejo/workflows/FILE.yml@version`"
+            }
+            BadUses::NoWorkflowReference => "add `@` and a branch, tag or commit",
+            BadUses::LocalReference => "remove `@` and what follows",
+            BadUses::WorkflowInStep => "write `uses` directly below the job, without `steps`",
+        }
+    }
+}
+
+/// What stands before a path: server, owner and repository.
+struct Place<'a> {
+    host: Option<String>,
+    repository: String,
+    path: &'a str,
+}
+
+/// Cuts `[scheme://host/]owner/repo[/path]`.
+fn place(name: &str) -> Option<Place<'_>> {
+    let (host, rest) = match name.split_once("://") {
+        None => (None, name),
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_once('/')?;
+            if scheme.is_empty() || authority.is_empty() {
+                return None;
+            }
+            (Some(format!("{scheme}://{authority}")), path)
+        }
+    };
+    let mut segments = rest.splitn(3, '/');
+    let (owner, repository, path) = (segments.next()?, segments.next()?, segments.next());
+    if owner.is_empty() || repository.is_empty() {
+        return None;
+    }
+    let repository = format!("{owner}/{}", repository.trim_end_matches(".git"));
+    Some(Place { host, repository, path: path.unwrap_or_default().trim_matches('/') })
+}
+
+/// Whether a path is that of a workflow's file.
+fn is_workflow(path: &str) -> bool {
+    [".yml", ".yaml"].iter().any(|end| path.ends_with(end))
+}
+
+impl WorkflowRef {
+    /// Parses what stands at a job's `uses:`.
+    ///
+    /// # Errors
+    /// See [`BadUses`].
+    pub fn parse(text: &str) -> Result<WorkflowRef, BadUses> {
+        let text = text.trim();
+        if let Some(path) = text.strip_prefix("./") {
+            return match path.rsplit_once('@') {
+                Some((path, _)) if is_workflow(path) => Err(BadUses::LocalReference),
+                _ if is_workflow(path) => Ok(WorkflowRef::Local(path.to_owned())),
+                _ => Err(BadUses::NoWorkflow),
+            };
+        }
+        let (name, reference) = match text.rsplit_once('@') {
+            Some((name, reference)) if !reference.is_empty() => (name, reference),
+            Some((name, _)) if is_workflow(name) => return Err(BadUses::NoWorkflowReference),
+            None if is_workflow(text) && place(text).is_some() => return Err(BadUses::NoWorkflowReference),
+            _ => return Err(BadUses::NoWorkflow),
+        };
+        match place(name) {
+            Some(Place { host, repository, path }) if is_workflow(path) => Ok(WorkflowRef::Repository {
+                host,
+                repository,
+                path: path.to_owned(),
+                reference: reference.to_owned(),
+            }),
+            _ => Err(BadUses::NoWorkflow),
+        }
+    }
+}
+
+impl fmt::Display for WorkflowRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WorkflowRef::Local(path) => write!(f, "./{path}"),
+            WorkflowRef::Repository { host, repository, path, reference } => {
+                if let Some(host) = host {
+                    write!(f, "{host}/")?;
+                }
+                write!(f, "{repository}/{path}@{reference}")
+            }
+        }
+    }
 }
 
 impl Uses {
@@ -46,42 +173,28 @@ impl Uses {
     /// See [`BadUses`].
     pub fn parse(text: &str) -> Result<Uses, BadUses> {
         let text = text.trim();
-        if text.contains("${{") {
-            return Err(BadUses::Expression);
-        }
         if let Some(image) = text.strip_prefix("docker://") {
-            return if image.is_empty() {
-                Err(BadUses::NoRepository)
-            } else {
-                Ok(Uses::Image(image.to_owned()))
+            return match image {
+                "" => Err(BadUses::NoImage),
+                image => Ok(Uses::Image(image.to_owned())),
             };
         }
         if text == "." || text.starts_with("./") || text.starts_with("../") {
-            return Ok(Uses::Local(text.to_owned()));
+            return match is_workflow(text) && text.contains("/workflows/") {
+                true => Err(BadUses::WorkflowInStep),
+                false => Ok(Uses::Local(text.to_owned())),
+            };
         }
         let (name, reference) = match text.rsplit_once('@') {
             Some((name, reference)) if !reference.is_empty() => (name, reference.to_owned()),
+            Some(("", _)) => return Err(BadUses::NoRepository),
             _ => return Err(BadUses::NoReference),
         };
-        let (host, rest) = match name.split_once("://") {
-            None => (None, name),
-            Some((scheme, rest)) => {
-                let (authority, path) = rest.split_once('/').ok_or(BadUses::NoRepository)?;
-                (Some(format!("{scheme}://{authority}")), path)
-            }
-        };
-        let mut segments = rest.splitn(3, '/');
-        match (segments.next(), segments.next(), segments.next()) {
-            (Some(owner), Some(repository), path) if !owner.is_empty() && !repository.is_empty() => {
-                Ok(Uses::Repository {
-                    host,
-                    repository: format!("{owner}/{}", repository.trim_end_matches(".git")),
-                    path: path.unwrap_or_default().trim_matches('/').to_owned(),
-                    reference,
-                })
-            }
-            _ => Err(BadUses::NoRepository),
+        let Place { host, repository, path } = place(name).ok_or(BadUses::NoRepository)?;
+        if is_workflow(path) && path.contains("/workflows/") {
+            return Err(BadUses::WorkflowInStep);
         }
+        Ok(Uses::Repository { host, repository, path: path.to_owned(), reference })
     }
 
     /// Whether it is `actions/checkout`, of any host and version.
@@ -133,8 +246,38 @@ mod tests {
         assert_eq!(Uses::parse("actions/checkout"), Err(BadUses::NoReference));
         assert_eq!(Uses::parse("checkout@v4"), Err(BadUses::NoRepository));
         assert_eq!(Uses::parse("https://x@v4"), Err(BadUses::NoRepository));
-        assert_eq!(Uses::parse("a/${{ x }}@v4"), Err(BadUses::Expression));
+        assert_eq!(Uses::parse("docker://"), Err(BadUses::NoImage));
+        assert_eq!(Uses::parse("a/b/.github/workflows/x.yml@v1"), Err(BadUses::WorkflowInStep));
+        assert_eq!(Uses::parse("./.github/workflows/x.yml"), Err(BadUses::WorkflowInStep));
         assert!(Uses::parse("https://data.forgejo.org/Actions/checkout@v3").expect("good").is_checkout());
         assert!(!Uses::parse("actions/checkout/sub@v3").expect("good").is_checkout());
+    }
+
+    #[test]
+    fn workflows() {
+        let good = [
+            "./.forgejo/workflows/a.yml",
+            "./a.yaml",
+            "o/r/.forgejo/workflows/a.yml@v1",
+            "https://code.forgejo.org/o/r/.forgejo/workflows/a.yml@refs/heads/main",
+            "o/r/a.yml@x/y",
+        ];
+        for text in good {
+            assert_eq!(WorkflowRef::parse(text).expect(text).to_string(), text);
+        }
+        let bad = [
+            ("./.forgejo/workflows/a.yml@main", BadUses::LocalReference),
+            ("./.forgejo/workflows", BadUses::NoWorkflow),
+            ("o/r/.forgejo/workflows/a.yml", BadUses::NoWorkflowReference),
+            ("o/r/a.yml@", BadUses::NoWorkflowReference),
+            ("o/r@v1", BadUses::NoWorkflow),
+            ("a.yml", BadUses::NoWorkflow),
+            ("actions/checkout@v4", BadUses::NoWorkflow),
+            ("https://x/a.yml@v1", BadUses::NoWorkflow),
+            ("", BadUses::NoWorkflow),
+        ];
+        for (text, expected) in bad {
+            assert_eq!(WorkflowRef::parse(text), Err(expected), "{text}");
+        }
     }
 }

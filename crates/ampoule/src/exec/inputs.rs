@@ -92,7 +92,7 @@ fn value(input: &Input, text: &str) -> Result<Value, InputError> {
         value: text.chars().take(100).collect(),
     };
     match &input.kind {
-        InputKind::Text => Ok(Value::text(text)),
+        InputKind::Text | InputKind::Environment => Ok(Value::text(text)),
         InputKind::Boolean => match text {
             "true" => Ok(Value::Bool(true)),
             "false" => Ok(Value::Bool(false)),
@@ -116,7 +116,7 @@ fn value(input: &Input, text: &str) -> Result<Value, InputError> {
 /// What an input is that nobody gave, as the server has it.
 fn absent(kind: &InputKind) -> Value {
     match kind {
-        InputKind::Text | InputKind::Number => Value::text(""),
+        InputKind::Text | InputKind::Environment | InputKind::Number => Value::text(""),
         InputKind::Boolean => Value::Bool(false),
         InputKind::Choice(choices) => Value::text(choices.first().map(String::as_str).unwrap_or_default()),
     }

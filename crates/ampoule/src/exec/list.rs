@@ -131,8 +131,8 @@ fn steps<'a>(job: &'a workflow::Job, contexts: &'a Contexts) -> impl Iterator<It
         };
         let name = step.name.as_ref().map_or_else(|| step.title(), |name| name.raw().to_owned());
         let what = match &step.action {
-            StepAction::Run { .. } => String::new(),
             StepAction::Uses { uses, .. } => format!(" [{}]", uses.value),
+            _ => String::new(),
         };
         let what = if step.name.is_some() { what } else { String::new() };
         format!("    {index}  {}{runs}", clean(&format!("{name}{what}")))

@@ -33,11 +33,41 @@ pub enum Site {
     StepIf,
     /// Every other key of a step
     Step,
+    /// `concurrency` of the workflow
+    WorkflowConcurrency,
+    /// `jobs.x.environment.url`
+    EnvironmentUrl,
+    /// `jobs.x.container`, `jobs.x.services.y`
+    Container,
+    /// `env` of a container
+    ContainerEnv,
+    /// `credentials` of a container
+    Credentials,
+    /// `jobs.x.with`
+    CallWith,
+    /// `jobs.x.secrets.y`
+    CallSecret,
+    /// `on.workflow_call.inputs.x.default`
+    CallDefault,
+    /// `on.workflow_call.outputs.x.value`
+    CallOutput,
+    /// `inputs.x.default` of an action
+    ActionDefault,
+    /// `outputs.x.value` of an action
+    ActionOutput,
+    /// `args` and `env` of a docker action
+    ActionArgs,
+    /// `pre-if` and `post-if` of an action
+    ActionIf,
+    /// `if` of a composite action's step
+    ActionStepIf,
+    /// Every other key of a composite action's step
+    ActionStep,
 }
 
 impl Site {
     /// Every site, for tables.
-    pub const ALL: [Site; 12] = [
+    pub const ALL: [Site; 27] = [
         Site::RunName,
         Site::WorkflowEnv,
         Site::JobIf,
@@ -50,6 +80,21 @@ impl Site {
         Site::JobSetting,
         Site::StepIf,
         Site::Step,
+        Site::WorkflowConcurrency,
+        Site::EnvironmentUrl,
+        Site::Container,
+        Site::ContainerEnv,
+        Site::Credentials,
+        Site::CallWith,
+        Site::CallSecret,
+        Site::CallDefault,
+        Site::CallOutput,
+        Site::ActionDefault,
+        Site::ActionOutput,
+        Site::ActionArgs,
+        Site::ActionIf,
+        Site::ActionStepIf,
+        Site::ActionStep,
     ];
 
     /// As messages call it.
@@ -67,6 +112,21 @@ impl Site {
             Site::JobSetting => "this key of a job",
             Site::StepIf => "a step's `if`",
             Site::Step => "a step",
+            Site::WorkflowConcurrency => "the workflow's `concurrency`",
+            Site::EnvironmentUrl => "an environment's `url`",
+            Site::Container => "a container",
+            Site::ContainerEnv => "a container's `env`",
+            Site::Credentials => "a container's `credentials`",
+            Site::CallWith => "a job's `with`",
+            Site::CallSecret => "a job's `secrets`",
+            Site::CallDefault => "the default of an input",
+            Site::CallOutput => "an output of a called workflow",
+            Site::ActionDefault => "the default of an action's input",
+            Site::ActionOutput => "an action's output",
+            Site::ActionArgs => "a docker action",
+            Site::ActionIf => "`pre-if` and `post-if`",
+            Site::ActionStepIf => "the `if` of an action's step",
+            Site::ActionStep => "an action's step",
         }
     }
 
@@ -87,17 +147,41 @@ impl Site {
             Site::JobOutputs | Site::StepIf | Site::Step => {
                 &[Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Secrets, Steps, Inputs]
             }
+            Site::WorkflowConcurrency | Site::CallDefault => &[Github, Inputs, Vars],
+            Site::EnvironmentUrl => &[Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Steps, Inputs],
+            Site::Container | Site::CallWith => &[Github, Needs, Strategy, Matrix, Env, Vars, Inputs],
+            Site::ContainerEnv => {
+                &[Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Secrets, Steps, Inputs]
+            }
+            Site::Credentials => &[Github, Env, Vars, Secrets, Inputs],
+            Site::CallSecret => &[Github, Needs, Strategy, Matrix, Secrets, Vars, Inputs],
+            Site::CallOutput => &[Github, Jobs, Vars, Inputs],
+            Site::ActionDefault => &[Github, Strategy, Matrix, Job, Runner, Env, Vars, Inputs],
+            // Secrets do not reach an action but as inputs.
+            Site::ActionOutput | Site::ActionStepIf | Site::ActionStep => {
+                &[Github, Strategy, Matrix, Steps, Job, Runner, Env, Vars, Inputs]
+            }
+            Site::ActionArgs => &[Inputs],
+            Site::ActionIf => &[Github, Strategy, Matrix, Job, Runner, Env, Vars, Inputs],
         }
     }
 
     /// Whether `success()` and its kin are there.
     pub fn has_status(self) -> bool {
-        matches!(self, Site::JobIf | Site::StepIf)
+        matches!(self, Site::JobIf | Site::StepIf | Site::ActionIf | Site::ActionStepIf)
     }
 
     /// Whether there is a machine with files to look at.
     pub fn has_files(self) -> bool {
-        matches!(self, Site::StepIf | Site::Step)
+        matches!(
+            self,
+            Site::StepIf
+                | Site::Step
+                | Site::ActionDefault
+                | Site::ActionIf
+                | Site::ActionStepIf
+                | Site::ActionStep
+        )
     }
 
     pub(crate) fn allows(self, function: Function) -> bool {

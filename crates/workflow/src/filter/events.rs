@@ -1,7 +1,7 @@
-//! What each event can be filtered by.
+//! All events, and what each can be filtered by.
 //!
 //! Purpose: one table of the events with activities and filters that are well known. Owner: the
-//! lowering. Invariant: an event that is not in here is filtered by whatever is written.
+//! lowering and the schema. Invariant: an event without a row in [`known`] is filtered by whatever is written.
 
 use super::FilterKey;
 
@@ -16,6 +16,63 @@ pub(crate) struct Known {
 use FilterKey::{
     Branches, BranchesIgnore, Names, Paths, PathsIgnore, Tags, TagsIgnore, Types, Versions, Workflows,
 };
+
+/// The events of Forgejo; some of Gitea's own are among them.
+pub(crate) const FORGEJO: [&str; 29] = [
+    "push",
+    "pull_request",
+    "pull_request_target",
+    "workflow_dispatch",
+    "workflow_call",
+    "schedule",
+    "release",
+    "issues",
+    "issue_comment",
+    "pull_request_comment",
+    "pull_request_review",
+    "pull_request_review_comment",
+    "create",
+    "delete",
+    "fork",
+    "gollum",
+    "registry_package",
+    "wiki",
+    "repository",
+    "pull_request_approved",
+    "pull_request_assign",
+    "pull_request_label",
+    "pull_request_milestone",
+    "pull_request_rejected",
+    "pull_request_review_request",
+    "pull_request_sync",
+    "action_run_failure",
+    "action_run_recover",
+    "action_run_success",
+];
+
+/// The events that only GitHub has; Gitea has a few of them.
+pub(crate) const GITHUB: [&str; 20] = [
+    "branch_protection_rule",
+    "check_run",
+    "check_suite",
+    "deployment",
+    "deployment_status",
+    "discussion",
+    "discussion_comment",
+    "image_version",
+    "label",
+    "merge_group",
+    "milestone",
+    "page_build",
+    "project",
+    "project_card",
+    "project_column",
+    "public",
+    "repository_dispatch",
+    "status",
+    "watch",
+    "workflow_run",
+];
 
 const EDITS: &[&str] = &["created", "edited", "deleted"];
 
@@ -41,6 +98,7 @@ const PULL: &[&str] = &[
     "review_request_removed",
     "auto_merge_enabled",
     "auto_merge_disabled",
+    "stacked",
 ];
 
 const ISSUES: &[&str] = &[
@@ -60,6 +118,8 @@ const ISSUES: &[&str] = &[
     "unlocked",
     "milestoned",
     "demilestoned",
+    "field_added",
+    "field_removed",
     "typed",
     "untyped",
 ];
@@ -115,7 +175,7 @@ pub(crate) fn known(event: &str) -> Option<Known> {
         "registry_package" => (&[Types], &["published", "updated"]),
         "watch" => (&[Types], &["started"]),
         "repository_dispatch" => (&[Types], &[]),
-        "image_version" => (&[Names, Versions], &[]),
+        "image_version" => (&[Types, Names, Versions], &["created", "ready", "deleted"]),
         "create" | "delete" | "deployment" | "deployment_status" | "fork" | "gollum" | "page_build"
         | "public" | "status" | "wiki" => (&[], &[]),
         _ => return None,

@@ -1,20 +1,23 @@
 //! Values of any shape: a matrix and what is in it.
 //!
 //! Purpose: constants keep their kind, text may hold expressions. Owner: the lowering.
-//! Invariant: a number that prints otherwise than it is written gets a warning.
+//! Invariant: what is not what it seems gets a warning of `traps`.
 
 use doc::{Diagnostic, Kind, Node, Typed};
 
 use super::Lower;
-use crate::{Data, DataKind, Matrix, Site, Strategy, Template, Value, expr::Host, value::number_text};
+use crate::{Data, DataKind, Matrix, Site, Strategy, Template, Value, expr::Host, shape::job::STRATEGY};
 
 impl Lower<'_> {
     pub(super) fn strategy(&mut self, node: &Node) -> Option<Strategy> {
         if node.is_null() {
             return None;
         }
+        if let Some(template) = self.whole(node, Site::Strategy) {
+            return Some(Strategy { whole: Some(template), ..Strategy::default() });
+        }
         let map = self.map(node, "`strategy`")?;
-        self.keys(map, "`strategy`", &["matrix", "fail-fast", "max-parallel"]);
+        self.keys(map, &STRATEGY);
         let max_parallel = map
             .get("max-parallel")
             .and_then(|node| Some((node, self.template(node, Site::Strategy, "`max-parallel`")?)));
@@ -29,6 +32,7 @@ impl Lower<'_> {
             );
         }
         Some(Strategy {
+            whole: None,
             matrix: map.get("matrix").and_then(|node| self.matrix(node)),
             fail_fast: map
                 .get("fail-fast")
@@ -110,10 +114,11 @@ impl Lower<'_> {
                 Typed::Null => DataKind::Value(Value::Null),
                 Typed::Bool(value) => DataKind::Value(value.into()),
                 Typed::Number(number) => {
-                    self.number(node, &scalar.text, number);
+                    self.trap(node);
                     DataKind::Value(number.into())
                 }
                 Typed::Text => {
+                    self.trap(node);
                     let host = Host { source: self.source, span: node.span, scalar };
                     let template = Template::parse(host, Site::Strategy, &mut self.faults);
                     match template.literal() {
@@ -124,20 +129,6 @@ impl Lower<'_> {
             },
         };
         Data { span: node.span, kind }
-    }
-
-    /// `3.10` is the number 3.1: hardly what anybody wants of a version.
-    fn number(&mut self, node: &Node, written: &str, number: f64) {
-        let printed = number_text(number);
-        if printed == written || written.starts_with(['+', '.']) || written.contains(['x', 'o']) {
-            return;
-        }
-        self.faults.push(
-            Diagnostic::warning(format!("`{written}` is the number {printed} here"))
-                .at(self.source, node.span)
-                .label("a number, not text")
-                .help(format!("write `'{written}'` if it is a version or a name")),
-        );
     }
 }
 

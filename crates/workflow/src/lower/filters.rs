@@ -25,8 +25,7 @@ impl Lower<'_> {
             self.no_filters(&what, map);
             return Filters::default();
         }
-        let names: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
-        self.keys(map, &what, &names);
+        self.filter_keys(map, &what, keys);
         self.contradictions(map);
         let mut filters = Filters::default();
         for entry in &map.entries {
@@ -46,12 +45,27 @@ impl Lower<'_> {
                 FilterKey::Tags | FilterKey::TagsIgnore => filters.tags = Some(self.patterns(key, items)),
                 FilterKey::Paths | FilterKey::PathsIgnore => filters.paths = Some(self.patterns(key, items)),
                 FilterKey::Workflows | FilterKey::Names | FilterKey::Versions => {
-                    let words = items.into_iter().map(|item| self.word(item)).collect();
+                    let words = items.into_iter().map(|item| self.given(item)).collect();
                     filters.others.push(Words { key, words });
                 }
             }
         }
         filters
+    }
+
+    fn filter_keys(&mut self, map: &Map, what: &str, keys: &[FilterKey]) {
+        let names = keys.iter().map(|key| key.as_str());
+        for entry in &map.entries {
+            let key = entry.key.value.as_str();
+            if names.clone().any(|name| name == key) {
+                continue;
+            }
+            let fault = self.error(format!("{what} has no key `{key}`"), entry.key.span).label("unknown key");
+            self.faults.push(match did_you_mean(key, names.clone()) {
+                Some(near) => fault.help(format!("did you mean `{near}`?")),
+                None => fault.note(format!("the keys are {}", names.clone().collect::<Vec<_>>().join(", "))),
+            });
+        }
     }
 
     /// An event that the server starts the workflow for whatever stands below it.
@@ -107,7 +121,7 @@ impl Lower<'_> {
         (self.faults.len() == before).then_some(nodes)
     }
 
-    fn word(&mut self, node: &Node) -> Spanned<String> {
+    fn given(&mut self, node: &Node) -> Spanned<String> {
         let text = node.scalar().map_or("", |scalar| scalar.text.as_str());
         if text.contains("${{") {
             self.faults.push(
@@ -122,7 +136,7 @@ impl Lower<'_> {
     fn patterns(&mut self, key: Spanned<FilterKey>, items: Vec<&Node>) -> PatternList {
         let (mut patterns, mut all_good) = (Vec::new(), true);
         for item in items {
-            let text = self.word(item);
+            let text = self.given(item);
             match Pattern::parse(&text.value) {
                 Ok(pattern) => patterns.push(Spanned::new(pattern, item.span)),
                 Err(bad) => {
@@ -162,7 +176,7 @@ impl Lower<'_> {
         key: Spanned<FilterKey>,
         items: Vec<&Node>,
     ) -> Words {
-        let words: Vec<_> = items.into_iter().map(|item| self.word(item)).collect();
+        let words: Vec<_> = items.into_iter().map(|item| self.given(item)).collect();
         for word in &words {
             let text = word.value.as_str();
             if known.is_empty() || known.contains(&text) || is_glob(text) {
@@ -205,7 +219,7 @@ impl Lower<'_> {
 
     fn schedule(&mut self, node: &Node) -> Option<Schedule> {
         let map = self.map(node, "an entry of `schedule`")?;
-        self.keys(map, "an entry of `schedule`", &["cron", "timezone"]);
+        self.keys(map, &crate::shape::on::SCHEDULE);
         let timezone = map.get("timezone").and_then(|node| self.text(node, "`timezone`"));
         let Some(cron) = map.get("cron").filter(|cron| !cron.is_null()) else {
             self.fault("an entry of `schedule` needs `cron`", node.span, "it is missing here");

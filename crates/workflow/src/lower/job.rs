@@ -5,46 +5,13 @@
 
 use doc::{Kind, Map, Node, Spanned};
 
-use super::{Lower, others};
+use super::{Lower, step::Place};
 use crate::{
-    Job, OtherKey, RunsOn, Site, Step, Variable,
+    Call, CallSecrets, Job, OrExpr, RunsOn, Site, Step, Template, Variable, WorkflowRef,
+    expr::Host,
     model::{MAX_JOBS, MAX_STEPS},
+    shape::job::{INHERIT, JOB, RUNS_ON_MAP},
 };
-
-const JOB_KEYS: [&str; 19] = [
-    "name",
-    "needs",
-    "if",
-    "runs-on",
-    "strategy",
-    "env",
-    "defaults",
-    "outputs",
-    "steps",
-    "timeout-minutes",
-    "continue-on-error",
-    "container",
-    "services",
-    "uses",
-    "with",
-    "secrets",
-    "environment",
-    "concurrency",
-    "permissions",
-];
-
-/// Known and without a meaning for the runner.
-const SILENT_KEYS: [&str; 2] = ["enable-openid-connect", "snapshot"];
-
-const OTHER_KEYS: [(&str, OtherKey); 7] = [
-    ("container", OtherKey::Container),
-    ("services", OtherKey::Services),
-    ("environment", OtherKey::Environment),
-    ("concurrency", OtherKey::Concurrency),
-    ("permissions", OtherKey::Permissions),
-    ("with", OtherKey::CallArguments),
-    ("secrets", OtherKey::CallArguments),
-];
 
 impl Lower<'_> {
     pub(super) fn job(&mut self, id: &Spanned<String>, node: &Node) -> Option<Job> {
@@ -54,9 +21,9 @@ impl Lower<'_> {
             return None;
         }
         let map = self.map(node, "a job")?;
-        let known: Vec<&str> = JOB_KEYS.into_iter().chain(SILENT_KEYS).collect();
-        self.keys(map, "a job", &known);
+        self.keys(map, &JOB);
         self.shape(id, map);
+        let setting = Site::JobSetting;
         Some(Job {
             id: id.clone(),
             name: map.get("name").and_then(|node| self.template(node, Site::JobName, "`name`")),
@@ -64,17 +31,57 @@ impl Lower<'_> {
             condition: map.get("if").map(|node| self.condition(node, Site::JobIf)).unwrap_or_default(),
             runs_on: map.get("runs-on").and_then(|node| self.runs_on(node)),
             strategy: map.get("strategy").and_then(|node| self.strategy(node)),
-            env: self.named(map, "env", Site::JobEnv),
+            permissions: map.get("permissions").and_then(|node| self.permissions(node)),
+            environment: map.get("environment").and_then(|node| self.environment(node)),
+            concurrency: map.entry("concurrency").and_then(|entry| self.concurrency(entry, setting)),
+            openid_connect: self.switch(map, "enable-openid-connect"),
+            container: map.entry("container").and_then(|entry| self.container(entry)),
+            services: map.entry("services").and_then(|entry| self.services(entry)),
+            env: self.env(map, Site::JobEnv),
             defaults: map.get("defaults").map(|node| self.defaults(node)).unwrap_or_default(),
             outputs: self.named(map, "outputs", Site::JobOutputs),
-            timeout_minutes: map.get("timeout-minutes").and_then(|node| self.minutes(node, Site::JobSetting)),
+            timeout_minutes: map
+                .get("timeout-minutes")
+                .and_then(|node| self.minutes(node, setting, "`timeout-minutes`")),
+            cancel_timeout_minutes: map
+                .get("cancel-timeout-minutes")
+                .and_then(|node| self.minutes(node, setting, "`cancel-timeout-minutes`")),
             continue_on_error: map
                 .get("continue-on-error")
-                .and_then(|node| self.boolean(node, Site::JobSetting, "`continue-on-error`")),
+                .and_then(|node| self.boolean(node, setting, "`continue-on-error`")),
+            snapshot: map.get("snapshot").and_then(|node| self.snapshot(node)),
             steps: map.get("steps").map(|node| self.steps(node)).unwrap_or_default(),
-            uses: map.get("uses").and_then(|node| self.text(node, "`uses`")),
-            other: others(map, &OTHER_KEYS),
+            call: self.call(map),
         })
+    }
+
+    fn call(&mut self, map: &Map) -> Option<Call> {
+        let node = map.get("uses").filter(|node| !node.is_null())?;
+        let with = self.named(map, "with", Site::CallWith);
+        let secrets = map.get("secrets").filter(|node| !node.is_null()).and_then(|node| self.secrets(node));
+        let text = self.text(node, "`uses`")?;
+        let uses = if text.value.contains("${{") {
+            let host = Host::of(self.source, node)?;
+            OrExpr::Expr(Template::parse(host, Site::JobSetting, &mut self.faults))
+        } else {
+            match WorkflowRef::parse(&text.value) {
+                Ok(parsed) => OrExpr::Written(Spanned::new(parsed, text.span)),
+                Err(error) => {
+                    let fault =
+                        self.error(error.to_string(), text.span).label("this workflow").help(error.help());
+                    self.faults.push(fault);
+                    return None;
+                }
+            }
+        };
+        Some(Call { uses, with, secrets })
+    }
+
+    fn secrets(&mut self, node: &Node) -> Option<CallSecrets> {
+        if node.scalar().is_some() {
+            return self.one_of(node, "`secrets`", &INHERIT).map(|word| CallSecrets::Inherit(word.span));
+        }
+        Some(CallSecrets::Named(self.variables(node, Site::CallSecret, "`secrets`")))
     }
 
     /// What a job must have and must not have together.
@@ -83,12 +90,26 @@ impl Lower<'_> {
             if uses.value.is_null() {
                 self.fault("`uses` is empty", uses.key.span, "expected a workflow");
             }
-            if let Some(steps) = map.entry("steps") {
+            const NOT_WITH_USES: [&str; 4] = ["steps", "services", "environment", "snapshot"];
+            for entry in map.entries.iter().filter(|entry| NOT_WITH_USES.contains(&entry.key.value.as_str()))
+            {
                 let fault = self
-                    .error("a job that calls a workflow has no `steps`", steps.key.span)
+                    .error(
+                        format!("a job that calls a workflow has no `{}`", entry.key.value),
+                        entry.key.span,
+                    )
                     .label("not together with `uses`")
                     .also(self.source, uses.key.span, "the workflow that it calls");
                 self.faults.push(fault);
+            }
+            const UNUSED: [&str; 6] =
+                ["env", "defaults", "outputs", "timeout-minutes", "continue-on-error", "container"];
+            for entry in map.entries.iter().filter(|entry| UNUSED.contains(&entry.key.value.as_str())) {
+                self.warn(
+                    format!("`{}` does nothing in a job that calls a workflow", entry.key.value),
+                    entry.key.span,
+                    "the jobs of that workflow do not see it",
+                );
             }
             return;
         }
@@ -145,7 +166,7 @@ impl Lower<'_> {
                 }
             }
             Kind::Map(map) => {
-                self.keys(map, "`runs-on`", &["group", "labels"]);
+                self.keys(map, &RUNS_ON_MAP);
                 runs_on.group =
                     map.get("group").and_then(|node| self.template(node, Site::RunsOn, "`group`"));
                 if let Some(labels) = map.get("labels").and_then(|node| self.runs_on(node)) {
@@ -176,7 +197,12 @@ impl Lower<'_> {
             self.fault(format!("a job has at most {MAX_STEPS} steps"), excess.span, "one too many");
             return Vec::new();
         }
-        let steps: Vec<Step> = items.iter().filter_map(|item| self.step(item)).collect();
+        self.steps_in(items, Place::Job)
+    }
+
+    /// The steps of a list, with ids that are unique.
+    pub(super) fn steps_in(&mut self, items: &[Node], place: Place) -> Vec<Step> {
+        let steps: Vec<Step> = items.iter().filter_map(|item| self.step(item, place)).collect();
         let mut seen: Vec<&Spanned<String>> = Vec::new();
         for id in steps.iter().filter_map(|step| step.id.as_ref()) {
             if let Some(first) = seen.iter().find(|first| first.value.eq_ignore_ascii_case(&id.value)) {

@@ -5,22 +5,31 @@
 //! looked at; a workflow is given only when there is no error.
 //!
 //! ```text
-//! Source ──doc──▶ Node ──workflow ─┬─ on (triggers, inputs) ── filters
-//!                                  └─ jobs ── job ─┬─ matrix (data)
-//!                                                  └─ steps ── step
+//! Source ──doc──▶ Node ─┬─ workflow ─┬─ on (triggers, inputs) ── filters
+//!                       │            └─ jobs ── job ─┬─ matrix (data)
+//!                       │                            ├─ container
+//!                       │                            └─ steps ── step
+//!                       └─ action ── steps
 //! ```
+//!
+//! Which keys there are says `shape`; kinds of values are looked at in `values` and `settings`.
 
+mod action;
+mod container;
 mod data;
 mod filters;
 mod job;
 mod on;
+mod settings;
 mod step;
+mod traps;
+mod values;
 
-use doc::{Diagnostic, Map, Node, Source, Span, Spanned, did_you_mean};
+use doc::{Diagnostic, Node, Source, Span, Spanned};
 
-use crate::{
-    Condition, Defaults, OtherKey, Site, Template, Variable, Workflow, expr::Host, model::MAX_JOBS, support,
-};
+pub use action::{ParsedAction, parse_action};
+
+use crate::{Site, Workflow, model::MAX_JOBS, shape::workflow::WORKFLOW, support};
 
 /// What became of a document.
 #[derive(Debug)]
@@ -65,11 +74,11 @@ fn lowered(source: &Source, origin: Origin) -> Parsed {
         Ok(root) => root,
         Err(error) => return Parsed { workflow: None, diagnostics: error.diagnostics },
     };
-    let job_ids = match origin {
-        Origin::File => Dots::Refused,
-        Origin::Payload => Dots::Allowed,
-    };
-    let mut lower = Lower { source, faults: Vec::new(), origin, job_ids };
+    let mut lower = Lower::new(source);
+    lower.origin = origin;
+    if origin == Origin::Payload {
+        lower.job_ids = Dots::Allowed;
+    }
     let workflow = lower.workflow(&root);
     let mut diagnostics = lower.faults;
     let good = !diagnostics.iter().any(Diagnostic::is_error);
@@ -77,16 +86,22 @@ fn lowered(source: &Source, origin: Origin) -> Parsed {
         // Nobody will plan it: say at once what would be refused once the faults are mended.
         diagnostics.extend(support::check_workflow(workflow).into_iter().filter(Diagnostic::is_error));
     }
+    Parsed { workflow: workflow.filter(|_| good), diagnostics: finish(diagnostics, MAX_DIAGNOSTICS) }
+}
+
+/// Diagnostics in the order of the file, each once, and not too many.
+fn finish(mut diagnostics: Vec<Diagnostic>, most: usize) -> Vec<Diagnostic> {
+    let good = !diagnostics.iter().any(Diagnostic::is_error);
     diagnostics.sort_by_key(|fault| fault.primary.as_ref().map_or(0, |label| label.span.start));
     // An alias that holds a fault says it once for each use: once is enough.
     diagnostics.dedup();
-    if diagnostics.len() > MAX_DIAGNOSTICS {
-        let more = diagnostics.len() - MAX_DIAGNOSTICS;
-        diagnostics.truncate(MAX_DIAGNOSTICS);
+    if diagnostics.len() > most {
+        let more = diagnostics.len() - most;
+        diagnostics.truncate(most);
         let rest = format!("{more} more errors and warnings are not shown");
         diagnostics.push(if good { Diagnostic::warning(rest) } else { Diagnostic::error(rest) });
     }
-    Parsed { workflow: workflow.filter(|_| good), diagnostics }
+    diagnostics
 }
 
 /// Whether an id may have dots.
@@ -112,29 +127,19 @@ pub(crate) struct Lower<'a> {
     job_ids: Dots,
 }
 
-const WORKFLOW_KEYS: [&str; 11] = [
-    "name",
-    "run-name",
-    "on",
-    "env",
-    "defaults",
-    "jobs",
-    "concurrency",
-    "permissions",
-    "enable-email-notifications",
-    "enable-openid-connect",
-    "__metadata",
-];
-
 impl<'a> Lower<'a> {
+    fn new(source: &'a Source) -> Lower<'a> {
+        Lower { source, faults: Vec::new(), origin: Origin::File, job_ids: Dots::Refused }
+    }
+
     fn workflow(&mut self, root: &Node) -> Option<Workflow> {
         if root.is_null() {
             self.fault("the workflow is empty", root.span, "a workflow needs `on` and `jobs`");
             return None;
         }
         let map = self.map(root, "a workflow")?;
-        if self.origin == Origin::File {
-            self.keys(map, "a workflow", &WORKFLOW_KEYS);
+        if !self.is_payload() {
+            self.keys(map, &WORKFLOW);
         }
         if map.get("__metadata").is_some() {
             self.job_ids = Dots::Allowed;
@@ -157,19 +162,21 @@ impl<'a> Lower<'a> {
             self.faults.truncate(before);
         }
         let jobs = map.get("jobs").map(|node| self.jobs(node)).unwrap_or_default();
-        let other = [("concurrency", OtherKey::Concurrency), ("permissions", OtherKey::Permissions)];
         Some(Workflow {
             source: self.source.clone(),
             name: map.get("name").and_then(|node| self.text(node, "`name`")),
             run_name: map.get("run-name").and_then(|node| self.template(node, Site::RunName, "`run-name`")),
+            description: map.get("description").and_then(|node| self.text(node, "`description`")),
             on,
-            env: map
-                .get("env")
-                .map(|node| self.variables(node, Site::WorkflowEnv, "`env`"))
-                .unwrap_or_default(),
+            permissions: map.get("permissions").and_then(|node| self.permissions(node)),
+            env: self.env(map, Site::WorkflowEnv),
             defaults: map.get("defaults").map(|node| self.defaults(node)).unwrap_or_default(),
+            concurrency: map
+                .entry("concurrency")
+                .and_then(|entry| self.concurrency(entry, Site::WorkflowConcurrency)),
+            email_notifications: self.switch(map, "enable-email-notifications"),
+            openid_connect: self.switch(map, "enable-openid-connect"),
             jobs,
-            other: others(map, &other),
         })
     }
 
@@ -198,174 +205,4 @@ impl<'a> Lower<'a> {
         }
         jobs
     }
-
-    fn defaults(&mut self, node: &Node) -> Defaults {
-        if node.is_null() {
-            return Defaults::default();
-        }
-        let Some(map) = self.map(node, "`defaults`") else { return Defaults::default() };
-        self.keys(map, "`defaults`", &["run"]);
-        let Some(run) = map.get("run").filter(|run| !run.is_null()) else { return Defaults::default() };
-        let Some(run) = self.map(run, "`defaults.run`") else { return Defaults::default() };
-        self.keys(run, "`defaults.run`", &["shell", "working-directory"]);
-        Defaults {
-            shell: run.get("shell").and_then(|node| self.template(node, Site::JobDefaults, "`shell`")),
-            working_directory: run
-                .get("working-directory")
-                .and_then(|node| self.template(node, Site::JobDefaults, "`working-directory`")),
-        }
-    }
-
-    fn error(&self, message: impl Into<String>, span: Span) -> Diagnostic {
-        Diagnostic::error(message).at(self.source, span)
-    }
-
-    fn fault(&mut self, message: impl Into<String>, span: Span, label: impl Into<String>) {
-        let fault = self.error(message, span).label(label);
-        self.faults.push(fault);
-    }
-
-    /// The map of a node that must be one.
-    fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Map> {
-        let map = node.map();
-        if map.is_none() {
-            self.fault(format!("{what} is a map of keys"), node.span, format!("this is {}", node.describe()));
-        }
-        map
-    }
-
-    /// Complains about every key that is not known.
-    fn keys(&mut self, map: &Map, what: &str, known: &[&str]) {
-        for entry in &map.entries {
-            let key = entry.key.value.as_str();
-            if known.contains(&key) {
-                continue;
-            }
-            let fault = self.error(format!("{what} has no key `{key}`"), entry.key.span).label("unknown key");
-            let there = known.iter().copied().filter(|known| !known.starts_with("__"));
-            self.faults.push(match did_you_mean(key, there.clone()) {
-                Some(near) => fault.help(format!("did you mean `{near}`?")),
-                None => fault.note(format!("the keys are {}", there.collect::<Vec<_>>().join(", "))),
-            });
-        }
-    }
-
-    /// Text of a scalar, as written; expressions are not looked at. Nothing at all counts as absent.
-    fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
-        match node.scalar() {
-            Some(scalar) if scalar.is_null() => None,
-            Some(scalar) => Some(Spanned::new(scalar.text.clone(), node.span)),
-            None => {
-                self.fault(format!("{what} is text"), node.span, format!("this is {}", node.describe()));
-                None
-            }
-        }
-    }
-
-    /// Text of a scalar with expressions. Nothing at all counts as absent.
-    fn template(&mut self, node: &Node, site: Site, what: &str) -> Option<Template> {
-        let Some(host) = Host::of(self.source, node) else {
-            self.fault(format!("{what} is text"), node.span, format!("this is {}", node.describe()));
-            return None;
-        };
-        (!node.is_null()).then(|| Template::parse(host, site, &mut self.faults))
-    }
-
-    fn condition(&mut self, node: &Node, site: Site) -> Condition {
-        match Host::of(self.source, node) {
-            Some(host) => Condition::parse(host, site, &mut self.faults),
-            None => {
-                self.fault("`if` is an expression", node.span, format!("this is {}", node.describe()));
-                Condition::default()
-            }
-        }
-    }
-
-    /// A map of names and texts; a value that is nothing is empty text.
-    fn variables(&mut self, node: &Node, site: Site, what: &str) -> Vec<Variable> {
-        if node.is_null() {
-            return Vec::new();
-        }
-        let Some(map) = self.map(node, what) else { return Vec::new() };
-        let mut variables = Vec::new();
-        for entry in &map.entries {
-            let name = &entry.key.value;
-            if name.is_empty() || name.contains(['=', '\n']) {
-                self.fault("this is no name", entry.key.span, "a name is not empty and has no `=`");
-            }
-            let value = match Host::of(self.source, &entry.value) {
-                Some(_) if entry.value.is_null() => Some(Template::of_text("")),
-                Some(host) => Some(Template::parse(host, site, &mut self.faults)),
-                None => {
-                    let label = format!("this is {}", entry.value.describe());
-                    let fault = self
-                        .error(format!("`{name}` of {what} is text"), entry.value.span)
-                        .label(label)
-                        .help("write a list or a map as JSON, in quotes");
-                    self.faults.push(fault);
-                    None
-                }
-            };
-            variables.extend(value.map(|value| Variable { name: entry.key.clone(), value }));
-        }
-        variables
-    }
-
-    /// `timeout-minutes`: a literal is checked here, an expression when it is evaluated.
-    fn minutes(&mut self, node: &Node, site: Site) -> Option<Template> {
-        let template = self.template(node, site, "`timeout-minutes`")?;
-        if let Some(text) = template.literal()
-            && crate::minutes_of(&text.into()).is_none()
-        {
-            self.fault(
-                format!("`timeout-minutes` is a number, {}", crate::MINUTES),
-                node.span,
-                "expected minutes, such as `30`",
-            );
-        }
-        Some(template)
-    }
-
-    /// A boolean: a literal is checked here, an expression when it is evaluated.
-    fn boolean(&mut self, node: &Node, site: Site, what: &str) -> Option<Template> {
-        let template = self.template(node, site, what)?;
-        if let Some(text) = template.literal()
-            && !["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word))
-        {
-            let fault = self
-                .error(format!("{what} is `true` or `false`"), node.span)
-                .label("expected `true` or `false`");
-            let fault = match text.to_ascii_lowercase().as_str() {
-                "yes" | "on" => fault.help("write `true`: `yes` and `on` are text in YAML 1.2"),
-                "no" | "off" => fault.help("write `false`: `no` and `off` are text in YAML 1.2"),
-                _ => fault,
-            };
-            self.faults.push(fault);
-        }
-        Some(template)
-    }
-
-    /// An id of a job or step.
-    fn id(&mut self, id: &Spanned<String>, dots: Dots) {
-        let good = |c: char| {
-            c.is_ascii_alphanumeric() || matches!(c, '_' | '-') || (dots == Dots::Allowed && c == '.')
-        };
-        let starts = id.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if starts && id.value.chars().all(good) && id.value.len() <= 100 {
-            return;
-        }
-        self.fault(
-            "this is no id",
-            id.span,
-            "an id begins with a letter or `_` and has letters, digits, `-` and `_`, at most 100",
-        );
-    }
-}
-
-/// The keys of a map that are known by name only.
-fn others(map: &Map, names: &[(&str, OtherKey)]) -> Vec<Spanned<OtherKey>> {
-    names
-        .iter()
-        .filter_map(|(name, key)| map.entry(name).map(|entry| Spanned::new(*key, entry.key.span)))
-        .collect()
 }

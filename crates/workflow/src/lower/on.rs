@@ -1,63 +1,23 @@
 //! `on`: what starts a workflow.
 //!
-//! Purpose: the three forms (a word, a list, a map) and inputs, typed; filters are read next door.
-//! Owner: the lowering. Invariant: an input's default is of the input's type.
+//! Purpose: the three forms (a word, a list, a map); inputs, secrets and outputs, typed; filters are read
+//! next door. Owner: the lowering. Invariant: an input's default is of the input's type.
 
-use doc::{Kind, Node, Spanned, Typed, did_you_mean};
+use doc::{Diagnostic, Kind, Map, Node, Spanned, did_you_mean};
 
 use super::{Dots, Lower, filters::SCHEDULE};
-use crate::{Filters, Input, InputKind, Trigger, inputs};
-
-/// All events of GitHub, Gitea and Forgejo.
-const EVENTS: [&str; 45] = [
-    "branch_protection_rule",
-    "check_run",
-    "check_suite",
-    "create",
-    "delete",
-    "deployment",
-    "deployment_status",
-    "discussion",
-    "discussion_comment",
-    "fork",
-    "gollum",
-    "image_version",
-    "issue_comment",
-    "issues",
-    "label",
-    "merge_group",
-    "milestone",
-    "page_build",
-    "project",
-    "project_card",
-    "project_column",
-    "public",
-    "pull_request",
-    "pull_request_approved",
-    "pull_request_assign",
-    "pull_request_comment",
-    "pull_request_label",
-    "pull_request_milestone",
-    "pull_request_rejected",
-    "pull_request_review",
-    "pull_request_review_comment",
-    "pull_request_review_request",
-    "pull_request_sync",
-    "pull_request_target",
-    "push",
-    "registry_package",
-    "release",
-    "repository_dispatch",
-    "schedule",
-    "status",
-    "watch",
-    "workflow_call",
-    "workflow_dispatch",
-    "workflow_run",
-    "action_run_failure",
-];
-
-const MORE_EVENTS: [&str; 4] = ["action_run_recover", "action_run_success", "repository", "wiki"];
+use crate::{
+    CallOutput, CallSecret, Filters, Input, InputKind, Site, Template, Trigger,
+    expr::Host,
+    filter::events::{FORGEJO, GITHUB},
+    inputs,
+    shape::{
+        Shape,
+        on::{
+            CALL, CALL_INPUT, CALL_OUTPUT, CALL_SECRET, CALL_TYPES, DISPATCH, DISPATCH_INPUT, DISPATCH_TYPES,
+        },
+    },
+};
 
 impl Lower<'_> {
     pub(super) fn triggers(&mut self, node: &Node) -> Vec<Trigger> {
@@ -89,13 +49,20 @@ impl Lower<'_> {
     }
 
     fn event(&mut self, event: &Spanned<String>) {
-        let all = || EVENTS.iter().chain(&MORE_EVENTS).copied();
-        if all().any(|known| known == event.value) {
+        let name = event.value.as_str();
+        if FORGEJO.contains(&name) {
             return;
         }
-        let fault =
-            self.error(format!("there is no event `{}`", event.value), event.span).label("unknown event");
-        self.faults.push(match did_you_mean(&event.value, all()) {
+        if GITHUB.contains(&name) {
+            self.warn(
+                format!("Forgejo starts no workflow for `{name}`"),
+                event.span,
+                "only GitHub has this event",
+            );
+            return;
+        }
+        let fault = self.error(format!("there is no event `{name}`"), event.span).label("unknown event");
+        self.faults.push(match did_you_mean(name, FORGEJO.into_iter().chain(GITHUB)) {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => fault.help("common events are push, pull_request, schedule and workflow_dispatch"),
         });
@@ -109,119 +76,162 @@ impl Lower<'_> {
             }
             return trigger;
         }
-        if !matches!(event.value.as_str(), "workflow_dispatch" | "workflow_call") {
-            trigger.filters = self.filters(event, node);
-            return trigger;
-        }
-        let Some(map) = self.map(node, &format!("`{}`", event.value)) else { return trigger };
-        let known: &[&str] = match event.value.as_str() {
-            "workflow_call" => &["inputs", "outputs", "secrets"],
-            _ => &["inputs"],
+        let (shape, input) = match event.value.as_str() {
+            "workflow_dispatch" => (&DISPATCH, &DISPATCH_INPUT),
+            "workflow_call" => (&CALL, &CALL_INPUT),
+            _ => {
+                trigger.filters = self.filters(event, node);
+                return trigger;
+            }
         };
-        self.keys(map, &format!("`{}`", event.value), known);
-        let Some(inputs) = map.get("inputs").filter(|inputs| !inputs.is_null()) else { return trigger };
-        let Some(inputs) = self.map(inputs, "`inputs`") else { return trigger };
-        trigger.inputs =
-            inputs.entries.iter().filter_map(|entry| self.input(&entry.key, &entry.value)).collect();
+        let Some(map) = self.map(node, shape.what) else { return trigger };
+        self.keys(map, shape);
+        if let Some(inputs) = self.named_maps(map, "inputs") {
+            trigger.inputs = inputs
+                .entries
+                .iter()
+                .filter_map(|entry| self.input(&entry.key, &entry.value, input))
+                .collect();
+        }
+        if let Some(secrets) = self.named_maps(map, "secrets") {
+            trigger.secrets =
+                secrets.entries.iter().filter_map(|entry| self.secret(&entry.key, &entry.value)).collect();
+        }
+        if let Some(outputs) = self.named_maps(map, "outputs") {
+            trigger.outputs =
+                outputs.entries.iter().filter_map(|entry| self.output(&entry.key, &entry.value)).collect();
+        }
         trigger
     }
 
-    fn input(&mut self, name: &Spanned<String>, node: &Node) -> Option<Input> {
+    /// The map of a key whose entries are named by the author, if it has any.
+    fn named_maps<'n>(&mut self, map: &'n Map, key: &str) -> Option<&'n Map> {
+        let node = map.get(key).filter(|node| !node.is_null())?;
+        self.map(node, &format!("`{key}`"))
+    }
+
+    fn secret(&mut self, name: &Spanned<String>, node: &Node) -> Option<CallSecret> {
+        self.id(name, Dots::Refused);
+        let mut secret = CallSecret { name: name.clone(), description: String::new(), required: false };
+        if node.is_null() {
+            return Some(secret);
+        }
+        let map = self.map(node, CALL_SECRET.what)?;
+        self.keys(map, &CALL_SECRET);
+        secret.description = self.description(map);
+        secret.required = map.get("required").is_some_and(|node| self.flag(node, "`required`"));
+        Some(secret)
+    }
+
+    fn output(&mut self, name: &Spanned<String>, node: &Node) -> Option<CallOutput> {
+        self.id(name, Dots::Refused);
+        let map = self.map(node, CALL_OUTPUT.what)?;
+        self.all_keys(map, &CALL_OUTPUT, name.span);
+        let description = self.description(map);
+        let value = map.get("value").and_then(|node| self.template(node, Site::CallOutput, "`value`"))?;
+        Some(CallOutput { name: name.clone(), description, value })
+    }
+
+    fn input(&mut self, name: &Spanned<String>, node: &Node, shape: &Shape) -> Option<Input> {
         let mut input = Input {
             name: name.clone(),
             description: String::new(),
             kind: InputKind::Text,
             required: false,
             default: None,
+            computed: None,
+            deprecation: None,
         };
+        let called = shape.id == CALL_INPUT.id;
         self.id(name, Dots::Refused);
         if node.is_null() {
+            if called {
+                self.no_type(name);
+            }
             return Some(input);
         }
-        let map = self.map(node, "an input")?;
-        let known = ["description", "type", "required", "default", "options", "deprecationMessage"];
-        self.keys(map, "an input", &known);
-        if let Some(text) = map.get("description").and_then(|node| self.text(node, "`description`")) {
-            input.description = text.value;
-        }
+        let map = self.map(node, shape.what)?;
+        self.keys(map, shape);
+        input.description = self.description(map);
+        input.deprecation =
+            map.get("deprecationMessage").and_then(|node| self.text(node, "`deprecationMessage`"));
         input.required = map.get("required").is_some_and(|node| self.flag(node, "`required`"));
-        let options = map.get("options").map(|node| self.options(node));
-        input.kind = match map.get("type").and_then(|node| self.text(node, "`type`")) {
-            None => InputKind::Text,
-            Some(kind) => match kind.value.as_str() {
-                "string" | "environment" => InputKind::Text,
-                "boolean" => InputKind::Boolean,
-                "number" => InputKind::Number,
-                "choice" => {
-                    if options.as_ref().is_none_or(Vec::is_empty) {
-                        self.fault(
-                            "a choice needs `options`",
-                            kind.span,
-                            "the values that there are to choose from",
-                        );
-                    }
-                    InputKind::Choice(options.unwrap_or_default())
-                }
-                other => {
-                    let fault = self
-                        .error(format!("there is no type `{other}` of inputs"), kind.span)
-                        .label("expected string, boolean, number, choice or environment");
-                    let types = ["string", "boolean", "number", "choice", "environment"];
-                    self.faults.push(match did_you_mean(other, types) {
-                        Some(near) => fault.help(format!("did you mean `{near}`?")),
-                        None => fault,
-                    });
-                    InputKind::Text
-                }
-            },
+        let options = match shape.key("options") {
+            Some(_) => map.get("options").map(|node| self.options(node)),
+            None => None,
         };
-        let default = map.get("default").filter(|node| !node.is_null());
-        if let Some(node) = default
-            && let Some(text) = self.text(node, "`default`")
-        {
-            // What the server sends of a called workflow keeps its expressions.
-            match inputs::typed(&input.kind, &text.value) {
-                Ok(value) => input.default = Some(value),
-                Err(wanted) => self.fault(
-                    format!("the default of `{}` is not of its type", name.value),
-                    node.span,
-                    format!("expected {wanted}"),
-                ),
+        let types: &[&'static str] = if called { &CALL_TYPES } else { &DISPATCH_TYPES };
+        let kind = map.get("type").filter(|node| !node.is_null());
+        if kind.is_none() && called {
+            self.no_type(name);
+        }
+        let kind = kind.and_then(|node| self.one_of(node, "the type of an input", types));
+        input.kind = match kind.map(|kind| (kind.value, kind.span)) {
+            None | Some(("string", _)) => InputKind::Text,
+            Some(("environment", _)) => InputKind::Environment,
+            Some(("boolean", _)) => InputKind::Boolean,
+            Some(("number", _)) => InputKind::Number,
+            Some((_, span)) => {
+                if options.as_ref().is_none_or(Vec::is_empty) {
+                    self.fault("a choice needs `options`", span, "the values that there are to choose from");
+                }
+                InputKind::Choice(options.clone().unwrap_or_default())
             }
+        };
+        if let (Some(entry), false) = (map.entry("options"), matches!(input.kind, InputKind::Choice(_)))
+            && !called
+        {
+            let fault = Diagnostic::warning("`options` do nothing without `type: choice`")
+                .at(self.source, entry.key.span)
+                .label("any value is taken")
+                .help("add `type: choice`");
+            self.faults.push(fault);
+        }
+        if let Some(node) = map.get("default").filter(|node| !node.is_null()) {
+            self.default(&mut input, node, called);
         }
         Some(input)
     }
 
+    fn default(&mut self, input: &mut Input, node: &Node, called: bool) {
+        let Some(text) = self.text(node, "`default`") else { return };
+        if called && text.value.contains("${{") {
+            let host = Host::of(self.source, node);
+            input.computed = host.map(|host| Template::parse(host, Site::CallDefault, &mut self.faults));
+            return;
+        }
+        match inputs::typed(&input.kind, &text.value) {
+            Ok(value) => input.default = Some(value),
+            // GitHub's form has fields that are empty at first
+            Err(_) if text.value.is_empty() => {}
+            Err(wanted) => self.fault(
+                format!("the default of `{}` is not of its type", input.name.value),
+                node.span,
+                format!("expected {wanted}"),
+            ),
+        }
+    }
+
+    fn no_type(&mut self, name: &Spanned<String>) {
+        let fault = self
+            .error("an input of `workflow_call` needs `type`", name.span)
+            .label("it is missing here")
+            .help("add `type: string`, `type: boolean` or `type: number`");
+        self.faults.push(fault);
+    }
+
     fn options(&mut self, node: &Node) -> Vec<String> {
-        match node.seq() {
-            Some(items) => {
-                items.iter().filter_map(|item| self.text(item, "an option")).map(|text| text.value).collect()
-            }
-            None => {
-                self.fault("`options` is a list", node.span, format!("this is {}", node.describe()));
-                Vec::new()
-            }
-        }
+        let items = self.list(node, "`options`", "begin each option with `- `");
+        items.iter().filter_map(|item| self.text(item, "an option")).map(|text| text.value).collect()
     }
-
-    /// A boolean that takes no expression.
-    fn flag(&mut self, node: &Node, what: &str) -> bool {
-        match node.scalar().map(|scalar| scalar.typed) {
-            Some(Typed::Bool(value)) => value,
-            Some(Typed::Null) => false,
-            Some(Typed::Text) if matches!(node_text(node), "true" | "false") => node_text(node) == "true",
-            _ => {
-                self.fault(format!("{what} is `true` or `false`"), node.span, "expected `true` or `false`");
-                false
-            }
-        }
-    }
-}
-
-fn node_text(node: &Node) -> &str {
-    node.scalar().map_or("", |scalar| scalar.text.as_str())
 }
 
 fn plain(event: Spanned<String>) -> Trigger {
-    Trigger { event, filters: Filters::default(), inputs: Vec::new() }
+    Trigger {
+        event,
+        filters: Filters::default(),
+        inputs: Vec::new(),
+        secrets: Vec::new(),
+        outputs: Vec::new(),
+    }
 }

@@ -1,0 +1,252 @@
+//! An action.yml.
+//!
+//! Purpose: actions of all kinds: composite, with a script, docker. Owner: [`parse_action`]'s call.
+//! Invariants: an action is given only when there is no error; what other runners read over is a warning.
+
+use doc::{Diagnostic, Map, Node, Source, Span, Spanned};
+
+use super::{Lower, MAX_DIAGNOSTICS, finish, step::Place};
+use crate::{
+    Action, ActionInput, ActionOutput, Branding, Hook, Image, Runs, Site, Using,
+    model::MAX_STEPS,
+    shape::action::{
+        ACTION, ACTION_INPUT, ACTION_OUTPUT, BRANDING, COLOURS, COMPOSITE, DOCKER, RUNS, SCRIPT, USINGS,
+    },
+};
+
+/// What became of an action.yml.
+#[derive(Debug)]
+pub struct ParsedAction {
+    /// The action; none when there is an error.
+    pub action: Option<Action>,
+    /// Errors and warnings in the order of the file, at most a hundred and one.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl ParsedAction {
+    /// The action and its warnings, or all errors and warnings.
+    ///
+    /// # Errors
+    /// When the document is no good action.
+    pub fn into_result(self) -> Result<(Action, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match self.action {
+            Some(action) => Ok((action, self.diagnostics)),
+            None => Err(self.diagnostics),
+        }
+    }
+}
+
+/// Parses and checks an action.yml.
+pub fn parse_action(source: &Source) -> ParsedAction {
+    let root = match doc::parse_yaml(source) {
+        Ok(root) => root,
+        Err(error) => return ParsedAction { action: None, diagnostics: error.diagnostics },
+    };
+    let mut lower = Lower::new(source);
+    let action = lower.an_action(&root);
+    let good = !lower.faults.iter().any(Diagnostic::is_error);
+    let diagnostics = finish(lower.faults, MAX_DIAGNOSTICS);
+    ParsedAction { action: action.filter(|_| good), diagnostics }
+}
+
+impl Lower<'_> {
+    fn an_action(&mut self, root: &Node) -> Option<Action> {
+        if root.is_null() {
+            self.fault("the action is empty", root.span, "an action needs `runs`");
+            return None;
+        }
+        let map = self.map(root, ACTION.what)?;
+        self.all_keys(map, &ACTION, Span::new(root.span.start, root.span.start));
+        let runs = map.get("runs").filter(|node| !node.is_null()).and_then(|node| self.runs(node));
+        let inputs = map.get("inputs").filter(|node| !node.is_null());
+        let inputs = inputs.and_then(|node| self.map(node, "`inputs`"));
+        let outputs = map.get("outputs").filter(|node| !node.is_null());
+        let outputs = outputs.and_then(|node| self.map(node, "`outputs`"));
+        let composite = matches!(runs, Some(Runs::Composite { .. }));
+        Some(Action {
+            source: self.source.clone(),
+            name: map.get("name").and_then(|node| self.text(node, "`name`")),
+            description: map.get("description").and_then(|node| self.text(node, "`description`")),
+            author: map.get("author").and_then(|node| self.text(node, "`author`")),
+            inputs: self.each(inputs, Lower::action_input),
+            outputs: self.each(outputs, |lower, name, node| lower.action_output(name, node, composite)),
+            branding: map.get("branding").and_then(|node| self.branding(node)),
+            runs: runs?,
+        })
+    }
+
+    fn each<T>(
+        &mut self,
+        map: Option<&Map>,
+        mut make: impl FnMut(&mut Self, &Spanned<String>, &Node) -> Option<T>,
+    ) -> Vec<T> {
+        let entries = map.map(|map| map.entries.as_slice()).unwrap_or_default();
+        let mut seen: Vec<&Spanned<String>> = Vec::new();
+        let mut made = Vec::new();
+        for entry in entries {
+            if let Some(first) = seen.iter().find(|name| name.value.eq_ignore_ascii_case(&entry.key.value)) {
+                let fault = self
+                    .error("two names differ only by case", entry.key.span)
+                    .label("names compare without case")
+                    .also(self.source, first.span, "the first");
+                self.faults.push(fault);
+            }
+            seen.push(&entry.key);
+            made.extend(make(self, &entry.key, &entry.value));
+        }
+        made
+    }
+
+    fn action_input(&mut self, name: &Spanned<String>, node: &Node) -> Option<ActionInput> {
+        let mut input = ActionInput {
+            name: name.clone(),
+            description: String::new(),
+            required: false,
+            default: None,
+            deprecation: None,
+        };
+        if node.is_null() {
+            return Some(input);
+        }
+        let map = self.map(node, ACTION_INPUT.what)?;
+        self.keys(map, &ACTION_INPUT);
+        input.description = self.description(map);
+        input.required = map.get("required").is_some_and(|node| self.flag(node, "`required`"));
+        input.default =
+            map.get("default").and_then(|node| self.template(node, Site::ActionDefault, "`default`"));
+        input.deprecation =
+            map.get("deprecationMessage").and_then(|node| self.text(node, "`deprecationMessage`"));
+        Some(input)
+    }
+
+    fn action_output(
+        &mut self,
+        name: &Spanned<String>,
+        node: &Node,
+        composite: bool,
+    ) -> Option<ActionOutput> {
+        if node.is_null() {
+            return Some(ActionOutput { name: name.clone(), description: String::new(), value: None });
+        }
+        let map = self.map(node, ACTION_OUTPUT.what)?;
+        self.keys(map, &ACTION_OUTPUT);
+        let description = self.description(map);
+        let value = map.get("value").and_then(|node| self.template(node, Site::ActionOutput, "`value`"));
+        if composite && value.is_none() {
+            self.warn(
+                format!("the output `{}` is always empty", name.value),
+                name.span,
+                "an output of a composite action needs `value`",
+            );
+        }
+        Some(ActionOutput { name: name.clone(), description, value })
+    }
+
+    fn runs(&mut self, node: &Node) -> Option<Runs> {
+        let map = self.map(node, RUNS.what)?;
+        let Some(using) = map.get("using").filter(|node| !node.is_null()) else {
+            let fault = self
+                .error("`using` is missing", node.span)
+                .label("`runs` needs it")
+                .help(format!("add one of {}", USINGS.join(", ")));
+            self.faults.push(fault);
+            return None;
+        };
+        let written = self.text(using, "`using`")?;
+        // runners compare it without case
+        let lowered = written.value.to_ascii_lowercase();
+        let using = match USINGS.iter().find(|word| **word == lowered) {
+            Some(word) => Spanned::new(*word, written.span),
+            None => self.one_of(using, "`using`", &USINGS)?,
+        };
+        let start = Span::new(node.span.start, node.span.start);
+        match using.value {
+            "composite" => {
+                self.all_keys(map, &COMPOSITE, start);
+                let steps = map.get("steps")?;
+                let items = self.list(steps, "`steps`", "begin each step with `- `");
+                if let Some(excess) = items.get(MAX_STEPS) {
+                    self.fault(
+                        format!("an action has at most {MAX_STEPS} steps"),
+                        excess.span,
+                        "one too many",
+                    );
+                    return None;
+                }
+                Some(Runs::Composite { steps: self.steps_in(items, Place::Action) })
+            }
+            "docker" => {
+                self.all_keys(map, &DOCKER, start);
+                let image = map.get("image").and_then(|node| self.text(node, "`image`"));
+                let of = |lower: &mut Self, key: &str| {
+                    map.get(key).and_then(|node| lower.text(node, &format!("`{key}`")))
+                };
+                let entrypoint = of(self, "entrypoint");
+                let args = map.get("args").map(|node| self.templates(node, Site::ActionArgs, "`args`"));
+                let env = self.env(map, Site::ActionArgs);
+                let pre = self.hook(map, "pre-entrypoint", "pre-if");
+                let post = self.hook(map, "post-entrypoint", "post-if");
+                let image = image?;
+                let image = Spanned::new(self.image(&image)?, image.span);
+                Some(Runs::Docker { image, env, entrypoint, args: args.unwrap_or_default(), pre, post })
+            }
+            script => {
+                self.all_keys(map, &SCRIPT, start);
+                let main = map.get("main").and_then(|node| self.text(node, "`main`"));
+                let env = self.env(map, Site::ActionArgs);
+                let pre = self.hook(map, "pre", "pre-if");
+                let post = self.hook(map, "post", "post-if");
+                let version = script.strip_prefix("node").and_then(|version| version.parse().ok());
+                let program = match (version, script) {
+                    (Some(version), _) => Using::Node(version),
+                    (None, "go") => Using::Go,
+                    (None, _) => Using::Sh,
+                };
+                Some(Runs::Script { using: Spanned::new(program, using.span), main: main?, env, pre, post })
+            }
+        }
+    }
+
+    fn image(&mut self, text: &Spanned<String>) -> Option<Image> {
+        match text.value.trim().strip_prefix("docker://") {
+            Some("") => {
+                self.fault("this names no image", text.span, "write `docker://image:version`");
+                None
+            }
+            Some(image) => Some(Image::Registry(image.to_owned())),
+            None => Some(Image::Dockerfile(text.value.clone())),
+        }
+    }
+
+    fn hook(&mut self, map: &Map, entry: &str, condition: &str) -> Option<Hook> {
+        let found = map.get(entry).and_then(|node| self.text(node, &format!("`{entry}`")));
+        let test = map.entry(condition).filter(|entry| !entry.value.is_null());
+        if let (None, Some(test)) = (&found, test) {
+            self.warn(
+                format!("`{condition}` does nothing without `{entry}`"),
+                test.key.span,
+                format!("there is no `{entry}`"),
+            );
+        }
+        let condition = test.map(|entry| self.condition(&entry.value, Site::ActionIf));
+        Some(Hook { entry: found?, condition })
+    }
+
+    fn branding(&mut self, node: &Node) -> Option<Branding> {
+        if node.is_null() {
+            return None;
+        }
+        let map = self.map(node, BRANDING.what)?;
+        self.keys(map, &BRANDING);
+        let icon = map.get("icon").and_then(|node| self.text(node, "`icon`"));
+        let color = map.get("color").and_then(|node| self.text(node, "`color`"));
+        if let Some(color) = color.as_ref().filter(|color| !COLOURS.contains(&color.value.as_str())) {
+            self.warn(
+                format!("there is no colour `{}`", color.value),
+                color.span,
+                format!("there are {}", COLOURS.join(", ")),
+            );
+        }
+        Some(Branding { icon, color })
+    }
+}

@@ -1,0 +1,325 @@
+//! Values of one kind: text, templates, booleans, numbers, words, ids.
+//!
+//! Purpose: what is asked of a node at many keys, said once. Owner: the lowering.
+//! Invariant: a fault says what was expected and what is there.
+
+use doc::{Diagnostic, Map, Node, Span, Spanned, Typed, did_you_mean};
+
+use super::{Dots, Lower, Origin};
+use crate::{
+    Condition, Site, Template,
+    expr::Host,
+    shape::{Key, Others, Reader, Shape},
+};
+
+impl Lower<'_> {
+    pub(super) fn error(&self, message: impl Into<String>, span: Span) -> Diagnostic {
+        Diagnostic::error(message).at(self.source, span)
+    }
+
+    pub(super) fn fault(&mut self, message: impl Into<String>, span: Span, label: impl Into<String>) {
+        let fault = self.error(message, span).label(label);
+        self.faults.push(fault);
+    }
+
+    pub(super) fn warn(&mut self, message: impl Into<String>, span: Span, label: impl Into<String>) {
+        self.faults.push(Diagnostic::warning(message).at(self.source, span).label(label));
+    }
+
+    /// The map of a node that must be one.
+    pub(super) fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Map> {
+        let map = node.map();
+        if map.is_none() {
+            let fault = self
+                .error(format!("{what} is a map of keys"), node.span)
+                .label(format!("this is {}", node.describe()));
+            let text = node.scalar().map_or("", |scalar| scalar.text.as_str());
+            let colon = text.split_once(':').filter(|(key, value)| {
+                !key.is_empty() && !key.contains(' ') && !value.is_empty() && !value.starts_with(['/', ' '])
+            });
+            self.faults.push(match colon {
+                Some((key, value)) => fault.help(format!("put a space after the colon: `{key}: {value}`")),
+                None => fault,
+            });
+        }
+        map
+    }
+
+    /// The list of a node that must be one.
+    pub(super) fn list<'n>(&mut self, node: &'n Node, what: &str, example: &str) -> &'n [Node] {
+        match node.seq() {
+            Some(items) => items,
+            None if node.is_null() => &[],
+            None => {
+                let fault = self
+                    .error(format!("{what} is a list"), node.span)
+                    .label(format!("this is {}", node.describe()));
+                self.faults.push(match example {
+                    "" => fault,
+                    example => fault.help(example),
+                });
+                &[]
+            }
+        }
+    }
+
+    /// Complains about every key that is not in the table, and about those that Forgejo does not read.
+    pub(super) fn keys(&mut self, map: &Map, shape: &Shape) {
+        for entry in &map.entries {
+            match shape.key(&entry.key.value) {
+                Some(key) => self.reader(key, entry.key.span),
+                None => self.unknown(&entry.key, shape),
+            }
+        }
+    }
+
+    /// As [`Lower::keys`], and every key that has to be there is.
+    pub(super) fn all_keys(&mut self, map: &Map, shape: &Shape, place: Span) {
+        self.keys(map, shape);
+        for key in shape.keys.iter().filter(|key| key.need == crate::shape::Need::Required) {
+            if map.get(key.name).is_none_or(Node::is_null) {
+                let fault = self
+                    .error(format!("{} needs `{}`", shape.what, key.name), place)
+                    .label("it is missing here");
+                self.faults.push(fault);
+            }
+        }
+    }
+
+    fn reader(&mut self, key: &Key, span: Span) {
+        let name = key.name;
+        match key.reader {
+            Reader::Forgejo | Reader::Server => {}
+            Reader::Ignored(why) => self.faults.push(
+                Diagnostic::warning(format!("`{name}` is ignored"))
+                    .at(self.source, span)
+                    .label("does nothing in Forgejo")
+                    .note(why),
+            ),
+            Reader::GitHub => self.warn(
+                format!("only GitHub knows `{name}`"),
+                span,
+                "Forgejo's runner refuses a workflow that has it",
+            ),
+        }
+    }
+
+    fn unknown(&mut self, key: &Spanned<String>, shape: &Shape) {
+        let name = key.value.as_str();
+        let message = format!("{} has no key `{name}`", shape.what);
+        let fault = match shape.others {
+            Others::Refused => Diagnostic::error(message),
+            Others::Ignored => Diagnostic::warning(message),
+        };
+        let fault = fault.at(self.source, key.span).label("unknown key");
+        let near = match name {
+            // what parsers of YAML 1.1 write for it
+            "true" if shape.key("on").is_some() => Some("on"),
+            _ => did_you_mean(name, shape.names()),
+        };
+        self.faults.push(match near {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None => match home(name, shape) {
+                Some(help) => fault.help(help),
+                None => fault.note(format!("the keys are {}", shape.names().collect::<Vec<_>>().join(", "))),
+            },
+        });
+    }
+
+    /// Text of a scalar, as written; expressions are not looked at. Nothing at all counts as absent.
+    pub(super) fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
+        match node.scalar() {
+            Some(scalar) if scalar.is_null() => None,
+            Some(scalar) => Some(Spanned::new(scalar.text.clone(), node.span)),
+            None => {
+                self.fault(format!("{what} is text"), node.span, format!("this is {}", node.describe()));
+                None
+            }
+        }
+    }
+
+    /// Text that is not empty, of an entry that is there.
+    pub(super) fn word(&mut self, node: &Node, what: &str, key: Span) -> Option<Spanned<String>> {
+        let text = self.text(node, what);
+        let empty = node.is_null() || text.as_ref().is_some_and(|text| text.value.trim().is_empty());
+        if empty {
+            self.fault(
+                format!("{what} is empty"),
+                if node.is_null() { key } else { node.span },
+                "expected text",
+            );
+            return None;
+        }
+        text
+    }
+
+    /// The description of something, empty without.
+    pub(super) fn description(&mut self, map: &Map) -> String {
+        let found = map.get("description").and_then(|node| self.text(node, "`description`"));
+        found.map(|text| text.value).unwrap_or_default()
+    }
+
+    /// Text of a scalar with expressions. Nothing at all counts as absent.
+    pub(super) fn template(&mut self, node: &Node, site: Site, what: &str) -> Option<Template> {
+        let Some(host) = Host::of(self.source, node) else {
+            self.fault(format!("{what} is text"), node.span, format!("this is {}", node.describe()));
+            return None;
+        };
+        (!node.is_null()).then(|| Template::parse(host, site, &mut self.faults))
+    }
+
+    /// One text with expressions, or a list of them.
+    pub(super) fn templates(&mut self, node: &Node, site: Site, what: &str) -> Vec<Template> {
+        let what_of_one = format!("an entry of {what}");
+        let example = "begin each entry with `- `";
+        let items = self.list(node, what, example);
+        items.iter().filter_map(|item| self.template(item, site, &what_of_one)).collect()
+    }
+
+    /// The expression that stands where a map or a list could, if one does.
+    pub(super) fn whole(&mut self, node: &Node, site: Site) -> Option<Template> {
+        let scalar = node.scalar()?;
+        let text = scalar.text.trim();
+        if !(text.starts_with("${{") && text.ends_with("}}")) {
+            return None;
+        }
+        let host = Host::of(self.source, node)?;
+        Some(Template::parse(host, site, &mut self.faults))
+    }
+
+    pub(super) fn condition(&mut self, node: &Node, site: Site) -> Condition {
+        match Host::of(self.source, node) {
+            Some(host) => Condition::parse(host, site, &mut self.faults),
+            None => {
+                self.fault("`if` is an expression", node.span, format!("this is {}", node.describe()));
+                Condition::default()
+            }
+        }
+    }
+
+    /// `timeout-minutes`: a literal is checked here, an expression when it is evaluated.
+    pub(super) fn minutes(&mut self, node: &Node, site: Site, what: &str) -> Option<Template> {
+        let template = self.template(node, site, what)?;
+        if let Some(text) = template.literal()
+            && crate::minutes_of(&text.into()).is_none()
+        {
+            self.fault(
+                format!("{what} is a number, {}", crate::MINUTES),
+                node.span,
+                "expected minutes, such as `30`",
+            );
+        }
+        Some(template)
+    }
+
+    /// A boolean: a literal is checked here, an expression when it is evaluated.
+    pub(super) fn boolean(&mut self, node: &Node, site: Site, what: &str) -> Option<Template> {
+        let template = self.template(node, site, what)?;
+        if let Some(text) = template.literal()
+            && !["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word))
+        {
+            self.no_boolean(node, what);
+        }
+        Some(template)
+    }
+
+    /// A boolean that takes no expression; nothing is false.
+    pub(super) fn flag(&mut self, node: &Node, what: &str) -> bool {
+        match node.scalar().map(|scalar| (scalar.typed, scalar.text.as_str())) {
+            Some((Typed::Bool(value), _)) => value,
+            Some((Typed::Null, _) | (Typed::Text, "false")) => false,
+            Some((Typed::Text, "true")) => true,
+            _ => {
+                self.no_boolean(node, what);
+                false
+            }
+        }
+    }
+
+    /// The flag of a key, with its place.
+    pub(super) fn switch(&mut self, map: &Map, key: &str) -> Option<Spanned<bool>> {
+        let node = map.get(key).filter(|node| !node.is_null())?;
+        Some(Spanned::new(self.flag(node, &format!("`{key}`")), node.span))
+    }
+
+    fn no_boolean(&mut self, node: &Node, what: &str) {
+        let label = match node.scalar() {
+            Some(_) => "expected `true` or `false`".to_owned(),
+            None => format!("this is {}", node.describe()),
+        };
+        let fault = self.error(format!("{what} is `true` or `false`"), node.span).label(label);
+        let written = node.scalar().map(|scalar| scalar.text.to_ascii_lowercase());
+        let fault = match written.as_deref() {
+            Some("yes" | "on") => fault.help("write `true`: `yes` and `on` are text in YAML 1.2"),
+            Some("no" | "off") => fault.help("write `false`: `no` and `off` are text in YAML 1.2"),
+            Some(text) if text.contains("${{") => fault.help("nothing is evaluated here"),
+            _ => fault,
+        };
+        self.faults.push(fault);
+    }
+
+    /// One of some words; what is given is the table's.
+    pub(super) fn one_of(
+        &mut self,
+        node: &Node,
+        what: &str,
+        words: &[&'static str],
+    ) -> Option<Spanned<&'static str>> {
+        let text = self.text(node, what)?;
+        if let Some(word) = words.iter().find(|word| **word == text.value) {
+            return Some(Spanned::new(word, text.span));
+        }
+        let all: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+        let all = match all.as_slice() {
+            [only] => only.clone(),
+            [most @ .., last] => format!("{} or {last}", most.join(", ")),
+            [] => String::new(),
+        };
+        let fault =
+            self.error(format!("{what} is not `{}`", text.value), text.span).label(format!("expected {all}"));
+        self.faults.push(match did_you_mean(&text.value, words.iter().copied()) {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None => fault,
+        });
+        None
+    }
+
+    /// An id of a job, a step or an input.
+    pub(super) fn id(&mut self, id: &Spanned<String>, dots: Dots) {
+        let good = |c: char| {
+            c.is_ascii_alphanumeric() || matches!(c, '_' | '-') || (dots == Dots::Allowed && c == '.')
+        };
+        let starts = id.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if starts && id.value.chars().all(good) && id.value.len() <= 100 {
+            return;
+        }
+        self.fault(
+            "this is no id",
+            id.span,
+            "an id begins with a letter or `_` and has letters, digits, `-` and `_`, at most 100",
+        );
+    }
+
+    /// Whether a server wrote the text.
+    pub(super) fn is_payload(&self) -> bool {
+        self.origin == Origin::Payload
+    }
+}
+
+/// Where a key belongs that is not of this map.
+fn home(name: &str, shape: &Shape) -> Option<String> {
+    use crate::shape::{
+        job::{JOB, STEP},
+        workflow::WORKFLOW,
+    };
+    let of = |other: &Shape| other.id != shape.id && other.key(name).is_some();
+    let place = match shape.id {
+        "workflow" if of(&JOB) => "a job: put it below the job's id, under `jobs`",
+        "workflow" if of(&STEP) => "a step: put it under `steps` of a job",
+        "job" if of(&STEP) => "a step: put it below a `- ` of `steps`",
+        "job" if of(&WORKFLOW) => "the workflow: put it at the left edge",
+        "step" if of(&JOB) => "the job: put it beside `steps`",
+        _ => return None,
+    };
+    Some(format!("`{name}` belongs to {place}"))
+}
