@@ -19,6 +19,7 @@ mod host;
 mod house;
 mod proto;
 mod run;
+mod schema;
 mod secrets;
 mod suites;
 mod up;
@@ -42,6 +43,7 @@ Usage: cargo xtask <task> [options]
   examples               runs every example in its VMs and looks at its result
   console                runs the console blocks of README.md and the book, and compares
   proto                  writes crates/forgejo/src/generated anew from the .proto files
+  schema                 writes schemas/*.json anew from the language's table of keys
   fuzz [--seconds N] [TARGET]...
                          fuzzes each target for N seconds (60)
   gitea                  starts the tests' Gitea and tells how to log in, until Control-D
@@ -85,6 +87,7 @@ fn task(args: Vec<String>) -> Result<()> {
         "examples" => none(&rest).and_then(|()| examples::task()),
         "console" => none(&rest).and_then(|()| console::task()),
         "proto" => none(&rest).and_then(|()| proto::task()),
+        "schema" => none(&rest).and_then(|()| schema::task()),
         "fuzz" => fuzz::task(&rest),
         "gitea" => none(&rest).and_then(|()| host::go()).and_then(|()| run::run(&mut suites::gitea("run"))),
         "book" => none(&rest).and_then(|()| book::task()),

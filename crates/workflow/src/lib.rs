@@ -32,6 +32,7 @@ mod model;
 mod outcome;
 mod payload;
 mod plan;
+pub mod schema;
 mod settings;
 mod shape;
 mod shell;
@@ -48,7 +49,7 @@ pub use filter::{
     Admission, Cron, FilterKey, Filters, Matched, Pattern, PatternList, RefFacts, Schedule, Words,
 };
 pub use foresee::Prospect;
-pub use lower::{Parsed, ParsedAction, parse, parse_action, parse_payload};
+pub use lower::{Parsed, ParsedAction, parse, parse_action, parse_only, parse_payload};
 pub use model::{
     Access, Action, ActionInput, ActionOutput, Branding, Call, CallOutput, CallSecret, CallSecrets,
     Concurrency, Container, Credentials, Data, DataKind, Defaults, Environment, Hook, Image, Input,

@@ -193,7 +193,6 @@ impl Lower<'_> {
             script => {
                 self.all_keys(map, &SCRIPT, start);
                 let main = map.get("main").and_then(|node| self.text(node, "`main`"));
-                let env = self.env(map, Site::ActionArgs);
                 let pre = self.hook(map, "pre", "pre-if");
                 let post = self.hook(map, "post", "post-if");
                 let version = script.strip_prefix("node").and_then(|version| version.parse().ok());
@@ -202,7 +201,7 @@ impl Lower<'_> {
                     (None, "go") => Using::Go,
                     (None, _) => Using::Sh,
                 };
-                Some(Runs::Script { using: Spanned::new(program, using.span), main: main?, env, pre, post })
+                Some(Runs::Script { using: Spanned::new(program, using.span), main: main?, pre, post })
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use doc::{Entry, Node, Spanned};
 
-use super::Lower;
+use super::{Lower, values::misspelled};
 use crate::{
     Container, Credentials, OrExpr, Service, Site, Variables,
     shape::{
@@ -70,7 +70,7 @@ impl Lower<'_> {
         }
         let map = self.map(node, shape.what)?;
         self.keys(map, shape);
-        if map.get("image").is_none() {
+        if map.get("image").is_none() && !misspelled(map, shape, "image") {
             let fault = self
                 .error("`image` is missing", node.span)
                 .label(format!("{} needs it", shape.what))

@@ -5,7 +5,7 @@
 
 use doc::{Kind, Map, Node, Spanned};
 
-use super::{Lower, step::Place};
+use super::{Lower, step::Place, values::misspelled};
 use crate::{
     Call, CallSecrets, Job, OrExpr, RunsOn, Site, Step, Template, Variable, WorkflowRef,
     expr::Host,
@@ -114,7 +114,7 @@ impl Lower<'_> {
             return;
         }
         for (key, example) in [("runs-on", "runs-on: ubuntu-latest"), ("steps", "steps:")] {
-            if map.get(key).is_none() {
+            if map.get(key).is_none() && !misspelled(map, &JOB, key) {
                 let fault = self
                     .error(format!("`{key}` is missing"), id.span)
                     .label(format!("job `{}` needs it", id.value))

@@ -56,23 +56,44 @@ impl Parsed {
 /// Most diagnostics of one file; nobody reads more, and each is rendered.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// Parses and checks a workflow. Of one with errors, what is not possible yet is among them as well, of
-/// whichever job; of a good one [`support::check`] says it, of the jobs that are to run.
+/// Parses and checks a workflow that is to run. Of one with errors, what is not possible yet is among them as
+/// well, of whichever job; of a good one [`support::check`] says it, of the jobs that are to run.
 pub fn parse(source: &Source) -> Parsed {
-    lowered(source, Origin::File)
+    to_run(lowered(source, Origin::File))
+}
+
+/// Parses and checks a workflow that is only to be looked at: what of the language is not possible here yet is no
+/// fault of it.
+pub fn parse_only(source: &Source) -> Parsed {
+    let (workflow, faults) = lowered(source, Origin::File);
+    parsed(workflow, faults)
 }
 
 /// Parses a task's payload: what a server made of a workflow for one job. It is checked as a workflow, but for
 /// what the server has already used (`on`), for keys at its top that this version
 /// does not know, and for ids of jobs that the server expanded, `call.inner`.
 pub fn parse_payload(source: &Source) -> Parsed {
-    lowered(source, Origin::Payload)
+    to_run(lowered(source, Origin::Payload))
 }
 
-fn lowered(source: &Source, origin: Origin) -> Parsed {
+fn to_run((workflow, mut faults): (Option<Workflow>, Vec<Diagnostic>)) -> Parsed {
+    let good = !faults.iter().any(Diagnostic::is_error);
+    if let Some(workflow) = workflow.as_ref().filter(|_| !good) {
+        // Nobody will plan it: say at once what would be refused once the faults are mended.
+        faults.extend(support::check_workflow(workflow).into_iter().filter(Diagnostic::is_error));
+    }
+    parsed(workflow, faults)
+}
+
+fn parsed(workflow: Option<Workflow>, faults: Vec<Diagnostic>) -> Parsed {
+    let good = !faults.iter().any(Diagnostic::is_error);
+    Parsed { workflow: workflow.filter(|_| good), diagnostics: finish(faults, MAX_DIAGNOSTICS) }
+}
+
+fn lowered(source: &Source, origin: Origin) -> (Option<Workflow>, Vec<Diagnostic>) {
     let root = match doc::parse_yaml(source) {
         Ok(root) => root,
-        Err(error) => return Parsed { workflow: None, diagnostics: error.diagnostics },
+        Err(error) => return (None, error.diagnostics),
     };
     let mut lower = Lower::new(source);
     lower.origin = origin;
@@ -80,13 +101,7 @@ fn lowered(source: &Source, origin: Origin) -> Parsed {
         lower.job_ids = Dots::Allowed;
     }
     let workflow = lower.workflow(&root);
-    let mut diagnostics = lower.faults;
-    let good = !diagnostics.iter().any(Diagnostic::is_error);
-    if let Some(workflow) = workflow.as_ref().filter(|_| !good) {
-        // Nobody will plan it: say at once what would be refused once the faults are mended.
-        diagnostics.extend(support::check_workflow(workflow).into_iter().filter(Diagnostic::is_error));
-    }
-    Parsed { workflow: workflow.filter(|_| good), diagnostics: finish(diagnostics, MAX_DIAGNOSTICS) }
+    (workflow, lower.faults)
 }
 
 /// Diagnostics in the order of the file, each once, and not too many.
@@ -147,7 +162,7 @@ impl<'a> Lower<'a> {
         let start = Span::new(root.span.start, root.span.start);
         for key in ["on", "jobs"] {
             let used = key == "on" && self.origin == Origin::Payload;
-            if map.get(key).is_none() && !used {
+            if map.get(key).is_none() && !used && !values::misspelled(map, &WORKFLOW, key) {
                 let fault = self
                     .error(format!("`{key}` is missing"), start)
                     .label("a workflow needs `on` and `jobs`");

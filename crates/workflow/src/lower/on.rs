@@ -165,6 +165,7 @@ impl Lower<'_> {
         if kind.is_none() && called {
             self.no_type(name);
         }
+        let plain = kind.is_none();
         let kind = kind.and_then(|node| self.one_of(node, "the type of an input", types));
         input.kind = match kind.map(|kind| (kind.value, kind.span)) {
             None | Some(("string", _)) => InputKind::Text,
@@ -178,8 +179,10 @@ impl Lower<'_> {
                 InputKind::Choice(options.clone().unwrap_or_default())
             }
         };
-        if let (Some(entry), false) = (map.entry("options"), matches!(input.kind, InputKind::Choice(_)))
+        if let Some(entry) = map.entry("options")
             && !called
+            && (plain
+                || matches!(input.kind, InputKind::Boolean | InputKind::Number | InputKind::Environment))
         {
             let fault = Diagnostic::warning("`options` do nothing without `type: choice`")
                 .at(self.source, entry.key.span)

@@ -77,7 +77,7 @@ impl Lower<'_> {
     pub(super) fn all_keys(&mut self, map: &Map, shape: &Shape, place: Span) {
         self.keys(map, shape);
         for key in shape.keys.iter().filter(|key| key.need == crate::shape::Need::Required) {
-            if map.get(key.name).is_none_or(Node::is_null) {
+            if map.get(key.name).is_none_or(Node::is_null) && !misspelled(map, shape, key.name) {
                 let fault = self
                     .error(format!("{} needs `{}`", shape.what, key.name), place)
                     .label("it is missing here");
@@ -108,7 +108,7 @@ impl Lower<'_> {
         let name = key.value.as_str();
         let message = format!("{} has no key `{name}`", shape.what);
         let fault = match shape.others {
-            Others::Refused => Diagnostic::error(message),
+            Others::Refused | Others::Names(_) => Diagnostic::error(message),
             Others::Ignored => Diagnostic::warning(message),
         };
         let fault = fault.at(self.source, key.span).label("unknown key");
@@ -121,7 +121,7 @@ impl Lower<'_> {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => match home(name, shape) {
                 Some(help) => fault.help(help),
-                None => fault.note(format!("the keys are {}", shape.names().collect::<Vec<_>>().join(", "))),
+                None => fault.note(format!("the keys are {}", shape.common().collect::<Vec<_>>().join(", "))),
             },
         });
     }
@@ -275,8 +275,9 @@ impl Lower<'_> {
             [most @ .., last] => format!("{} or {last}", most.join(", ")),
             [] => String::new(),
         };
-        let fault =
-            self.error(format!("{what} is not `{}`", text.value), text.span).label(format!("expected {all}"));
+        let fault = self
+            .error(format!("{what} cannot be `{}`", text.value), text.span)
+            .label(format!("expected {all}"));
         self.faults.push(match did_you_mean(&text.value, words.iter().copied()) {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => fault,
@@ -304,6 +305,12 @@ impl Lower<'_> {
     pub(super) fn is_payload(&self) -> bool {
         self.origin == Origin::Payload
     }
+}
+
+/// Whether an unknown key of a map is probably meant to be this one: then that is said, and no more.
+pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
+    let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
+    unknown.into_iter().any(|entry| did_you_mean(&entry.key.value, shape.names()) == Some(name))
 }
 
 /// Where a key belongs that is not of this map.

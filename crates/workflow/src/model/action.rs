@@ -69,8 +69,6 @@ pub enum Runs {
         using: Spanned<Using>,
         /// `main`
         main: Spanned<String>,
-        /// `env`
-        env: Variables,
         /// `pre` and `pre-if`.
         pre: Option<Hook>,
         /// `post` and `post-if`.

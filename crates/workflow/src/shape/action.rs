@@ -88,7 +88,6 @@ pub(crate) static SCRIPT: Shape = Shape {
         Key::new("pre-if", Takes::If, "Whether `pre` runs; always without."),
         Key::new("post", Takes::Word, "The file that is run after the job's last step."),
         Key::new("post-if", Takes::If, "Whether `post` runs; always without."),
-        Key::new("env", VARIABLES, "Environment variables."),
     ],
     others: Others::Refused,
 };

@@ -93,7 +93,6 @@ const CELLS: Takes =
 
 const MATRIX: Takes = Takes::Any(&[Takes::Map(&MATRIX_MAP), Takes::Expr]);
 
-/// The lowering takes other keys of it as variables.
 pub(crate) static MATRIX_MAP: Shape = Shape {
     what: "`matrix`",
     id: "matrix",
@@ -101,7 +100,7 @@ pub(crate) static MATRIX_MAP: Shape = Shape {
         Key::new("include", CELLS, "Combinations, or values for them, that are added."),
         Key::new("exclude", CELLS, "Combinations that are taken out."),
     ],
-    others: Others::Refused,
+    others: Others::Names(&Takes::Any(&[Takes::List(&Takes::Data), Takes::Expr])),
 };
 
 pub(crate) static ENVIRONMENT: Shape = Shape {

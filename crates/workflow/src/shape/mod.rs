@@ -23,12 +23,13 @@ pub(crate) struct Shape {
 }
 
 /// What keys that are not in the table are.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Others {
     /// An error.
     Refused,
     /// A warning: servers read over them.
     Ignored,
+    /// Names, for such values.
+    Names(&'static Takes),
 }
 
 /// One key.
@@ -126,6 +127,12 @@ impl Shape {
     /// A key by its name.
     pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The names that Forgejo knows.
+    pub(crate) fn common(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let known = |key: &&Key| matches!(key.reader, Reader::Forgejo | Reader::Ignored(_));
+        self.keys.iter().filter(known).map(|key| key.name)
     }
 
     /// The names that a person may write.
