@@ -13,6 +13,7 @@
 //!   number 3.1 and the text `3.10`, and the caller chooses.
 //! - A [`Span`] is a byte range of the source that it was made from, on character boundaries.
 
+mod diagnose;
 mod diagnostic;
 mod error;
 pub mod fuzz_targets;

@@ -32,6 +32,10 @@ impl Source {
         Limits::default().check_bytes(&name, bytes.len())?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Source::new(name, text)),
+            Err(_) if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) => {
+                let what = Diagnostic::error(format!("`{name}` is UTF-16 text"));
+                Err(Box::new(what.help("save the file as UTF-8")))
+            }
             Err(error) => {
                 let good = &bytes[..error.valid_up_to()];
                 let shown = Source::new(name, String::from_utf8_lossy(good).into_owned() + "\u{fffd}");
@@ -147,6 +151,12 @@ mod tests {
     fn not_utf8_has_a_place() {
         let error = Source::from_bytes("x.yml", b"a: b\nc: \xff\n").expect_err("not UTF-8");
         assert_eq!(error.to_string(), "x.yml:2:4: error: the file is not UTF-8");
+    }
+
+    #[test]
+    fn utf16_is_said() {
+        let error = Source::from_bytes("x.yml", b"\xff\xfea\0:\0").expect_err("not UTF-8");
+        assert_eq!(error.to_string(), "error: `x.yml` is UTF-16 text");
     }
 
     #[test]

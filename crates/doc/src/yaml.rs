@@ -7,9 +7,12 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Tag};
+use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
 
-use crate::{Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style};
+use crate::{
+    Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style,
+    diagnose::diagnose,
+};
 
 /// Parses one YAML document under the default limits. An empty one is a null scalar.
 ///
@@ -39,7 +42,7 @@ pub fn parse_yaml_with(source: &Source, limits: Limits) -> Result<Node, Error> {
     options.flow_nesting_limit = limits.depth + 1;
     options.block_nesting_limit = limits.depth + 1;
     for item in Parser::new_from_str_with_options(source.text(), options) {
-        let (event, span) = item.map_err(|error| builder.syntax(&error))?;
+        let (event, span) = item.map_err(|error| builder.stop(diagnose(source, &error, limits)))?;
         let at = span.byte_range().map_or_else(Span::default, |range| Span::new(range.start, range.end));
         builder.event(event, at)?;
     }
@@ -64,7 +67,16 @@ struct Open {
 
 enum OpenKind {
     Seq(Vec<Node>),
-    Map { entries: Vec<Entry>, keys: HashMap<String, Span>, key: Option<Spanned<String>>, merges: Vec<Node> },
+    Map { entries: Vec<Entry>, keys: HashMap<String, Span>, key: Option<Key>, merges: Vec<Node> },
+}
+
+/// A key whose value has not come.
+enum Key {
+    Named(Spanned<String>),
+    /// `<<`
+    Merge,
+    /// One with a fault: its value is read and left out.
+    Faulty,
 }
 
 struct Builder<'a> {
@@ -76,7 +88,12 @@ struct Builder<'a> {
     spent: Weight,
     root: Option<Node>,
     documents: usize,
+    /// What is wrong though it can be read on.
+    faults: Vec<Diagnostic>,
 }
+
+/// Most faults of one document that are told.
+const MAX_FAULTS: usize = 100;
 
 impl<'a> Builder<'a> {
     fn new(source: &'a Source, limits: Limits) -> Builder<'a> {
@@ -88,6 +105,7 @@ impl<'a> Builder<'a> {
             spent: Weight::default(),
             root: None,
             documents: 0,
+            faults: Vec::new(),
         }
     }
 
@@ -96,15 +114,15 @@ impl<'a> Builder<'a> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(self.fail(
-                        at,
-                        "a second document in one file",
-                        "remove `---` and what follows",
-                    ));
+                    let fault = Diagnostic::error("a second document in one file")
+                        .at(self.source, at)
+                        .label("it begins here")
+                        .help("remove `---` or `...` and what follows, or make two files of it");
+                    return Err(self.stop(fault));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.check_tag(tag.as_deref(), at)?;
+                self.check_tag(tag.as_deref(), at);
                 let style = match style {
                     ScalarStyle::Plain => Style::Plain,
                     ScalarStyle::SingleQuoted => Style::SingleQuoted,
@@ -124,11 +142,11 @@ impl<'a> Builder<'a> {
                 self.complete(Node { span: at, kind: Kind::Scalar(scalar) }, weight, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.check_tag(tag.as_deref(), at)?;
+                self.check_tag(tag.as_deref(), at);
                 self.open(anchor, at, OpenKind::Seq(Vec::new()))?;
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.check_tag(tag.as_deref(), at)?;
+                self.check_tag(tag.as_deref(), at);
                 let kind = OpenKind::Map {
                     entries: Vec::new(),
                     keys: HashMap::new(),
@@ -210,17 +228,39 @@ impl<'a> Builder<'a> {
         match &mut open.kind {
             OpenKind::Seq(items) => items.push(node),
             OpenKind::Map { entries, keys, key, merges } => match key.take() {
-                None => *key = Some(as_key(source, node, keys)?),
-                Some(name) if name.value == "<<" && source.slice(name.span) == "<<" => {
-                    merges.extend(as_merge(source, node)?);
-                }
-                Some(name) => {
+                None => match as_key(source, node, keys) {
+                    Ok(name) => *key = Some(name),
+                    Err(fault) => {
+                        *key = Some(Key::Faulty);
+                        self.fault(*fault);
+                    }
+                },
+                Some(Key::Merge) => match as_merge(source, node) {
+                    Ok(maps) => merges.extend(maps),
+                    Err(fault) => self.fault(*fault),
+                },
+                Some(Key::Faulty) => {}
+                Some(Key::Named(name)) => {
                     keys.insert(name.value.clone(), name.span);
                     entries.push(Entry { key: name, value: node });
                 }
             },
         }
         Ok(())
+    }
+
+    /// Notes what is wrong and does not end the reading.
+    fn fault(&mut self, fault: Diagnostic) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
+    /// The error of what ends the reading, behind what was wrong before.
+    fn stop(&mut self, fault: Diagnostic) -> Error {
+        let mut diagnostics = std::mem::take(&mut self.faults);
+        diagnostics.push(fault);
+        Error { diagnostics }
     }
 
     fn charge(&mut self, weight: Weight, at: Span) -> Result<(), Error> {
@@ -239,64 +279,40 @@ impl<'a> Builder<'a> {
         Err(self.fail(at, &format!("the document has {what}, aliases written out"), "make it smaller"))
     }
 
-    fn check_tag(&self, tag: Option<&Tag>, at: Span) -> Result<(), Error> {
-        let Some(tag) =
-            tag.filter(|tag| tag.is_custom() && !(tag.handle().is_empty() && tag.suffix() == "!"))
-        else {
-            return Ok(());
-        };
+    fn check_tag(&mut self, tag: Option<&Tag>, at: Span) {
+        let foreign = |tag: &Tag| tag.is_custom() && !(tag.handle().is_empty() && tag.suffix() == "!");
+        if !tag.is_some_and(foreign) {
+            return;
+        }
         let before = self.source.text().get(..at.start).unwrap_or("");
         let start = before.rfind('!').filter(|start| !before[*start..].contains('\n')).unwrap_or(at.start);
+        let start = if before[..start].ends_with('!') { start - 1 } else { start };
         let written = self.source.slice(Span::new(start, at.end)).trim();
-        Err(Diagnostic::error(format!("`!{}` is a YAML tag here", tag.suffix()))
+        let line = before[..start].rsplit('\n').next().unwrap_or_default();
+        let help = if written.starts_with("!!") {
+            "remove it: tags of YAML do nothing here".to_owned()
+        } else if line.trim().ends_with("if:") {
+            format!("write `${{{{ {written} }}}}`")
+        } else {
+            format!("put it in quotes: `'{written}'`")
+        };
+        let tag = written.split_whitespace().next().unwrap_or_default();
+        let fault = Diagnostic::error(format!("`{tag}` is a YAML tag here"))
             .at(self.source, Span::new(start, at.end.max(start + 1)))
             .label("a value that begins with `!` must be quoted")
-            .help(format!("write `${{{{ {written} }}}}` or put the value in quotes"))
-            .into())
+            .help(help);
+        self.fault(fault);
     }
 
-    fn fail(&self, at: Span, message: &str, help: &str) -> Error {
-        Diagnostic::error(message).at(self.source, at).label("here").help(help).into()
-    }
-
-    /// The YAML parser's own complaint, with what people usually did.
-    fn syntax(&self, error: &ScanError) -> Error {
-        let text = self.source.text();
-        let at = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
-        let span = self.source.fit(Span::new(at, at + 1));
-        let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
-        let line = text[start..].lines().next().unwrap_or("");
-        let info = error.info();
-        if info.contains("unknown anchor") {
-            let end = text[at..]
-                .find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'))
-                .map_or(text.len(), |end| at + end);
-            return Diagnostic::error(format!("`{}` names no value", &text[at..end]))
-                .at(self.source, Span::new(at, end))
-                .label("no anchor of this name stands before")
-                .help("text that begins with `*` must be quoted")
-                .into();
-        }
-        let mut diagnostic = Diagnostic::error(format!("this is not YAML: {info}"))
-            .at(self.source, span)
-            .label("the parser stopped here");
-        let indent = &line[..line.len() - line.trim_start().len()];
-        if indent.contains('\t') {
-            diagnostic = diagnostic.help("indent with spaces: YAML allows no tabs there");
-        } else if let Some((_, value)) = line.split_once(": ")
-            && value.contains(": ")
-            && !value.trim_start().starts_with(['"', '\'', '{', '['])
-        {
-            diagnostic = diagnostic.help("put a value that contains `: ` in quotes");
-        } else if info.contains("illegal placement") {
-            diagnostic = diagnostic.help("look for a `[` or `{` above that is not closed");
-        } else if text[..span.start].matches('"').count() % 2 == 1 {
-            diagnostic = diagnostic.help("look for a quote that is not closed");
-        }
-        diagnostic.into()
+    fn fail(&mut self, at: Span, message: &str, help: &str) -> Error {
+        let fault = Diagnostic::error(message).at(self.source, at).label("here").help(help);
+        self.stop(fault)
     }
 
     fn finish(self) -> Result<Node, Error> {
+        if !self.faults.is_empty() {
+            return Err(Error { diagnostics: self.faults });
+        }
         Ok(self.root.unwrap_or_else(|| Node {
             span: Span::default(),
             kind: Kind::Scalar(Scalar::yaml(String::new(), Style::Plain)),
@@ -304,27 +320,45 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn as_key(source: &Source, node: Node, keys: &HashMap<String, Span>) -> Result<Spanned<String>, Error> {
+fn as_key(source: &Source, node: Node, keys: &HashMap<String, Span>) -> Result<Key, Box<Diagnostic>> {
     let Kind::Scalar(scalar) = node.kind else {
-        return Err(Diagnostic::error("a key must be one word or text")
-            .at(source, node.span)
-            .label("this is a list or a map")
-            .help("put text that begins with `{` or `[` in quotes")
-            .into());
+        return Err(Box::new(no_key(source, &node)));
     };
     if let Some(first) = keys.get(&scalar.text) {
-        return Err(Diagnostic::error(format!("the key `{}` is there twice", scalar.text))
+        let fault = Diagnostic::error(format!("the key `{}` is there twice", scalar.text))
             .at(source, node.span)
             .label("again here")
             .also(source, *first, "first here")
-            .help("join the two or remove one")
-            .into());
+            .help("join the two or remove one");
+        return Err(Box::new(fault));
     }
-    Ok(Spanned::new(scalar.text, node.span))
+    if scalar.text == "<<" && scalar.style == Style::Plain {
+        return Ok(Key::Merge);
+    }
+    Ok(Key::Named(Spanned::new(scalar.text, node.span)))
+}
+
+/// A list or a map where a key has to be.
+fn no_key(source: &Source, node: &Node) -> Diagnostic {
+    let text = source.text();
+    let braces = text[..node.span.start].ends_with('{') && source.slice(node.span).starts_with('{');
+    if braces {
+        let start = node.span.start - 1;
+        let end = text[node.span.end..].find('}').map_or(node.span.end, |end| node.span.end + end + 1);
+        let written = source.slice(Span::new(start, end));
+        return Diagnostic::error("`{{` begins a map within a map here")
+            .at(source, Span::new(start, end))
+            .label("braces are maps of YAML")
+            .help(format!("write `'${written}'` for an expression, `'{written}'` for text"));
+    }
+    Diagnostic::error("a key must be one word or text")
+        .at(source, node.span)
+        .label(format!("this is {}", node.describe()))
+        .help("put text that begins with `{` or `[` in quotes")
 }
 
 /// What `<<:` may hold: a map or a list of maps.
-fn as_merge(source: &Source, node: Node) -> Result<Vec<Node>, Error> {
+fn as_merge(source: &Source, node: Node) -> Result<Vec<Node>, Box<Diagnostic>> {
     let span = node.span;
     let maps = match node.kind {
         Kind::Map(_) => vec![node],
@@ -332,11 +366,11 @@ fn as_merge(source: &Source, node: Node) -> Result<Vec<Node>, Error> {
         Kind::Scalar(_) => Vec::new(),
     };
     if maps.is_empty() || maps.iter().any(|node| node.map().is_none()) {
-        return Err(Diagnostic::error("`<<` merges maps")
+        let fault = Diagnostic::error("`<<` merges maps")
             .at(source, span)
             .label("this is neither a map nor a list of maps")
-            .help("write `<<: *name`, where `&name` stands before a map")
-            .into());
+            .help("write `<<: *name`, where `&name` stands before a map");
+        return Err(Box::new(fault));
     }
     Ok(maps)
 }

@@ -1,0 +1,485 @@
+//! What is wrong with a text that is not YAML, in words of the person who wrote it.
+//!
+//! Purpose: the parser says where it stopped; people want to know what they did: a quote that is open, a
+//! colon that is missing, a tab, an indentation that fits nothing. Owner: the YAML parser's caller.
+//! Invariant: whatever the text is, one diagnostic comes out, quickly; a guess is never worse than the
+//! parser's own words, which stand where nothing better is known.
+
+mod flow;
+mod lines;
+
+use granit_parser::{ErrorKind, ScanError};
+use lines::{Line, in_quotes, indent_to, quoted, spaces};
+
+use crate::{Diagnostic, Limits, Source, Span, did_you_mean};
+
+/// The place where the parser stopped.
+struct At<'a> {
+    source: &'a Source,
+    at: usize,
+}
+
+impl<'a> At<'a> {
+    fn text(&self) -> &'a str {
+        self.source.text()
+    }
+
+    fn line(&self) -> Line<'a> {
+        Line::at(self.text(), self.at)
+    }
+
+    /// So many bytes from here.
+    fn here(&self, length: usize) -> Span {
+        self.source.fit(Span::new(self.at, self.at + length))
+    }
+
+    /// From here to the end of the line.
+    fn rest(&self) -> &'a str {
+        let line = self.line();
+        line.text.get(self.at - line.start..).unwrap_or_default().trim_end()
+    }
+
+    fn error(&self, message: impl Into<String>, span: Span) -> Diagnostic {
+        Diagnostic::error(message).at(self.source, span)
+    }
+
+    /// The error of something at the rest of the line.
+    fn rest_is(&self, message: impl Into<String>) -> Diagnostic {
+        self.error(message, self.here(self.rest().len().max(1)))
+    }
+}
+
+/// Says what is wrong.
+pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Diagnostic {
+    let text = source.text();
+    let place = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
+    let at = At { source, at: source.fit(Span::new(place, place)).start };
+    if let Some(fault) = conflict(&at).or_else(|| page(&at)) {
+        return fault;
+    }
+    match error.kind() {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart => tab(&at),
+        ErrorKind::UnexpectedCharacter { character } => character_at(&at, *character),
+        ErrorKind::UnknownAnchor => unknown_anchor(&at),
+        ErrorKind::MissingAnchorOrAliasName => begins_with(&at),
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => unclosed_quote(&at),
+        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
+            after_quote(&at)
+        }
+        ErrorKind::UnknownQuotedScalarEscape
+        | ErrorKind::InvalidQuotedScalarHexEscape
+        | ErrorKind::InvalidLowSurrogateHexEscape
+        | ErrorKind::InvalidLowSurrogate
+        | ErrorKind::MissingLowSurrogate => escape(&at),
+        ErrorKind::MappingValueNotAllowed => second_colon(&at),
+        ErrorKind::InvalidColonPlacement => flow::illegal_key(&at),
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => no_colon(&at),
+        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => indentation(&at),
+        ErrorKind::ExpectedBlockSequenceEntry => among_items(&at),
+        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator => {
+            flow::separator(&at)
+        }
+        ErrorKind::MismatchedFlowCollectionEnd { open, close } => flow::mismatch(&at, *open, *close),
+        ErrorKind::MisplacedFlowCollectionEnd => flow::misplaced(&at),
+        ErrorKind::UnclosedFlowCollection { .. } => flow::unclosed(&at, at.at, None),
+        ErrorKind::BlockEntryInFlowCollection => at
+            .error("`- ` stands in brackets", at.here(1))
+            .label("entries in brackets have a comma between them")
+            .help("write `[a, b]`, or close the brackets before"),
+        ErrorKind::BlockSequenceEntryNotAllowed => at
+            .rest_is("a list cannot begin on the line of its key")
+            .label("this begins a list")
+            .help("begin it on the next line, or put text that begins with `- ` in quotes"),
+        ErrorKind::CommentNotSeparated => at
+            .rest_is("a space is missing before `#`")
+            .label("a comment begins after a space")
+            .help("write a space before it, or put the `#` inside of the quotes"),
+        ErrorKind::InvalidBlockScalarHeader | ErrorKind::ZeroBlockScalarIndent => at
+            .rest_is("only `+`, `-` and a digit from 1 on can stand after `|` or `>`")
+            .label("a block of text begins on the next line")
+            .help(format!("begin the text on the next line, or {}", in_quotes(at.rest()))),
+        ErrorKind::InvalidBlockScalarIndent => at
+            .rest_is("this line is indented less than a blank line above it")
+            .label("the first line of a block")
+            .help("remove the spaces of the blank lines above"),
+        ErrorKind::BomInsideDocument => at
+            .error("a byte order mark stands inside of the file", at.here(3))
+            .label("here, though nothing is to be seen")
+            .help("remove it: two files were probably put together"),
+        ErrorKind::RecursionLimitExceeded => at
+            .error(
+                format!("the document has more than {} levels, aliases written out", limits.depth),
+                at.here(1),
+            )
+            .label("here")
+            .help("make it smaller"),
+        ErrorKind::DirectiveDisallowed
+        | ErrorKind::ExpectedDocumentStart
+        | ErrorKind::MissingDirectiveName
+        | ErrorKind::InvalidDirectiveName => directive(&at),
+        ErrorKind::UnexpectedEofBlockMapping if text[at.at..].starts_with(',') => begins_with(&at),
+        ErrorKind::ExpectedNodeContent if at.rest().starts_with([',', ']', '}']) => begins_with(&at),
+        _ => at
+            .error(format!("this is not YAML: {}", error.info()), at.here(1))
+            .label("the parser stopped here"),
+    }
+}
+
+fn conflict(at: &At<'_>) -> Option<Diagnostic> {
+    let line = at.line();
+    let markers = ["<<<<<<< ", ">>>>>>> ", "======="];
+    let is_marker = |line: &Line<'_>| markers.iter().any(|marker| line.text.starts_with(marker));
+    let first = std::iter::once(line).chain(line.before(at.text()).take(200)).find(is_marker)?;
+    Some(
+        at.error("a merge conflict is not resolved", first.span())
+            .label("git wrote this line")
+            .help("keep one of the two sides, and remove the lines with `<<<<<<<`, `=======` and `>>>>>>>`"),
+    )
+}
+
+/// A page of a server in place of a file.
+fn page(at: &At<'_>) -> Option<Diagnostic> {
+    let text = at.text().trim_start_matches('\u{feff}').trim_start();
+    if !text.starts_with('<') || text.starts_with("<<") {
+        return None;
+    }
+    let start = at.text().len() - text.len();
+    let fault = at
+        .error("this is HTML or XML, not YAML", Span::new(start, start + 1))
+        .label("a `<` begins it")
+        .help("it is perhaps the page about a file, and not the file");
+    Some(fault)
+}
+
+fn tab(at: &At<'_>) -> Diagnostic {
+    let line = at.line();
+    let blank = line.text.len() - line.text.trim_start().len();
+    let span = match line.text[..blank].find('\t') {
+        Some(first) => {
+            let count = line.text[first..].chars().take_while(|c| *c == '\t').count();
+            Span::new(line.start + first, line.start + first + count)
+        }
+        None => at.here(1),
+    };
+    at.error("a tab stands in the indentation", span)
+        .label("YAML takes only spaces here")
+        .help("write spaces for it, two for each level")
+}
+
+fn character_at(at: &At<'_>, character: char) -> Diagnostic {
+    if character.is_control() {
+        let start = at.text()[at.at..].find(character).map_or(at.at, |found| at.at + found);
+        return at
+            .error(
+                format!("the file holds the control character U+{:04X}", u32::from(character)),
+                Span::new(start, start + character.len_utf8()),
+            )
+            .label("here, though nothing is to be seen")
+            .help("remove it, or write it as an escape in double quotes");
+    }
+    begins_with(at)
+}
+
+/// A value that begins with what it cannot begin with.
+fn begins_with(at: &At<'_>) -> Diagnostic {
+    let rest = at.rest();
+    let first = rest.chars().next().unwrap_or(' ');
+    let value = match at.line().text.contains(['[', '{']) {
+        true => rest.split([',', ']', '}']).next().unwrap_or_default().trim_end(),
+        false => rest,
+    };
+    let value = if value.is_empty() { &rest[..first.len_utf8().min(rest.len())] } else { value };
+    let what = if first == '`' { "a backtick".to_owned() } else { format!("`{first}`") };
+    at.error(format!("a value cannot begin with {what}"), at.here(value.len().max(1)))
+        .label(match first {
+            '*' => "`*` begins the name of a value elsewhere",
+            '&' => "`&` begins a name for the value",
+            _ => "this has a meaning of its own in YAML",
+        })
+        .help(in_quotes(value))
+}
+
+fn unknown_anchor(at: &At<'_>) -> Diagnostic {
+    let text = at.text();
+    let rest = at.rest();
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}')).unwrap_or(rest.len());
+    let name = &rest[..end];
+    let fault = at
+        .error(format!("`{name}` names no value"), at.here(end))
+        .label("no anchor of this name stands before");
+    let plain = name[1..].chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if !plain {
+        return fault.help(in_quotes(name));
+    }
+    let anchors: Vec<&str> = text[..at.at]
+        .match_indices('&')
+        .map(|(found, _)| &text[found + 1..])
+        .map(|rest| {
+            &rest[..rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(rest.len())]
+        })
+        .filter(|name| !name.is_empty())
+        .take(1000)
+        .collect();
+    match did_you_mean(&name[1..], anchors) {
+        Some(near) => fault.help(format!("did you mean `*{near}`?")),
+        None => fault
+            .help("text that begins with `*` must be quoted")
+            .help(format!("a value gets a name by `&{}` in front of it, above", &name[1..])),
+    }
+}
+
+fn unclosed_quote(at: &At<'_>) -> Diagnostic {
+    let rest = at.rest();
+    let quote = rest.chars().next().unwrap_or('"');
+    let line = at.line();
+    let fault = at.error("this quote is not closed", at.here(rest.len().max(1))).label("opened here");
+    // a key: `"a: 1`
+    if line.entry().0 == at.at
+        && let Some((key, value)) = rest[1..].split_once(": ")
+    {
+        return fault.help(format!("close it in front of the `:`: `{quote}{key}{quote}: {value}`"));
+    }
+    // `it's` and the like: the quote closed an earlier one
+    let count = line.text.matches(quote).count();
+    if count > 1 {
+        return fault.help(format!("this line has {count} of `{quote}`: look which one has no other"));
+    }
+    let bracket = rest.trim_end_matches([']', '}', ',']);
+    match quoted(bracket.trim_start_matches(quote)) {
+        Some(_) => fault.help(format!("close it: `{bracket}{quote}{}`", &rest[bracket.len()..])),
+        None => fault.help(format!("add `{quote}` where the value ends")),
+    }
+}
+
+fn after_quote(at: &At<'_>) -> Diagnostic {
+    let line = at.line();
+    let before = &line.text[..at.at - line.start];
+    let quote = before.trim_end().chars().next_back().unwrap_or('"');
+    let fault = at.rest_is("text stands after the closing quote").label("the value has ended before this");
+    let (_, entry) = line.entry();
+    let value = entry.split_once(": ").map_or(entry, |(_, value)| value);
+    if quote == '\'' && before.ends_with('\'') {
+        let other = value.trim_matches('\'');
+        return match other.contains(['"', '\\']) || other.len() > 60 {
+            false => fault.help(format!("an apostrophe needs double quotes around the value: `\"{other}\"`")),
+            true => fault.help("write an apostrophe in single quotes twice: `''`"),
+        };
+    }
+    fault.help(match quoted(value) {
+        Some(quoted) => format!("put quotes around the whole value: `{quoted}`"),
+        None => "write the value below `|` on lines of its own".to_owned(),
+    })
+}
+
+fn escape(at: &At<'_>) -> Diagnostic {
+    let text = at.text();
+    let mut rest = text[at.at..].char_indices().skip(1).peekable();
+    while let Some((found, c)) = rest.next() {
+        if c == '"' {
+            break;
+        }
+        if c != '\\' {
+            continue;
+        }
+        let Some((_, next)) = rest.next() else { break };
+        let digits = match next {
+            'x' => 2,
+            'u' => 4,
+            'U' => 8,
+            _ => 0,
+        };
+        let start = at.at + found;
+        let hex = text[start + 2..].chars().take(digits).filter(char::is_ascii_hexdigit).count();
+        let known = "0abtnvfre \"/\\N_LP\n\r\t".contains(next) || digits > 0 && hex == digits;
+        if known {
+            continue;
+        }
+        let end = start + 1 + next.len_utf8();
+        return at
+            .error(format!("`\\{next}` is no escape"), Span::new(start, end))
+            .label("`\\` begins an escape in double quotes")
+            .help(format!("write `\\\\{next}` for a backslash, or use single quotes, in which `\\` is one"));
+    }
+    at.rest_is("an escape in these quotes is wrong")
+        .label("in here")
+        .help("use single quotes, in which `\\` is a backslash")
+}
+
+/// A word on a line of its own where a key has to be.
+fn no_colon(at: &At<'_>) -> Diagnostic {
+    const LONGEST_KEY: usize = 1024; // YAML's own limit
+    let line = at.line();
+    let (_, entry) = line.entry();
+    if entry.len() > LONGEST_KEY {
+        return at
+            .error(format!("a key has at most {LONGEST_KEY} characters"), at.here(20))
+            .label("it begins here")
+            .help("a `: ` is probably missing");
+    }
+    let before = line.before(at.text()).next();
+    if let Some(block) = before.filter(|before| before.begins_block() && before.indent() >= line.indent()) {
+        return at
+            .error("the text of a block is indented further than its key", line.span())
+            .label("this is not part of the block")
+            .also(at.source, block.span(), "the block begins here")
+            .help(format!("indent it by {} spaces or more", block.indent() + 2));
+    }
+    missing_colon(at, line)
+}
+
+/// A line that should be a key and its value.
+fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
+    let (start, entry) = line.entry();
+    let span = Span::new(start, start + entry.len());
+    let colon = entry.split_once(':').filter(|(key, value)| {
+        !key.is_empty() && !key.contains(' ') && !value.is_empty() && !value.starts_with(['/', ' '])
+    });
+    if let Some((key, value)) = colon {
+        return at
+            .error(format!("a space is missing after `{key}:`"), Span::new(start, start + key.len() + 1))
+            .label("without it this is text")
+            .help(format!("write `{key}: {value}`"));
+    }
+    let (word, value) = entry.split_once(' ').unwrap_or((entry, ""));
+    let span = if value.is_empty() { span } else { Span::new(start, start + word.len()) };
+    let fault = at.error(format!("a `:` is missing after `{word}`"), span).label("this should be a key");
+    match value {
+        "" => fault.help(format!("write `{word}:`")),
+        value => fault.help(format!("write `{word}: {value}`")),
+    }
+}
+
+/// `: ` where a value has begun.
+fn second_colon(at: &At<'_>) -> Diagnostic {
+    let line = at.line();
+    let (start, entry) = line.entry();
+    let here = at.at.saturating_sub(start);
+    // `key: a value: b`
+    if let Some((key, value)) = entry.split_once(": ").filter(|(key, _)| key.len() < here) {
+        return at
+            .error("`: ` stands in a value without quotes", at.here(1))
+            .label("YAML takes this as a second key")
+            .help(match quoted(value) {
+                Some(quoted) => format!("put the value in quotes: `{key}: {quoted}`"),
+                None => "write the value below `|` on lines of its own".to_owned(),
+            });
+    }
+    let Some(before) = line.before(at.text()).next() else {
+        return at.error("a `:` cannot stand here", at.here(1)).label("here").help("put the text in quotes");
+    };
+    match before.key() {
+        // `key: value` and, further in, another key
+        Some((key, value)) if !value.is_empty() && line.indent() > before.indent() => at
+            .error("this is indented too far", line.span())
+            .label(spaces(line.indent()))
+            .also(
+                at.source,
+                before.span(),
+                format!("`{key}` has its value already, {}", spaces(column(&before))),
+            )
+            .help(indent_to(column(&before))),
+        None if !before.is_item() || before.entry().1.contains(' ') || before.entry().1.contains(':') => {
+            missing_colon(at, before)
+        }
+        _ => at.error("a key cannot stand here", line.span()).label("here").help("look at the line above"),
+    }
+}
+
+/// How far in the key of a line is, `- ` included.
+fn column(line: &Line<'_>) -> usize {
+    line.entry().0 - line.start
+}
+
+/// A line whose indentation fits nothing that is open.
+fn indentation(at: &At<'_>) -> Diagnostic {
+    let line = at.line();
+    let text = at.text();
+    let indent = line.indent();
+    let before = line.before(text).next();
+    if let Some(before) = before
+        && let Some(rest) = before.trimmed().strip_prefix('-')
+        && rest.starts_with(|c: char| c.is_alphabetic())
+        && before.indent() == indent
+    {
+        let span = before.span();
+        return at
+            .error("a space is missing after `-`", Span::new(span.start, span.start + 1))
+            .label("without it this is no entry of the list")
+            .help(format!("write `- {rest}`"));
+    }
+    // a block of text that this line falls out of
+    if let Some(before) = before.filter(|before| before.indent() > indent) {
+        let header = line.before(text).find(|line| line.indent() < indent);
+        if let Some(header) = header.filter(Line::begins_block) {
+            return at
+                .error("this line is indented less than the text of the block above", line.span())
+                .label(spaces(indent))
+                .also(at.source, header.span(), "the block begins here")
+                .help(indent_to(before.indent()));
+        }
+    }
+    // the levels that are open here, the innermost first
+    let mut levels: Vec<usize> = Vec::new();
+    let mut innermost = usize::MAX;
+    for line in line.before(text) {
+        for level in [column(&line), line.indent()] {
+            if level < innermost {
+                innermost = level;
+                levels.push(level);
+            }
+        }
+        if innermost == 0 {
+            break;
+        }
+    }
+    if line.is_item() {
+        let sibling = line.before(text).find(Line::is_item);
+        let near = sibling.filter(|sibling| sibling.indent() != indent);
+        if let Some(sibling) = near {
+            let how = if sibling.indent() < indent { "further" } else { "less" };
+            return at
+                .error(format!("this `- ` is indented {how} than the one above"), line.span())
+                .label(spaces(indent))
+                .also(at.source, sibling.span(), spaces(sibling.indent()))
+                .help(indent_to(sibling.indent()));
+        }
+        return at
+            .error("an entry of a list stands among keys", line.span())
+            .label("the lines above are keys and values")
+            .help("put it below a key, or remove the `- `");
+    }
+    if levels.contains(&indent) || levels.is_empty() {
+        return missing_colon(at, line);
+    }
+    levels.sort_unstable();
+    let near = levels.iter().min_by_key(|level| level.abs_diff(indent)).copied().unwrap_or_default();
+    let all: Vec<_> = levels.iter().map(ToString::to_string).collect();
+    at.error("the indentation fits nothing above", line.span())
+        .label(format!("{}; above are {}", spaces(indent), all.join(", ")))
+        .help(indent_to(near))
+}
+
+/// A key among the entries of a list.
+fn among_items(at: &At<'_>) -> Diagnostic {
+    let line = at.line();
+    let sibling = line.before(at.text()).find(Line::is_item);
+    let fault = at.error("a key stands among the entries of a list", line.span()).label("no `- ` in front");
+    let Some(sibling) = sibling else { return fault.help("begin it with `- `") };
+    fault
+        .also(at.source, sibling.span(), "an entry of the list")
+        .help(format!("indent it by {} to make it part of the entry above", spaces(column(&sibling))))
+        .help("begin it with `- ` to make an entry of it")
+}
+
+fn directive(at: &At<'_>) -> Diagnostic {
+    let line = std::iter::once(at.line())
+        .chain(at.line().before(at.text()))
+        .find(|line| line.text.starts_with('%'))
+        .unwrap_or(at.line());
+    at.error("a line that begins with `%` is a directive of YAML", line.span())
+        .label("this one is not known")
+        .help("remove it, or put the text in quotes")
+}
