@@ -17,6 +17,7 @@ mod diagnose;
 mod diagnostic;
 mod error;
 pub mod fuzz_targets;
+mod keys;
 mod locate;
 mod node;
 mod scalar;

@@ -8,11 +8,18 @@ use crate::{Scalar, Source, Span, Style};
 
 /// Maps byte offsets of one scalar's text to byte offsets of its source.
 pub struct Locator {
-    /// For each byte of the text where its character stands in the source; one more, empty, for the end.
-    /// Empty when the two are the same but for a shift.
-    map: Vec<Span>,
-    start: usize,
+    map: Places,
     len: usize,
+}
+
+/// How text and source lie to each other.
+enum Places {
+    /// They are the same from this place of the source on.
+    Shifted(usize),
+    /// Each line is: where it begins in the text, and in the source, which ends there.
+    Lines(Vec<(usize, usize)>, usize),
+    /// For each byte of the text where its character stands in the source; one more, empty, for the end.
+    Bytes(Vec<Span>),
 }
 
 impl Locator {
@@ -24,26 +31,67 @@ impl Locator {
             Style::SingleQuoted | Style::DoubleQuoted => 1,
             Style::Literal | Style::Folded => header(raw),
         };
+        let len = scalar.text.len();
         let same = raw.get(skip..).is_some_and(|rest| rest.starts_with(&scalar.text));
-        if same {
-            return Locator { map: Vec::new(), start: span.start + skip, len: scalar.text.len() };
-        }
-        let map = align(raw, skip, &scalar.text, scalar.style, span.start);
-        Locator { map, start: span.start, len: scalar.text.len() }
+        let map = if same {
+            Places::Shifted(span.start + skip)
+        } else {
+            let by_line = match scalar.style {
+                Style::Literal => lines(raw, skip, &scalar.text, span.start),
+                Style::Plain | Style::SingleQuoted | Style::DoubleQuoted | Style::Folded => None,
+            };
+            match by_line {
+                Some(lines) => Places::Lines(lines, span.start + raw.len()),
+                None => Places::Bytes(align(raw, skip, &scalar.text, scalar.style, span.start)),
+            }
+        };
+        Locator { map, len }
     }
 
     /// The source span of a byte range of the text.
     pub fn locate(&self, start: usize, end: usize) -> Span {
         let start = start.min(self.len);
         let end = end.clamp(start, self.len);
-        if self.map.is_empty() {
-            return Span::new(self.start + start, self.start + end);
+        match &self.map {
+            Places::Shifted(shift) => Span::new(shift + start, shift + end),
+            Places::Lines(lines, last) => {
+                let place = |at: usize| {
+                    let line = lines.partition_point(|(begin, _)| *begin <= at).saturating_sub(1);
+                    lines.get(line).map_or(at, |(begin, source)| source + (at - begin)).min(*last)
+                };
+                let from = place(start);
+                // The end of the last character, not the start of the next: an indentation lies between them.
+                // A line feed that the file's end stands for is not in it.
+                let to = if end > start { (place(end - 1) + 1).min(*last) } else { from };
+                Span::new(from, to)
+            }
+            Places::Bytes(map) => {
+                let from = map[start].start;
+                let to = if end > start { map[end - 1].end } else { from };
+                Span::new(from, to)
+            }
         }
-        let from = self.map[start].start;
-        // The end of the last character, not the start of the next: folding lies between them.
-        let to = if end > start { self.map[end - 1].end } else { from };
-        Span::new(from, to)
     }
+}
+
+/// The lines of a literal block: each is one of the source, without its indentation. None where they are not.
+fn lines(raw: &str, skip: usize, text: &str, base: usize) -> Option<Vec<(usize, usize)>> {
+    let mut found = Vec::new();
+    let mut source = skip;
+    let mut begin = 0;
+    for line in text.split_inclusive('\n') {
+        let written = raw.get(source..)?.split_inclusive('\n').next()?;
+        let bare = written.trim_end_matches(['\n', '\r']);
+        let wanted = line.trim_end_matches(['\n', '\r']);
+        let indent = bare.len().checked_sub(wanted.len())?;
+        if !bare.ends_with(wanted) || !bare.as_bytes()[..indent].iter().all(|byte| *byte == b' ') {
+            return None;
+        }
+        found.push((begin, base + source + indent));
+        source += written.len();
+        begin += line.len();
+    }
+    Some(found)
 }
 
 /// Length of `|2-  # comment` and its line feed, if the span includes it.

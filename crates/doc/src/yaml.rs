@@ -11,7 +11,7 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
 
 use crate::{
     Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style,
-    diagnose::diagnose,
+    diagnose::diagnose, keys::Keys,
 };
 
 /// Parses one YAML document under the default limits. An empty one is a null scalar.
@@ -67,7 +67,7 @@ struct Open {
 
 enum OpenKind {
     Seq(Vec<Node>),
-    Map { entries: Vec<Entry>, keys: HashMap<String, Span>, key: Option<Key>, merges: Vec<Node> },
+    Map { entries: Vec<Entry>, keys: Keys, key: Option<Key>, merges: Vec<Node> },
 }
 
 /// A key whose value has not come.
@@ -149,7 +149,7 @@ impl<'a> Builder<'a> {
                 self.check_tag(tag.as_deref(), at);
                 let kind = OpenKind::Map {
                     entries: Vec::new(),
-                    keys: HashMap::new(),
+                    keys: Keys::default(),
                     key: None,
                     merges: Vec::new(),
                 };
@@ -188,13 +188,13 @@ impl<'a> Builder<'a> {
             OpenKind::Map { mut entries, keys, merges, .. } => {
                 let inner = entries.first().zip(entries.last()).map(|(a, b)| a.key.span.to(b.value.span));
                 // A key of the map itself wins over a merged one, an earlier merged map over a later.
-                let mut seen = keys;
+                let mut keys = keys;
                 for merged in merges {
                     let Kind::Map(map) = merged.kind else { continue };
                     for entry in map.entries {
-                        if !seen.contains_key(&entry.key.value) {
-                            seen.insert(entry.key.value.clone(), entry.key.span);
+                        if keys.find(&entries, &entry.key.value).is_none() {
                             entries.push(entry);
+                            keys.note(&entries);
                         }
                     }
                 }
@@ -228,7 +228,7 @@ impl<'a> Builder<'a> {
         match &mut open.kind {
             OpenKind::Seq(items) => items.push(node),
             OpenKind::Map { entries, keys, key, merges } => match key.take() {
-                None => match as_key(source, node, keys) {
+                None => match as_key(source, node, keys, entries) {
                     Ok(name) => *key = Some(name),
                     Err(fault) => {
                         *key = Some(Key::Faulty);
@@ -241,8 +241,8 @@ impl<'a> Builder<'a> {
                 },
                 Some(Key::Faulty) => {}
                 Some(Key::Named(name)) => {
-                    keys.insert(name.value.clone(), name.span);
                     entries.push(Entry { key: name, value: node });
+                    keys.note(entries);
                 }
             },
         }
@@ -320,15 +320,15 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn as_key(source: &Source, node: Node, keys: &HashMap<String, Span>) -> Result<Key, Box<Diagnostic>> {
+fn as_key(source: &Source, node: Node, keys: &Keys, entries: &[Entry]) -> Result<Key, Box<Diagnostic>> {
     let Kind::Scalar(scalar) = node.kind else {
         return Err(Box::new(no_key(source, &node)));
     };
-    if let Some(first) = keys.get(&scalar.text) {
+    if let Some(first) = keys.find(entries, &scalar.text) {
         let fault = Diagnostic::error(format!("the key `{}` is there twice", scalar.text))
             .at(source, node.span)
             .label("again here")
-            .also(source, *first, "first here")
+            .also(source, first.key.span, "first here")
             .help("join the two or remove one");
         return Err(Box::new(fault));
     }

@@ -179,10 +179,8 @@ fn rule(shape: &Shape) -> Option<(&'static str, Value)> {
     match shape.id {
         "job" => Some(("anyOf", json!([{ "required": ["runs-on", "steps"] }, { "required": ["uses"] }]))),
         "step" => Some(("oneOf", one_of(&["run", "uses", "wait", "wait-all", "cancel", "parallel"]).into())),
-        "composite-step" => {
-            Some(("oneOf", json!([{ "required": ["run", "shell"] }, { "required": ["uses"] }])))
-        }
-        "container" | "service" => Some(("required", json!(["image"]))),
+        "composite-step" => Some(("oneOf", one_of(&["run", "uses"]).into())),
+        "service" => Some(("required", json!(["image"]))),
         _ => None,
     }
 }

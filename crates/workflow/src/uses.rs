@@ -20,7 +20,7 @@ pub enum Uses {
         /// What stands after `@`.
         reference: String,
     },
-    /// `./path` in the workspace.
+    /// `./path` in the workspace; GitHub has also `$/path`, in the repository that the workflow is of.
     Local(String),
     /// `docker://image`
     Image(String),
@@ -127,7 +127,7 @@ impl WorkflowRef {
     /// See [`BadUses`].
     pub fn parse(text: &str) -> Result<WorkflowRef, BadUses> {
         let text = text.trim();
-        if let Some(path) = text.strip_prefix("./") {
+        if let Some(path) = text.strip_prefix("./").or_else(|| text.strip_prefix("$/")) {
             return match path.rsplit_once('@') {
                 Some((path, _)) if is_workflow(path) => Err(BadUses::LocalReference),
                 _ if is_workflow(path) => Ok(WorkflowRef::Local(path.to_owned())),
@@ -179,7 +179,7 @@ impl Uses {
                 image => Ok(Uses::Image(image.to_owned())),
             };
         }
-        if text == "." || text.starts_with("./") || text.starts_with("../") {
+        if text == "." || ["./", "../", "$/"].iter().any(|start| text.starts_with(start)) {
             return match is_workflow(text) && text.contains("/workflows/") {
                 true => Err(BadUses::WorkflowInStep),
                 false => Ok(Uses::Local(text.to_owned())),
@@ -238,6 +238,7 @@ mod tests {
             "https://code.forgejo.org/actions/checkout@v4",
             "a/b/some/dir@main",
             "./local",
+            "$/.github/actions/own",
             "docker://alpine:3",
         ];
         for text in good {

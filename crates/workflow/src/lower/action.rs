@@ -85,11 +85,11 @@ impl Lower<'_> {
         let mut made = Vec::new();
         for entry in entries {
             if let Some(first) = seen.iter().find(|name| name.value.eq_ignore_ascii_case(&entry.key.value)) {
-                let fault = self
-                    .error("two names differ only by case", entry.key.span)
+                let warning = Diagnostic::warning("two names differ only by case")
+                    .at(self.source, entry.key.span)
                     .label("names compare without case")
                     .also(self.source, first.span, "the first");
-                self.faults.push(fault);
+                self.faults.push(warning);
             }
             seen.push(&entry.key);
             made.extend(make(self, &entry.key, &entry.value));
@@ -111,12 +111,25 @@ impl Lower<'_> {
         let map = self.map(node, ACTION_INPUT.what)?;
         self.keys(map, &ACTION_INPUT);
         input.description = self.description(map);
-        input.required = map.get("required").is_some_and(|node| self.flag(node, "`required`"));
+        input.required = map.get("required").is_some_and(|node| self.required(node));
         input.default =
             map.get("default").and_then(|node| self.template(node, Site::ActionDefault, "`default`"));
         input.deprecation =
             map.get("deprecationMessage").and_then(|node| self.text(node, "`deprecationMessage`"));
         Some(input)
+    }
+
+    /// `required`, which no runner checks: what is no boolean is a warning.
+    fn required(&mut self, node: &Node) -> bool {
+        let text = node.scalar().map(|scalar| scalar.text.to_ascii_lowercase()).unwrap_or_default();
+        match text.as_str() {
+            "true" => true,
+            "false" | "" => false,
+            other => {
+                self.warn("`required` is `true` or `false`", node.span, "expected `true` or `false`");
+                matches!(other, "yes" | "on")
+            }
+        }
     }
 
     fn action_output(

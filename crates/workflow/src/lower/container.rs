@@ -70,7 +70,9 @@ impl Lower<'_> {
         }
         let map = self.map(node, shape.what)?;
         self.keys(map, shape);
-        if map.get("image").is_none() && !misspelled(map, shape, "image") {
+        // a container without one is that of the job's label
+        let needed = shape.id == SERVICE.id;
+        if needed && map.get("image").is_none() && !misspelled(map, shape, "image") {
             let fault = self
                 .error("`image` is missing", node.span)
                 .label(format!("{} needs it", shape.what))

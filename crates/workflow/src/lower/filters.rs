@@ -159,11 +159,14 @@ impl Lower<'_> {
         let only_out = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.value.is_negative());
         if only_out && all_good && !key.value.ignores() {
             let instead = key.value.opposite().unwrap_or(key.value);
-            let fault = self
-                .error(format!("`{}` admits nothing: every pattern takes something out", key.value), key.span)
-                .label("a pattern without `!` is missing")
-                .help(format!("begin the list with `**`, or write `{instead}` without the `!`"));
-            self.faults.push(fault);
+            let warning = Diagnostic::warning(format!(
+                "`{}` admits nothing: every pattern takes something out",
+                key.value
+            ))
+            .at(self.source, key.span)
+            .label("a pattern without `!` is missing")
+            .help(format!("begin the list with `**`, or write `{instead}` without the `!`"));
+            self.faults.push(warning);
         }
         PatternList { key, patterns }
     }

@@ -23,6 +23,7 @@ impl Lower<'_> {
         let map = self.map(node, "a job")?;
         self.keys(map, &JOB);
         self.shape(id, map);
+        map.get("name").into_iter().for_each(|node| self.cut(node));
         let setting = Site::JobSetting;
         Some(Job {
             id: id.clone(),

@@ -216,11 +216,11 @@ impl Lower<'_> {
     }
 
     fn no_type(&mut self, name: &Spanned<String>) {
-        let fault = self
-            .error("an input of `workflow_call` needs `type`", name.span)
-            .label("it is missing here")
+        let warning = Diagnostic::warning("an input of `workflow_call` has no `type`")
+            .at(self.source, name.span)
+            .label("GitHub refuses it, Forgejo takes it as text")
             .help("add `type: string`, `type: boolean` or `type: number`");
-        self.faults.push(fault);
+        self.faults.push(warning);
     }
 
     fn options(&mut self, node: &Node) -> Vec<String> {

@@ -56,6 +56,7 @@ impl Lower<'_> {
         let map = self.map(node, "a step")?;
         self.keys(map, place.shape());
         let site = place.site();
+        map.get("name").into_iter().chain(map.get("run")).for_each(|node| self.cut(node));
         let id = map.get("id").and_then(|node| self.text(node, "`id`"));
         if let Some(id) = &id {
             self.id(id, Dots::Refused);
@@ -128,11 +129,12 @@ impl Lower<'_> {
             return None;
         }
         if place == Place::Action && map.get("shell").is_none_or(Node::is_null) {
-            let fault = self
-                .error("`shell` is missing", key)
-                .label("a step of an action with `run` needs it")
+            let warning = doc::Diagnostic::warning("`shell` is missing")
+                .at(self.source, key)
+                .label("GitHub refuses a step of an action without it")
+                .note("Forgejo takes bash")
                 .help("add `shell: bash`");
-            self.faults.push(fault);
+            self.faults.push(warning);
         }
         let site = place.site();
         Some(StepAction::Run {
@@ -154,6 +156,9 @@ impl Lower<'_> {
             let host = Host::of(self.source, uses)?;
             let uses = Template::parse(host, place.site(), &mut self.faults);
             return Some(StepAction::Computed { uses, with });
+        }
+        if text.value.starts_with("$/") {
+            self.warn("only GitHub knows `$/`", text.span, "Forgejo finds no action of this name");
         }
         match Uses::parse(&text.value) {
             Ok(parsed) => Some(StepAction::Uses { uses: doc::Spanned::new(parsed, text.span), with }),

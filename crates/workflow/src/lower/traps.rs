@@ -10,8 +10,9 @@
 //! | `010`, `0755` | a number | Forgejo's parser takes it as octal: 8, 493 |
 //! | `1_000` | text | Forgejo's parser takes it as the number 1000 |
 //! | `yes`, `no`, `on`, `off` | text | text is true, also `no` and `off` |
+//! | `Fix #12` | text and a comment | what follows ` #` is gone |
 
-use doc::{Diagnostic, Node, Style, Typed};
+use doc::{Diagnostic, Node, Span, Style, Typed};
 
 use super::Lower;
 use crate::value::number_text;
@@ -59,6 +60,32 @@ impl Lower<'_> {
             Typed::Null | Typed::Bool(_) => return,
         };
         self.faults.push(warning);
+    }
+
+    /// A text that ends where a comment begins that may be none.
+    pub(super) fn cut(&mut self, node: &Node) {
+        if node.scalar().is_none_or(|scalar| scalar.style != Style::Plain) {
+            return;
+        }
+        let rest = self.source.text().get(node.span.end..).unwrap_or_default();
+        let line = rest.lines().next().unwrap_or_default();
+        let Some(comment) = line.trim_start_matches(' ').strip_prefix('#') else { return };
+        if line.starts_with('#') || !comment.starts_with(|c: char| c.is_ascii_digit()) {
+            return;
+        }
+        let start = node.span.end + (line.len() - comment.len() - 1);
+        let end = start + 1 + comment.trim_end().len();
+        let whole = self.source.slice(Span::new(node.span.start, end));
+        let help = match whole.contains('\'') {
+            false => format!("write `'{whole}'` if it is part of the value"),
+            true => "put the value in quotes if it is part of it".to_owned(),
+        };
+        self.faults.push(
+            Diagnostic::warning("` #` begins a comment")
+                .at(self.source, Span::new(start, end))
+                .label("not part of the value")
+                .help(help),
+        );
     }
 
     /// A value that is taken as it is written: GitHub prints the number that it is.

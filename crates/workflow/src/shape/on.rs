@@ -60,7 +60,10 @@ pub(crate) static CALL: Shape = Shape {
     keys: &[
         Key::new(
             "inputs",
-            Takes::Any(&[Takes::Names(&Takes::Map(&CALL_INPUT)), Takes::Nothing]),
+            Takes::Any(&[
+                Takes::Names(&Takes::Any(&[Takes::Map(&CALL_INPUT), Takes::Nothing])),
+                Takes::Nothing,
+            ]),
             "What a calling job gives by `with`.",
         ),
         Key::new(
@@ -85,7 +88,7 @@ pub(crate) static CALL_INPUT: Shape = Shape {
     id: "call-input",
     keys: &[
         Key::new("description", Takes::Text, "What it is."),
-        Key::required("type", Takes::OneOf(&CALL_TYPES), "Its kind."),
+        Key::new("type", Takes::OneOf(&CALL_TYPES), "Its kind; GitHub needs it, in Forgejo text without."),
         Key::new("required", Takes::Flag, "Whether it has to be given."),
         Key::new("default", Takes::Text, "Its value when none is given."),
         Key::new("deprecationMessage", Takes::Text, "What is said to those who still use it."),
