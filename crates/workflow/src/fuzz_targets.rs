@@ -9,7 +9,7 @@ use doc::{Locator, Node, Rendering, Source};
 use crate::{
     ContextName, Contexts, Eval, Plan, RefFacts, Results, RunState, Site, Surroundings, Value,
     expr::{Host, parse_expr},
-    parse, support,
+    parse, parse_action, support,
 };
 
 /// A whole workflow: parsed, planned, expanded, every diagnostic rendered.
@@ -42,6 +42,17 @@ pub fn workflow(data: &[u8]) {
         }
         let _ = (plan.foresee(&job.id.value, around), plan.prospect(&job.id.value, around));
     }
+}
+
+/// An action.yml: parsed, every diagnostic rendered.
+pub fn action(data: &[u8]) {
+    let Ok(source) = Source::from_bytes("fuzz/action.yml", data) else { return };
+    let parsed = parse_action(&source);
+    for diagnostic in &parsed.diagnostics {
+        let _ = diagnostic.render(Rendering::Plain);
+    }
+    let faults = parsed.diagnostics.iter().any(doc::Diagnostic::is_error);
+    assert_ne!(parsed.action.is_some(), faults, "an action with errors, or none without");
 }
 
 /// One expression: what is printed parses to what prints the same; evaluation ends.

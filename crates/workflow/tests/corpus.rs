@@ -18,6 +18,11 @@ fn workflow() {
 }
 
 #[test]
+fn action() {
+    replay("action", workflow::fuzz_targets::action);
+}
+
+#[test]
 fn expression() {
     replay("expression", workflow::fuzz_targets::expression);
 }

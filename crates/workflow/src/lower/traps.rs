@@ -9,6 +9,7 @@
 //! | `1e3`, `0x1F`, `0o17` | a number | printed as 1000, 31, 15 |
 //! | `010`, `0755` | a number | Forgejo's parser takes it as octal: 8, 493 |
 //! | `1_000` | text | Forgejo's parser takes it as the number 1000 |
+//! | `2026-01-31` | text | Forgejo's parser takes it as a time |
 //! | `yes`, `no`, `on`, `off` | text | text is true, also `no` and `off` |
 //! | `Fix #12` | text and a comment | what follows ` #` is gone |
 
@@ -46,6 +47,9 @@ impl Lower<'_> {
                     .note("Forgejo's server takes it as a number")
                     .help(format!("write `{digits}` for the number, `'{written}'` for the text"))
             }
+            Typed::Text if is_date(written) => at(format!("`{written}` is text here"), "not a time")
+                .note("Forgejo's server takes it as a time and prints it otherwise")
+                .help(format!("write `'{written}'`")),
             Typed::Text => match written {
                 "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
                     at(format!("`{written}` is text here"), "not a boolean")
@@ -114,6 +118,15 @@ fn prints_otherwise(written: &str, number: f64) -> bool {
 fn octal(written: &str) -> Option<f64> {
     let digits = written.strip_prefix('0').filter(|digits| !digits.is_empty())?;
     digits.chars().try_fold(0.0, |value, c| Some(value * 8.0 + f64::from(c.to_digit(8)?)))
+}
+
+/// Whether text is a date, `2026-01-31`, for parsers of YAML 1.1.
+fn is_date(written: &str) -> bool {
+    let parts: Vec<&str> = written.split('-').collect();
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    matches!(parts.as_slice(), [year, month, day]
+        if year.len() == 4 && (1..=2).contains(&month.len()) && (1..=2).contains(&day.len()))
+        && parts.iter().all(|part| digits(part))
 }
 
 /// Whether text is digits with underscores between them.
