@@ -223,17 +223,29 @@ fn item(items: &[Value], index: f64) -> Value {
     items.get(index).cloned().unwrap_or_default()
 }
 
-fn fold(name: &str) -> String {
-    name.to_lowercase()
+/// A text with letter case taken out, to be compared.
+pub(crate) fn fold(text: &str) -> String {
+    if text.is_ascii() { text.to_ascii_uppercase() } else { upper(text).collect() }
 }
 
+/// Letter by letter, as GitHub compares: what would become several letters (`ß`), and the dotless `ı`,
+/// stay as they are.
 fn upper(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.chars().flat_map(char::to_uppercase)
+    text.chars().map(|c| {
+        if c.is_ascii() {
+            return c.to_ascii_uppercase();
+        }
+        let mut letters = c.to_uppercase();
+        match (letters.next(), letters.next()) {
+            (Some(letter), None) if c != 'ı' => letter,
+            _ => c,
+        }
+    })
 }
 
 /// Whether two texts are the same but for case.
 pub(crate) fn equal_fold(a: &str, b: &str) -> bool {
-    upper(a).eq(upper(b))
+    if a.is_ascii() && b.is_ascii() { a.eq_ignore_ascii_case(b) } else { upper(a).eq(upper(b)) }
 }
 
 /// A number as GitHub and Forgejo print it: 15 significant digits, no trailing zeros, an exponent only

@@ -11,8 +11,8 @@ use doc::{Source, Span};
 use super::{ContextName, function::Function};
 use crate::value::number_text;
 
-/// Deepest nesting of an expression; GitHub allows 50.
-pub(crate) const MAX_DEPTH: usize = 50;
+/// Deepest nesting of an expression; GitHub allows 50, and counts no brackets.
+pub(crate) const MAX_DEPTH: usize = 100;
 
 /// Longest text of one expression, in bytes; GitHub allows 21,000 characters.
 pub(crate) const MAX_LENGTH: usize = 64 << 10;
@@ -178,8 +178,9 @@ impl Ast {
             AstKind::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),
             AstKind::Context(name) => f.write_str(name.name()),
             AstKind::Access { base, path } => {
-                // `1.x` would be read as a number.
-                let power = if matches!(base.kind, AstKind::Number(_)) { 7 } else { 6 };
+                // `1.x` would be read as a number, and brackets around a filter mean something.
+                let power =
+                    if matches!(base.kind, AstKind::Number(_) | AstKind::Access { .. }) { 7 } else { 6 };
                 base.print(f, power)?;
                 path.iter().try_for_each(|accessor| match accessor {
                     Accessor::Name(name) => write!(f, ".{name}"),

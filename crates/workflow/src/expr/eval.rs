@@ -2,7 +2,10 @@
 //!
 //! Purpose: pure evaluation; `&&`, `||` and `case` are lazy, so that a guest is asked only for what
 //! counts. Owner: templates and conditions call it. Invariants: no I/O; results are at most
-//! [`MAX_RESULT`] bytes each; errors name places, never values.
+//! [`MAX_RESULT`] bytes each, and all that one evaluation makes and looks at is within its [`Budget`];
+//! errors name places, never values.
+
+use std::{cell::Cell, sync::Arc};
 
 use doc::{Diagnostic, Source, Span};
 
@@ -11,10 +14,38 @@ use super::{
     ast::{Accessor, Ast, AstKind, Comparison},
     function::{self, Fault, Function},
 };
-use crate::Value;
+use crate::{Value, value::parse_number};
 
 /// Largest text that one evaluation may make, in bytes.
 pub(crate) const MAX_RESULT: usize = 10 << 20;
+
+/// What one evaluation, of a template with all its expressions, may make and look at, in bytes: texts,
+/// copied lists, values of JSON. It is what keeps 10,000 short calls on one large value from taking hours.
+pub(crate) const MAX_WORK: usize = 256 << 20;
+
+/// About what a value takes in memory, in bytes.
+const VALUE: usize = 32;
+
+/// What is left of [`MAX_WORK`].
+pub(crate) struct Budget(Cell<usize>);
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget(Cell::new(MAX_WORK))
+    }
+}
+
+impl Budget {
+    fn spend(&self, bytes: usize) -> Result<(), Fault> {
+        match self.0.get().checked_sub(bytes) {
+            Some(left) => {
+                self.0.set(left);
+                Ok(())
+            }
+            None => Err(Fault::TooMuch { limit: MAX_WORK }),
+        }
+    }
+}
 
 /// What an evaluation gives: the result, or a question that has to be answered first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +93,12 @@ impl Expr {
     /// # Errors
     /// A function that cannot work with its arguments, or a result beyond the budget.
     pub fn eval(&self, contexts: &Contexts) -> Result<Eval, EvalError> {
-        match (Evaluator { contexts }).eval(&self.root) {
+        self.eval_within(contexts, &Budget::default())
+    }
+
+    /// The same with a budget that is shared.
+    pub(super) fn eval_within(&self, contexts: &Contexts, budget: &Budget) -> Result<Eval, EvalError> {
+        match (Evaluator { contexts, budget }).eval(&self.root) {
             Ok(result) => Ok(Eval::Value(result.value)),
             Err(Stop::Need(query)) => Ok(Eval::Need(query)),
             Err(Stop::Fault(kind, span)) => Err(EvalError { kind, source_text: self.source.clone(), span }),
@@ -89,6 +125,7 @@ impl From<Value> for Evaluated {
 
 struct Evaluator<'a> {
     contexts: &'a Contexts,
+    budget: &'a Budget,
 }
 
 impl Evaluator<'_> {
@@ -106,6 +143,7 @@ impl Evaluator<'_> {
             AstKind::Or(items) => self.first(items, true)?,
             AstKind::Compare { op, left, right } => {
                 let (left, right) = (self.eval(left)?.value, self.eval(right)?.value);
+                self.spend(looked_at(&left).min(looked_at(&right)), ast.span)?;
                 Value::Bool(match op {
                     Comparison::Equal => left.loosely_equals(&right),
                     Comparison::NotEqual => !left.loosely_equals(&right),
@@ -133,24 +171,44 @@ impl Evaluator<'_> {
 
     fn access(&self, base: &Ast, path: &[Accessor]) -> Result<Evaluated, Stop> {
         let mut current = self.eval(base)?;
+        // `(a.*.b)[0]` is the first of the list, as Forgejo's runner has it; GitHub looks for an item 0 in each
+        // item, which without the brackets is meant.
+        let mut closed = matches!(base.kind, AstKind::Access { .. });
         for accessor in path {
-            let index = match accessor {
+            let found = match accessor {
                 Accessor::All => {
-                    current = Evaluated { value: all(&current), filtered: true };
-                    continue;
+                    self.spend(VALUE * items(&current.value), base.span)?;
+                    Evaluated { value: all(&current), filtered: true }
                 }
-                Accessor::Name(name) => Value::text(name.as_str()),
-                Accessor::Index(index) => self.eval(index)?.value,
-            };
-            current = match (&current.value, current.filtered) {
-                (Value::Array(items), true) => {
-                    let found: Vec<_> = items.iter().filter_map(|item| present(item, &index)).collect();
-                    Evaluated { value: found.into(), filtered: true }
+                Accessor::Name(name) => self.find(&current, Index::Name(name), base.span)?,
+                Accessor::Index(index) => {
+                    let at = self.eval(index)?.value;
+                    if closed && matches!(at, Value::Number(_)) {
+                        current.filtered = false;
+                    }
+                    self.find(&current, Index::Value(&at), base.span)?
                 }
-                (value, _) => value.index(&index).into(),
             };
+            current = found;
+            closed = false;
         }
         Ok(current)
+    }
+
+    /// A property or item; of the list of a `.*` that of each of its items.
+    fn find(&self, current: &Evaluated, index: Index<'_>, span: Span) -> Result<Evaluated, Stop> {
+        Ok(match (&current.value, current.filtered) {
+            (Value::Array(items), true) => {
+                self.spend(VALUE * items.len(), span)?;
+                let found: Vec<_> = items.iter().filter_map(|item| present(item, index)).collect();
+                Evaluated { value: found.into(), filtered: true }
+            }
+            (value, _) => match index {
+                Index::Name(name) => value.get(name),
+                Index::Value(at) => value.index(at),
+            }
+            .into(),
+        })
     }
 
     fn call(&self, function: Function, args: &[Ast], span: Span) -> Result<Value, Stop> {
@@ -170,20 +228,23 @@ impl Evaluator<'_> {
         }
         let (first, second) = (values.first().cloned().unwrap_or_default(), values.get(1));
         let other = second.cloned().unwrap_or_default();
+        let look: usize = values.iter().map(looked_at).sum();
+        self.spend(look, span)?;
         Ok(match function {
             Function::Contains => function::contains(&first, &other).into(),
             Function::StartsWith => function::starts_with(&first, &other).into(),
             Function::EndsWith => function::ends_with(&first, &other).into(),
             Function::Join => {
-                let separator = second.map_or_else(|| ",".into(), Value::to_text);
-                self.within(function::join(&first, &separator).as_ref().into(), span)?
+                // what is no text is no separator
+                let separator =
+                    second.filter(|value| value.is_primitive()).map_or(",".into(), Value::to_text);
+                self.made(function::join(&first, &separator, MAX_RESULT), span)?
             }
             Function::Format => {
                 let args: Vec<_> = values.iter().skip(1).map(Value::to_text).collect();
-                let text = function::format(&first.to_text(), &args, MAX_RESULT).map_err(fault)?;
-                self.within(text, span)?
+                self.made(function::format(&first.to_text(), &args, MAX_RESULT), span)?
             }
-            Function::ToJson => self.within(function::to_json(&first), span)?,
+            Function::ToJson => self.made(function::to_json(&first, MAX_RESULT), span)?,
             Function::FromJson => function::from_json(&first).map_err(fault)?,
             Function::HashFiles => {
                 let patterns = values.iter().map(|value| value.to_text().as_ref().to_owned()).collect();
@@ -220,11 +281,39 @@ impl Evaluator<'_> {
         rest.first().map_or(Ok(Value::Null), |value| Ok(self.eval(value)?.value))
     }
 
-    fn within(&self, text: String, span: Span) -> Result<Value, Stop> {
+    fn made<T: Into<Arc<str>>>(&self, text: Result<T, Fault>, span: Span) -> Result<Value, Stop> {
+        let text = text.map_err(|kind| Stop::Fault(kind, span))?.into();
         if text.len() > MAX_RESULT {
             return Err(Stop::Fault(Fault::TooLarge { limit: MAX_RESULT }, span));
         }
-        Ok(Value::text(text))
+        self.spend(text.len(), span)?;
+        Ok(Value::String(text))
+    }
+
+    fn spend(&self, bytes: usize, span: Span) -> Result<(), Stop> {
+        self.budget.spend(bytes).map_err(|kind| Stop::Fault(kind, span))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Index<'a> {
+    Name(&'a str),
+    Value(&'a Value),
+}
+
+/// How much there is to look at in a value, without what is nested in it.
+fn looked_at(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        other => VALUE * items(other),
+    }
+}
+
+fn items(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.len(),
+        Value::Object(object) => object.len(),
+        _ => 0,
     }
 }
 
@@ -242,14 +331,18 @@ fn all(current: &Evaluated) -> Value {
 }
 
 /// What a `.*` keeps of an item: the property, if the item has it.
-fn present(item: &Value, index: &Value) -> Option<Value> {
-    match item {
-        Value::Object(object) if index.is_primitive() => object.get(&index.to_text()).cloned(),
-        Value::Array(items) => {
-            let at = index.to_number();
+fn present(item: &Value, index: Index<'_>) -> Option<Value> {
+    match (item, index) {
+        (Value::Object(object), Index::Name(name)) => object.get(name).cloned(),
+        (Value::Object(object), Index::Value(at)) if at.is_primitive() => object.get(&at.to_text()).cloned(),
+        (Value::Array(items), _) => {
+            let at = match index {
+                Index::Name(name) => parse_number(name),
+                Index::Value(at) => at.to_number(),
+            };
             #[expect(clippy::cast_precision_loss, reason = "no list is that long")]
             let inside = at >= 0.0 && at < items.len() as f64;
-            inside.then(|| item.index(index))
+            inside.then(|| item.index(&Value::Number(at)))
         }
         _ => None,
     }

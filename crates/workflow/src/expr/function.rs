@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::Value;
+use super::json;
+use crate::{Value, value::fold};
 
 /// A function of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,18 @@ pub enum Fault {
         /// Likewise.
         column: usize,
     },
+    /// `fromJSON` was given lists or objects that are nested too deeply.
+    #[error("`fromJSON` was given JSON that is nested deeper than {limit} levels")]
+    JsonTooDeep {
+        /// The most.
+        limit: usize,
+    },
+    /// `fromJSON` was given too many values.
+    #[error("`fromJSON` was given JSON with more than {limit} values")]
+    JsonTooMany {
+        /// The most.
+        limit: usize,
+    },
     /// A condition of `case` is no truth value.
     #[error("condition {index} of `case` is {kind}, not a boolean")]
     CaseCondition {
@@ -91,6 +104,12 @@ pub enum Fault {
         index: usize,
         /// What it is.
         kind: &'static str,
+    },
+    /// The whole evaluation passed its budget.
+    #[error("the evaluation makes or looks at more than {limit} bytes")]
+    TooMuch {
+        /// The budget.
+        limit: usize,
     },
     /// The result passed the budget.
     #[error("the result is larger than {limit} bytes")]
@@ -118,18 +137,24 @@ pub(crate) fn ends_with(text: &Value, suffix: &Value) -> bool {
 }
 
 fn folded(value: &Value) -> String {
-    value.to_text().to_uppercase()
+    fold(&value.to_text())
 }
 
-pub(crate) fn join(items: &Value, separator: &str) -> Arc<str> {
-    match items {
-        Value::Array(items) => {
-            let texts: Vec<_> = items.iter().map(Value::to_text).collect();
-            texts.join(separator).into()
+pub(crate) fn join(items: &Value, separator: &str, limit: usize) -> Result<Arc<str>, Fault> {
+    let Value::Array(items) = items else {
+        return Ok(if items.is_primitive() { items.to_text() } else { "".into() });
+    };
+    let mut out = String::new();
+    for (nth, item) in items.iter().enumerate() {
+        if nth > 0 {
+            out.push_str(separator);
         }
-        Value::Object(_) => "".into(),
-        _ => items.to_text(),
+        out.push_str(&item.to_text());
+        if out.len() > limit {
+            return Err(Fault::TooLarge { limit });
+        }
     }
+    Ok(out.into())
 }
 
 pub(crate) fn format(text: &str, args: &[Arc<str>], limit: usize) -> Result<String, Fault> {
@@ -164,14 +189,9 @@ pub(crate) fn format(text: &str, args: &[Arc<str>], limit: usize) -> Result<Stri
 }
 
 pub(crate) fn from_json(value: &Value) -> Result<Value, Fault> {
-    let text = value.to_text();
-    match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(json) => Ok(Value::from_json(&json)),
-        Err(error) => Err(Fault::NotJson { kind: value.kind(), line: error.line(), column: error.column() }),
-    }
+    json::read(&value.to_text(), value.kind())
 }
 
-/// Two spaces of indentation, as GitHub's. Numbers as [`crate::value::number_text`] has them.
-pub(crate) fn to_json(value: &Value) -> String {
-    serde_json::to_string_pretty(&value.to_json()).unwrap_or_default()
+pub(crate) fn to_json(value: &Value, limit: usize) -> Result<String, Fault> {
+    json::write(value, limit).ok_or(Fault::TooLarge { limit })
 }

@@ -87,6 +87,10 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, Range<usize>)>, LexError>
         }
         let (token, length) = match first {
             '\'' => quoted(text, at)?,
+            // words of the language are good names after a point
+            'a'..='z' | 'A'..='Z' | '_' if matches!(tokens.last(), Some((Token::Dot, _))) => {
+                property(&text[at..])
+            }
             'a'..='z' | 'A'..='Z' | '_' => name(&text[at..]),
             '0'..='9' | '+' | '-' => number(text, at)?,
             '.' if starts_number(&text[at + 1..]) && !follows_value(tokens.last()) => number(text, at)?,
@@ -127,9 +131,18 @@ fn quoted(text: &str, at: usize) -> Result<(Token, usize), LexError> {
     })
 }
 
-fn name(rest: &str) -> (Token, usize) {
+fn word(rest: &str) -> &str {
     let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
-    let word = &rest[..end.unwrap_or(rest.len())];
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+fn property(rest: &str) -> (Token, usize) {
+    let word = word(rest);
+    (Token::Name(word.to_owned()), word.len())
+}
+
+fn name(rest: &str) -> (Token, usize) {
+    let word = word(rest);
     let token = match word {
         "null" => Token::Null,
         "true" => Token::Bool(true),

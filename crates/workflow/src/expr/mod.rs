@@ -15,6 +15,7 @@ mod ast;
 mod contexts;
 mod eval;
 mod function;
+mod json;
 mod lexer;
 mod parser;
 mod site;

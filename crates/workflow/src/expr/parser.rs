@@ -217,9 +217,6 @@ impl Parser<'_> {
                 span = span.to(self.span(range.clone()));
                 path.push(match token {
                     Token::Name(name) => Accessor::Name(name),
-                    // Words of the language are good names after a point.
-                    Token::Null => Accessor::Name("null".to_owned()),
-                    Token::Bool(value) => Accessor::Name(value.to_string()),
                     Token::Star => Accessor::All,
                     token => return Err(Box::new(self.unexpected(&token, range, "a property"))),
                 });

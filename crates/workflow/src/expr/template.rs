@@ -6,7 +6,12 @@
 
 use doc::{Diagnostic, Locator, Node, Scalar, Source, Span};
 
-use super::{Contexts, Eval, EvalError, Expr, Site, eval::MAX_RESULT, function::Fault, parser};
+use super::{
+    Contexts, Eval, EvalError, Expr, Site,
+    eval::{Budget, MAX_RESULT},
+    function::Fault,
+    parser,
+};
 
 /// Text that may hold expressions.
 #[derive(Clone, Debug)]
@@ -115,10 +120,11 @@ impl Template {
             return expr.eval(contexts);
         }
         let mut out = String::new();
+        let budget = Budget::default();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Expr(expr) => match expr.eval(contexts)? {
+                Part::Expr(expr) => match expr.eval_within(contexts, &budget)? {
                     Eval::Value(value) => out.push_str(&value.to_text()),
                     Eval::Need(query) => return Ok(Eval::Need(query)),
                 },
