@@ -3,8 +3,12 @@
 //! Purpose: GitHub's rules. The product of the axes in their order, the last one fastest; then
 //! `exclude` (an entry removes the cells that agree with all of its values); then `include`: an entry
 //! is added to every cell of the product whose own axes it does not change, and where there is none it
-//! becomes a cell of its own. Owner: `expand`.
+//! becomes a cell of its own. An expression that stands in a list and gives a list is part of that list,
+//! and `${{ insert }}` takes in the entries of a map. Owner: `expand`.
 //! Invariants: an entry may overwrite what an earlier entry added, never an axis; at most [`MAX_CELLS`].
+//!
+//! Forgejo's server goes another way where an entry of `include` names no axis: it makes a job of its own of it
+//! (`support` warns). GitHub's documented rule is kept, because there the entry is of use.
 
 use std::collections::HashSet;
 
@@ -65,7 +69,13 @@ pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Re
         Matrix::Written { axes, include, exclude, span } => {
             let mut parts = Parts::default();
             for (name, data) in axes {
-                parts.axes.push((name.value.clone(), axis(name, data, source, contexts)?));
+                if is_insert(&name.value) {
+                    parts.insert(&value(data, contexts)?).map_err(|message| {
+                        vec![Diagnostic::error(message).at(source, data.span).label("the value of this")]
+                    })?;
+                } else {
+                    parts.axes.push((name.value.clone(), axis(name, data, source, contexts)?));
+                }
             }
             if let Some(data) = include {
                 parts.include = entries(data, "include", source, contexts)?;
@@ -76,6 +86,13 @@ pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Re
             (parts, *span)
         }
     };
+    if let Some(fault) = parts.stray_exclusion() {
+        let at = match matrix {
+            Matrix::Written { exclude: Some(data), .. } => data.span,
+            _ => span,
+        };
+        return Err(vec![fault.at(source, at).label("no job of this matrix can have it")]);
+    }
     let cells = combine(&parts).map_err(|message| {
         vec![
             Diagnostic::error(message)
@@ -100,24 +117,53 @@ struct Parts {
     exclude: Vec<Entry>,
 }
 
+impl Parts {
+    /// Takes in a matrix, or a part of one, that an expression gave.
+    fn insert(&mut self, value: &Value) -> Result<(), String> {
+        let Value::Object(object) = value else {
+            return Err(format!("a matrix is a map of lists, this is {}", value.kind()));
+        };
+        for (name, value) in object.iter() {
+            let Value::Array(items) = value else {
+                return Err(format!("`{name}` of a matrix is a list, this is {}", value.kind()));
+            };
+            match name {
+                "include" => self.include = objects(name, items)?,
+                "exclude" => self.exclude = objects(name, items)?,
+                _ if items.is_empty() => return Err(format!("`{name}` of the matrix is empty")),
+                _ => {
+                    self.axes.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+                    self.axes.push((name.to_owned(), items.as_ref().clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A key of `exclude` that is no axis: GitHub and Forgejo refuse it, since such an entry does nothing.
+    fn stray_exclusion(&self) -> Option<Diagnostic> {
+        let axes = || self.axes.iter().map(|(name, _)| name.as_str());
+        let known = |name: &str| axes().any(|axis| axis.eq_ignore_ascii_case(name));
+        let (name, _) = self.exclude.iter().flatten().find(|(name, _)| !known(name))?;
+        let fault = Diagnostic::error(format!("`exclude` names `{name}`, which the matrix does not have"));
+        Some(match did_you_mean(name, axes()) {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None => fault.note(format!("it has {}", some(&axes().map(str::to_owned).collect::<Vec<_>>()))),
+        })
+    }
+}
+
 /// A matrix that is one expression.
 fn from_value(value: &Value) -> Result<Parts, String> {
-    let Value::Object(object) = value else {
-        return Err(format!("a matrix is a map of lists, this is {}", value.kind()));
-    };
     let mut parts = Parts::default();
-    for (name, value) in object.iter() {
-        let Value::Array(items) = value else {
-            return Err(format!("`{name}` of a matrix is a list, this is {}", value.kind()));
-        };
-        match name {
-            "include" => parts.include = objects(name, items)?,
-            "exclude" => parts.exclude = objects(name, items)?,
-            _ if items.is_empty() => return Err(format!("`{name}` of the matrix is empty")),
-            _ => parts.axes.push((name.to_owned(), items.as_ref().clone())),
-        }
-    }
+    parts.insert(value)?;
     Ok(parts)
+}
+
+/// `${{ insert }}`: the key of a map whose value is a map that is taken in.
+fn is_insert(name: &str) -> bool {
+    let inner = name.trim().strip_prefix("${{").and_then(|rest| rest.strip_suffix("}}"));
+    inner.is_some_and(|inner| inner.trim() == "insert")
 }
 
 fn objects(name: &str, items: &[Value]) -> Result<Vec<Entry>, String> {
@@ -166,13 +212,24 @@ pub(crate) fn value(data: &Data, contexts: &Contexts) -> Result<Value, Faults> {
         DataKind::Value(value) => value.clone(),
         DataKind::Template(template) => settled(template.eval(contexts))?,
         DataKind::List(items) => {
-            let items: Result<Vec<_>, _> = items.iter().map(|item| value(item, contexts)).collect();
-            items?.into()
+            let mut list = Vec::with_capacity(items.len());
+            for item in items {
+                match (&item.kind, value(item, contexts)?) {
+                    (DataKind::Template(_), Value::Array(more)) => list.extend(more.iter().cloned()),
+                    (_, one) => list.push(one),
+                }
+            }
+            list.into()
         }
         DataKind::Map(entries) => {
             let mut object = Object::new();
             for (name, data) in entries {
-                object.insert(name.value.as_str(), value(data, contexts)?);
+                match value(data, contexts)? {
+                    Value::Object(more) if is_insert(&name.value) => {
+                        more.iter().for_each(|(name, value)| object.insert(name, value.clone()));
+                    }
+                    one => object.insert(name.value.as_str(), one),
+                }
             }
             object.into()
         }

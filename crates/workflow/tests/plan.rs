@@ -163,68 +163,6 @@ jobs:
     assert_eq!(run.verdict("c"), Verdict::Skip);
 }
 
-fn matrix(text: &str) -> Vec<String> {
-    let indented = text.replace('\n', "\n        ");
-    let run = Run::new(&format!(
-        "on: push\njobs:\n  j:\n    runs-on: x\n    strategy:\n      matrix:\n        {indented}\n    steps: [{{run: a}}]\n"
-    ));
-    match run.plan.expand("j", run.around()) {
-        Ok(expansion) => expansion.jobs.iter().map(|job| job.matrix.to_json().to_string()).collect(),
-        Err(faults) => faults.iter().map(ToString::to_string).collect(),
-    }
-}
-
-#[test]
-fn matrices() {
-    let product = matrix("a: [1, 2]\nb: [x, y]");
-    assert_eq!(
-        product,
-        [r#"{"a":1,"b":"x"}"#, r#"{"a":1,"b":"y"}"#, r#"{"a":2,"b":"x"}"#, r#"{"a":2,"b":"y"}"#]
-    );
-    assert_eq!(matrix("a: [1, 2]\nb: [x, y]\nexclude: [{a: 1}, {a: 2, b: y}]"), [r#"{"a":2,"b":"x"}"#]);
-    assert_eq!(matrix("a: [1, 2]\nexclude: [{c: 1}]").len(), 2, "an unknown key excludes nothing");
-    assert_eq!(matrix("a: [1, 2]\nexclude: [{a: '1'}]"), [r#"{"a":2}"#], "values compare loosely");
-    assert_eq!(matrix("include: [{a: 1}, {b: 2}]"), [r#"{"a":1}"#, r#"{"b":2}"#]);
-    assert_eq!(matrix("o: [{a: 1, b: 2}, {a: 2}]\nexclude: [{o: {a: 1}}]"), [r#"{"o":{"a":2}}"#]);
-    assert_eq!(matrix("v: [null, true, 1.5, 3.10, '3.10', [1], {a: b}]").len(), 7);
-    assert_eq!(matrix("v: [3.10, '3.10']"), [r#"{"v":3.1}"#, r#"{"v":"3.10"}"#]);
-    assert_eq!(
-        matrix("v: ['${{ github.ref }}', \"x${{ github.ref }}\"]"),
-        [r#"{"v":"main"}"#, r#"{"v":"xmain"}"#]
-    );
-    assert_eq!(matrix("v: ${{ fromJSON('[1, {\"a\":2}]') }}"), [r#"{"v":1}"#, r#"{"v":{"a":2}}"#]);
-    assert_eq!(matrix("v: [1]\ninclude: ${{ fromJSON('[{\"v\":2}]') }}"), [r#"{"v":1}"#, r#"{"v":2}"#]);
-}
-
-/// The example of GitHub's documentation.
-#[test]
-fn include_by_the_book() {
-    let cells = matrix(
-        "fruit: [apple, pear]
-animal: [cat, dog]
-include:
-  - color: green
-  - color: pink
-    animal: cat
-  - fruit: apple
-    shape: circle
-  - fruit: banana
-  - fruit: banana
-    animal: cat",
-    );
-    assert_eq!(
-        cells,
-        [
-            r#"{"fruit":"apple","animal":"cat","color":"pink","shape":"circle"}"#,
-            r#"{"fruit":"apple","animal":"dog","color":"green","shape":"circle"}"#,
-            r#"{"fruit":"pear","animal":"cat","color":"pink"}"#,
-            r#"{"fruit":"pear","animal":"dog","color":"green"}"#,
-            r#"{"fruit":"banana"}"#,
-            r#"{"fruit":"banana","animal":"cat"}"#,
-        ]
-    );
-}
-
 #[test]
 fn names_labels_and_settings() {
     let text = "on: push
