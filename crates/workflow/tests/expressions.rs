@@ -1,5 +1,8 @@
 //! Expressions: conversions, operators, functions, filters, errors.
 
+#[path = "expressions/rows.rs"]
+mod rows;
+
 use proptest::prelude::*;
 use workflow::{ContextName, Contexts, Eval, Query, Site, Status, Value, number_text, parse_expr};
 
@@ -35,9 +38,12 @@ fn eval_in(text: &str, contexts: &Contexts) -> String {
 #[track_caller]
 fn table(rows: &[(&str, &str)]) {
     let contexts = contexts();
-    for (text, expected) in rows {
-        assert_eq!(eval_in(text, &contexts), *expected, "{text}");
-    }
+    let wrong = rows.iter().filter_map(|(text, expected)| {
+        let found = eval_in(text, &contexts);
+        (found != *expected).then(|| format!("{text}\n  wanted {expected}\n  found  {found}"))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn names() {
 }
 
 /// Axes of small numbers, and entries over the same names.
-fn parts() -> impl Strategy<Value = (Vec<Vec<u8>>, Vec<Vec<Option<u8>>>, Vec<Vec<Option<u8>>>)> {
+fn parts() -> impl Strategy<Value = (Vec<Vec<u8>>, Model, Model)> {
     let axes = proptest::collection::vec(proptest::collection::vec(0u8..4, 1..4), 1..4);
     let entry = proptest::collection::vec(proptest::option::of(0u8..5), 5);
     let entries = || proptest::collection::vec(entry.clone(), 0..4);

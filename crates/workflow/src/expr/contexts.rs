@@ -11,7 +11,7 @@ use crate::Value;
 /// A context of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ContextName {
-    /// `github`, also `forgejo` and `gitea`: the event and the repository.
+    /// `github`, also `forgejo`, `gitea` and `forge`: the event and the repository.
     Github,
     /// Environment variables of workflow, job and step.
     Env,
@@ -39,10 +39,11 @@ pub enum ContextName {
 
 impl ContextName {
     /// All, under every name that they can be written with.
-    pub const NAMES: [(&'static str, ContextName); 14] = [
+    pub const NAMES: [(&'static str, ContextName); 15] = [
         ("github", ContextName::Github),
         ("forgejo", ContextName::Github),
         ("gitea", ContextName::Github),
+        ("forge", ContextName::Github),
         ("env", ContextName::Env),
         ("vars", ContextName::Vars),
         ("job", ContextName::Job),

@@ -170,15 +170,22 @@ pub(crate) fn format(text: &str, args: &[Arc<str>], limit: usize) -> Result<Stri
                 out.push(c);
             }
             '{' => {
-                let mut index = String::new();
+                let (mut index, mut number) = (String::new(), Some(0usize));
                 loop {
-                    match chars.next() {
-                        Some((_, '}')) => break,
-                        Some((_, digit)) if digit.is_ascii_digit() && index.len() < 3 => index.push(digit),
+                    match chars.next().map(|(_, c)| (c, c.to_digit(10))) {
+                        Some(('}', _)) if !index.is_empty() => break,
+                        Some((c, Some(digit))) => {
+                            let tens = number.and_then(|number| number.checked_mul(10));
+                            number = tens.and_then(|tens| tens.checked_add(digit as usize));
+                            // for the message, which a long row of digits makes no clearer
+                            if index.len() < 20 {
+                                index.push(c);
+                            }
+                        }
                         _ => return Err(Fault::FormatBrace { at: at + 1 }),
                     }
                 }
-                let arg = index.parse::<usize>().ok().and_then(|index| args.get(index));
+                let arg = number.and_then(|number| args.get(number));
                 out.push_str(arg.ok_or(Fault::FormatIndex { index, count: args.len() })?);
             }
             '}' => return Err(Fault::FormatBrace { at: at + 1 }),

@@ -61,7 +61,11 @@ pub(crate) fn parse(
     match parser.binary(0) {
         Ok(root) => {
             if let Some((token, range)) = parser.tokens.get(parser.at).cloned() {
-                parser.faults.push(parser.unexpected(&token, range, "an operator or the end"));
+                let mut fault = parser.unexpected(&token, range, "an operator or the end");
+                if let Token::Name(name) = &token {
+                    fault.help.extend(other_language(name));
+                }
+                parser.faults.push(fault);
             }
             if parser.faults.is_empty() {
                 Ok(Expr { source: source.clone(), root })
@@ -338,6 +342,8 @@ impl Parser<'_> {
                     self.error(format!("there is no context `{name}`"), span).label("unknown context");
                 let fault = if Function::parse(name).is_some() {
                     fault.help(format!("a function is called with brackets: `{name}()`"))
+                } else if let Some(help) = other_language(name) {
+                    fault.help(help)
                 } else {
                     match did_you_mean(name, names()) {
                         Some(near) => fault.help(format!("did you mean `{near}`?")),
@@ -349,6 +355,22 @@ impl Parser<'_> {
         }
         AstKind::Null
     }
+}
+
+/// What a word means that other languages have.
+fn other_language(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    let symbol = match lower.as_str() {
+        "and" => "&&",
+        "or" => "||",
+        "not" => "!",
+        _ => {
+            let literals = ["true", "false", "null", "NaN", "Infinity"];
+            let meant = literals.into_iter().find(|literal| literal.eq_ignore_ascii_case(name))?;
+            return Some(format!("write `{meant}`"));
+        }
+    };
+    Some(format!("`{lower}` is written `{symbol}`"))
 }
 
 enum Operator {
