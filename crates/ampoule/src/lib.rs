@@ -18,6 +18,7 @@ pub mod cli;
 pub mod controller_cmd;
 pub mod doctor;
 pub mod engine_cmd;
+pub mod eval_cmd;
 pub mod exec;
 pub mod host;
 pub mod image_cmd;

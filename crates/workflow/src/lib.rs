@@ -42,7 +42,8 @@ mod value;
 
 pub use expand::{ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surroundings, Verdict};
 pub use expr::{
-    Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template, parse_expr,
+    Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template,
+    parse_expr, parse_template,
 };
 pub use files::{FileUse, commands_here};
 pub use filter::{

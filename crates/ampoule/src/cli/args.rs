@@ -38,6 +38,8 @@ const STYLES: Styles = Styles::styled()
 pub enum Command {
     /// Run a workflow of the working directory in ephemeral microVMs
     Exec(Box<ExecArgs>),
+    /// Print the value of an expression
+    Eval(EvalArgs),
     /// Serve sandboxes to clients of forkd, each a microVM
     Controller(ControllerArgs),
     /// Keep microVMs ready for the other commands of this user, which then share them
@@ -288,6 +290,23 @@ pub struct ExecArgs {
     #[command(flatten)]
     pub inapplicable: super::inapplicable::Inapplicable,
 }
+
+/// Arguments of `ampoule eval`.
+#[derive(Debug, Args)]
+#[command(after_help = EVAL_EXAMPLES)]
+pub struct EvalArgs {
+    /// A JSON file with the contexts, such as {"github": {"ref": "refs/heads/main"}, "env": {"A": "b"}}
+    #[arg(long, value_name = "FILE.json")]
+    pub context: Option<PathBuf>,
+    /// The expression, or text with expressions in ${{ }}
+    #[arg(value_name = "EXPR", allow_hyphen_values = true)]
+    pub expr: String,
+}
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  ampoule eval \"format('{0} of {1}', 1, 'x')\"
+  ampoule eval --context contexts.json 'on ${{ github.ref }}'";
 
 /// Arguments of `ampoule controller`.
 #[derive(Debug, Args)]

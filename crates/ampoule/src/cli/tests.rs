@@ -19,6 +19,7 @@ fn the_help_is_what_it_was() {
     for words in [
         &[][..],
         &["exec"],
+        &["eval"],
         &["controller"],
         &["sandbox"],
         &["sandbox", "run"],

@@ -42,3 +42,16 @@ pub fn parse_expr(text: &str, site: Site) -> Result<Expr, Vec<Diagnostic>> {
     let locator = Locator::new(&source, Span::new(0, text.len()), &scalar);
     parser::parse(text, 0, &locator, &source, site)
 }
+
+/// Parses text as it stands in a workflow, with expressions in `${{ }}`.
+///
+/// # Errors
+/// Everything that is wrong with it, at least one diagnostic.
+pub fn parse_template(text: &str, site: Site) -> Result<Template, Vec<Diagnostic>> {
+    let source = Source::new("expression", text);
+    let scalar = Scalar { text: text.to_owned(), style: Style::Plain, typed: Typed::Text };
+    let host = Host { source: &source, span: Span::new(0, text.len()), scalar: &scalar };
+    let mut faults = Vec::new();
+    let template = Template::parse(host, site, &mut faults);
+    if faults.is_empty() { Ok(template) } else { Err(faults) }
+}

@@ -63,11 +63,13 @@ pub enum Site {
     ActionStepIf,
     /// Every other key of a composite action's step
     ActionStep,
+    /// None: an expression that stands alone, which may look at everything.
+    Anywhere,
 }
 
 impl Site {
     /// Every site, for tables.
-    pub const ALL: [Site; 27] = [
+    pub const ALL: [Site; 28] = [
         Site::RunName,
         Site::WorkflowEnv,
         Site::JobIf,
@@ -95,6 +97,7 @@ impl Site {
         Site::ActionIf,
         Site::ActionStepIf,
         Site::ActionStep,
+        Site::Anywhere,
     ];
 
     /// As messages call it.
@@ -127,6 +130,7 @@ impl Site {
             Site::ActionIf => "`pre-if` and `post-if`",
             Site::ActionStepIf => "the `if` of an action's step",
             Site::ActionStep => "an action's step",
+            Site::Anywhere => "an expression",
         }
     }
 
@@ -163,12 +167,18 @@ impl Site {
             }
             Site::ActionArgs => &[Inputs],
             Site::ActionIf => &[Github, Strategy, Matrix, Job, Runner, Env, Vars, Inputs],
+            Site::Anywhere => {
+                &[Github, Needs, Strategy, Matrix, Job, Jobs, Runner, Env, Vars, Secrets, Steps, Inputs]
+            }
         }
     }
 
     /// Whether `success()` and its kin are there.
     pub fn has_status(self) -> bool {
-        matches!(self, Site::JobIf | Site::StepIf | Site::ActionIf | Site::ActionStepIf)
+        matches!(
+            self,
+            Site::JobIf | Site::StepIf | Site::ActionIf | Site::ActionStepIf | Site::Anywhere
+        )
     }
 
     /// Whether there is a machine with files to look at.
@@ -181,6 +191,7 @@ impl Site {
                 | Site::ActionIf
                 | Site::ActionStepIf
                 | Site::ActionStep
+                | Site::Anywhere
         )
     }
 
