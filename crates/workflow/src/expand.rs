@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use doc::Diagnostic;
 
 use crate::{
-    ContextName, Contexts, Job, Object, Plan, Results, RunState, Status, Template, Value, Workflow,
+    ContextName, Contexts, ExpandedCall, Job, Machines, Object, Plan, Results, RunState, Status, Template,
+    Value, Workflow, call,
     foresee::holds,
     matrix::{self, Cell},
     settings::{boolean, count, labels, minutes, text},
@@ -39,6 +40,8 @@ pub struct ExpandedJob {
     pub timeout: Option<Duration>,
     /// `continue-on-error`.
     pub continue_on_error: OnError,
+    /// What it calls instead of steps, where that was looked for ([`Plan::with_calls`]) and it runs.
+    pub call: Option<ExpandedCall>,
 }
 
 /// Whether a job runs.
@@ -162,9 +165,11 @@ impl Plan {
             Look::Now => self.status(id, around.results, around.run),
             Look::Ahead => Status::SUCCESS,
         });
-        let unknown = look == Look::Ahead && job.condition.mentions(ContextName::Needs);
-        let by_cell = !unknown
-            && (job.condition.mentions(ContextName::Matrix) || job.condition.mentions(ContextName::Strategy));
+        if looks_at_env(job) {
+            contexts.set(ContextName::Env, env(self.workflow(), job, &contexts)?);
+        }
+        let unknown = look == Look::Ahead && condition_looks_at_needs(job);
+        let by_cell = !unknown && condition_looks_at_cell(job);
         let test = if by_cell { Test::Cell(look) } else { Test::Done };
         if !by_cell && !unknown && !holds(job, &contexts, look)? {
             return Ok(self.skipped(job, needs, &contexts, look));
@@ -185,6 +190,9 @@ impl Plan {
             .collect();
             contexts.set(ContextName::Strategy, strategy);
             contexts.set(ContextName::Matrix, cell.to_value());
+            if looks_at_env(job) {
+                contexts.set(ContextName::Env, env(self.workflow(), job, &contexts)?);
+            }
             match self.expand_cell(job, &cell, &contexts, test) {
                 Ok(mut expanded) => {
                     while jobs.iter().any(|other| other.name == expanded.name) {
@@ -271,7 +279,17 @@ impl Plan {
             Some(template) => boolean(template, contexts).map_err(&mut note).unwrap_or(false),
             None => false,
         };
-        if runs && let Some(span) = job.runs_on.as_ref().map(|runs_on| runs_on.span) {
+        let call = match (&job.call, self.called(&job.id.value)) {
+            (Some(call), Some(called)) if runs => {
+                let called = Arc::new(called.as_ref().clone().on(self.machines()));
+                call::expand(job, call, &called, contexts).map_err(&mut note).ok()
+            }
+            _ => None,
+        };
+        if runs
+            && self.machines() == Machines::Ours
+            && let Some(span) = job.runs_on.as_ref().map(|runs_on| runs_on.span)
+        {
             faults.extend(support::labels(&runs_on, &self.workflow().source, span));
         }
         if !faults.is_empty() {
@@ -289,6 +307,7 @@ impl Plan {
             needs: contexts.get(ContextName::Needs),
             timeout,
             continue_on_error: if tolerant { OnError::Continue } else { OnError::Fail },
+            call,
         })
     }
 
@@ -312,9 +331,40 @@ impl Plan {
             needs,
             timeout: None,
             continue_on_error: OnError::Fail,
+            call: None,
         };
         Expansion { jobs: vec![skipped], fail_fast: FailFast::RunOn, max_parallel: None }
     }
+}
+
+/// Whether an `if`, or what a call passes on, looks at `env`: Forgejo has it there.
+pub(crate) fn looks_at_env(job: &Job) -> bool {
+    let passed = |call: &crate::Call| call.templates().any(|template| template.mentions(ContextName::Env));
+    job.condition.mentions(ContextName::Env) || job.call.as_ref().is_some_and(passed)
+}
+
+/// Whether what an `if` says hangs on the matrix job, also by way of `env`.
+pub(crate) fn condition_looks_at_cell(job: &Job) -> bool {
+    const CELL: [ContextName; 2] = [ContextName::Matrix, ContextName::Strategy];
+    let cell = |variable: &crate::Variable| CELL.into_iter().any(|context| variable.value.mentions(context));
+    CELL.into_iter().any(|context| job.condition.mentions(context))
+        || job.condition.mentions(ContextName::Env) && job.env.list().iter().any(cell)
+}
+
+/// Whether what an `if` says hangs on the needs, also by way of `env`.
+pub(crate) fn condition_looks_at_needs(job: &Job) -> bool {
+    let needs = |variable: &crate::Variable| variable.value.mentions(ContextName::Needs);
+    job.condition.mentions(ContextName::Needs)
+        || job.condition.mentions(ContextName::Env) && job.env.list().iter().any(needs)
+}
+
+/// The `env` context before a job runs: that of the workflow and of the job.
+pub(crate) fn env(workflow: &Workflow, job: &Job, contexts: &Contexts) -> Result<Value, Vec<Diagnostic>> {
+    let mut env = Object::new();
+    for variable in workflow.env.list().iter().chain(job.env.list()) {
+        env.insert(variable.name.value.as_str(), text(&variable.value, contexts)?);
+    }
+    Ok(env.into())
 }
 
 fn number(count: usize) -> Value {

@@ -12,7 +12,7 @@ use doc::Diagnostic;
 use crate::{
     Conclusion, Condition, ContextName, Contexts, Expansion, Job, JobResult, Object, Plan, Results, Status,
     Step, Surroundings, Template, Value, Verdict,
-    expand::Look,
+    expand::{Look, condition_looks_at_cell, env, looks_at_env},
     settings::{labels, settled},
     support,
 };
@@ -153,8 +153,16 @@ impl Plan {
         if below.skipped && !condition.has_status_function() {
             return Prospect::Skipped;
         }
-        let by_matrix = condition.mentions(ContextName::Matrix) || condition.mentions(ContextName::Strategy);
+        let by_matrix = condition_looks_at_cell(job);
         let mut contexts = around.contexts.clone();
+        if condition.mentions(ContextName::Env) {
+            match env(self.workflow(), job, &contexts) {
+                Ok(env) if !job.env.list().iter().any(|variable| needy(&variable.value)) => {
+                    contexts.set(ContextName::Env, env);
+                }
+                _ => return Prospect::Open,
+            }
+        }
         if !job.needs.is_empty() && condition.mentions(ContextName::Needs) {
             let skipped = || job.needs.iter().filter(|need| known.skips(&need.value));
             let is_skipped = |id: &str| skipped().any(|need| need.value.eq_ignore_ascii_case(id));
@@ -209,7 +217,8 @@ impl Plan {
             return Vec::new();
         }
         let by_cell = !job.condition.mentions(ContextName::Needs);
-        if by_cell && job.condition.mentions(ContextName::Strategy) {
+        let unknown = [ContextName::Strategy, ContextName::Env];
+        if by_cell && unknown.into_iter().any(|context| job.condition.mentions(context)) {
             return Vec::new();
         }
         let mut faults = Vec::new();
@@ -260,13 +269,13 @@ fn settle(
 
 /// Whether a job's `if` may hold; one that has a fault does not.
 fn can_run(job: &Job, contexts: &Contexts) -> bool {
-    let open = [ContextName::Needs, ContextName::Matrix, ContextName::Strategy];
+    let open = [ContextName::Needs, ContextName::Env, ContextName::Matrix, ContextName::Strategy];
     open.into_iter().any(|context| job.condition.mentions(context))
         || matches!(holds(job, contexts, Look::Ahead), Ok(true))
 }
 
 fn needy(template: &Template) -> bool {
-    template.exprs().any(|expr| expr.mentions(ContextName::Needs))
+    template.mentions(ContextName::Needs)
 }
 
 fn looks_at_needs(job: &Job) -> bool {
@@ -280,6 +289,8 @@ fn looks_at_needs(job: &Job) -> bool {
     let runs_on = job.runs_on.as_ref();
     strategy
         || runs_on.is_some_and(|runs_on| runs_on.labels.iter().chain(&runs_on.group).any(needy))
+        || job.call.as_ref().is_some_and(|call| call.templates().any(needy))
+        || looks_at_env(job) && job.env.list().iter().any(|variable| needy(&variable.value))
         || optional(&job.name)
         || optional(&job.timeout_minutes)
         || optional(&job.continue_on_error)

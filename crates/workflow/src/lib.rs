@@ -15,6 +15,7 @@
 //!                                             └──expand(job, results, contexts)──▶ [ExpandedJob]
 //! ```
 
+mod call;
 pub mod checkout;
 pub mod command;
 pub mod envfile;
@@ -32,6 +33,7 @@ mod model;
 mod outcome;
 mod payload;
 mod plan;
+mod reuse;
 pub mod schema;
 mod settings;
 mod shape;
@@ -40,6 +42,7 @@ pub mod support;
 mod uses;
 mod value;
 
+pub use call::ExpandedCall;
 pub use expand::{ExpandedJob, Expansion, FailFast, MatrixFilter, OnError, Surroundings, Verdict};
 pub use expr::{
     Condition, ContextName, Contexts, Eval, EvalError, Expr, Fault, Query, Site, Status, Template,
@@ -59,7 +62,8 @@ pub use model::{
 };
 pub use outcome::{Conclusion, JobResult, Results};
 pub use payload::{expand_payload, payload_inputs};
-pub use plan::{Plan, RunState, UnknownJob};
+pub use plan::{Machines, Plan, RunState, UnknownJob};
+pub use reuse::{Resolved, Resolver};
 pub use settings::{MINUTES, minutes, minutes_of};
 pub use shell::{Shell, UnknownShell};
 pub use uses::{BadUses, Uses, WorkflowRef};

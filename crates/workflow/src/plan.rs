@@ -5,7 +5,7 @@
 //! are in the plan whenever the job is.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -19,6 +19,19 @@ pub struct Plan {
     workflow: Arc<Workflow>,
     /// Indices into the workflow's jobs, needs before what needs them.
     order: Vec<usize>,
+    /// The plans of the workflows that jobs call, by the job; only [`Plan::with_calls`] looks for them.
+    calls: BTreeMap<String, Arc<Plan>>,
+    machines: Machines,
+}
+
+/// Which machines there are for the jobs of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Machines {
+    /// Ours: a label that asks for another system is a fault.
+    #[default]
+    Ours,
+    /// Any, because nothing is to run.
+    Any,
 }
 
 /// A job that was asked for by name and is not there.
@@ -49,12 +62,16 @@ impl Plan {
         if order.len() < workflow.jobs.len() && faults.is_empty() {
             faults.push(cycle(&workflow, &order));
         }
-        if faults.is_empty() { Ok(Plan { workflow, order }) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(Plan { workflow, order, calls: BTreeMap::new(), machines: Machines::Ours })
+        } else {
+            Err(faults)
+        }
     }
 
     /// The plan of a payload, which has one job; its needs ran elsewhere and are not in it.
     pub(crate) fn of_one(workflow: Arc<Workflow>) -> Plan {
-        Plan { workflow, order: vec![0] }
+        Plan { workflow, order: vec![0], calls: BTreeMap::new(), machines: Machines::Ours }
     }
 
     /// The plan of one job and all that it needs.
@@ -77,7 +94,34 @@ impl Plan {
         Ok(Plan {
             workflow: Arc::clone(&self.workflow),
             order: self.order.iter().copied().filter(kept).collect(),
+            calls: self.calls.clone(),
+            machines: self.machines,
         })
+    }
+
+    /// The same for a look at what would run, on whichever machines.
+    #[must_use]
+    pub fn on(mut self, machines: Machines) -> Plan {
+        self.machines = machines;
+        self
+    }
+
+    pub(crate) fn machines(&self) -> Machines {
+        self.machines
+    }
+
+    pub(crate) fn set_calls(&mut self, calls: BTreeMap<String, Arc<Plan>>) {
+        self.calls = calls;
+    }
+
+    /// The plan of the workflow that a job calls, if it was found.
+    pub fn called(&self, id: &str) -> Option<&Arc<Plan>> {
+        self.calls.get(id)
+    }
+
+    /// All jobs, with those of called workflows once for each call.
+    pub(crate) fn size(&self) -> usize {
+        self.calls.values().fold(self.order.len(), |sum, called| sum.saturating_add(called.size()))
     }
 
     /// The workflow.

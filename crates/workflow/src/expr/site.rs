@@ -140,8 +140,9 @@ impl Site {
         match self {
             Site::RunName => &[Github, Inputs, Vars],
             Site::WorkflowEnv => &[Github, Secrets, Inputs, Vars],
-            // Forgejo makes the matrix before it looks at `if`; GitHub does not.
-            Site::JobIf => &[Github, Needs, Strategy, Matrix, Vars, Inputs],
+            // GitHub has no `secrets` and `env` here, Forgejo does; `matrix` and `strategy` neither, which is
+            // a warning.
+            Site::JobIf => &[Github, Needs, Strategy, Matrix, Env, Vars, Secrets, Inputs],
             Site::JobName | Site::RunsOn | Site::JobSetting => {
                 &[Github, Needs, Strategy, Matrix, Vars, Inputs]
             }
@@ -175,10 +176,7 @@ impl Site {
 
     /// Whether `success()` and its kin are there.
     pub fn has_status(self) -> bool {
-        matches!(
-            self,
-            Site::JobIf | Site::StepIf | Site::ActionIf | Site::ActionStepIf | Site::Anywhere
-        )
+        matches!(self, Site::JobIf | Site::StepIf | Site::ActionIf | Site::ActionStepIf | Site::Anywhere)
     }
 
     /// Whether there is a machine with files to look at.

@@ -111,6 +111,11 @@ impl Template {
         })
     }
 
+    /// Whether one of its expressions looks at this context.
+    pub fn mentions(&self, context: super::ContextName) -> bool {
+        self.exprs().any(|expr| expr.mentions(context))
+    }
+
     /// The value: that of the expression if there is nothing else, text otherwise.
     ///
     /// # Errors
@@ -197,7 +202,10 @@ impl Condition {
         }
         if !trimmed.contains("${{") {
             return match parser::parse(text, 0, &host.locator(), host.source, site) {
-                Ok(expr) => Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) },
+                Ok(expr) => {
+                    faults.extend(too_early(&expr, site));
+                    Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) }
+                }
                 Err(found) => {
                     faults.extend(found);
                     Condition::default()
@@ -212,6 +220,7 @@ impl Condition {
         });
         if let (Some(Part::Expr(expr)), None) = (exprs.next(), exprs.next()) {
             let expr = expr.clone();
+            faults.extend(too_early(&expr, site));
             return Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) };
         }
         if faults.len() == before {
@@ -264,6 +273,17 @@ impl Condition {
     pub fn has_status_function(&self) -> bool {
         !self.implied
     }
+}
+
+/// A job's `if` that looks at the matrix: neither Forgejo nor GitHub has that there.
+fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
+    let early = [super::ContextName::Matrix, super::ContextName::Strategy];
+    let context = early.into_iter().find(|context| site == Site::JobIf && expr.mentions(*context))?;
+    let fault = Diagnostic::warning(format!("a server refuses `{}` in a job's `if`", context.name()))
+        .at(&expr.source, expr.span())
+        .label("there it is looked at before there is a matrix")
+        .help("use `exclude`, or the `if` of the steps");
+    Some(fault)
 }
 
 fn unwrapped(text: &str) -> String {

@@ -69,6 +69,18 @@ pub struct Call {
     pub secrets: Option<CallSecrets>,
 }
 
+impl Call {
+    /// All its expressions.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let secrets: &[Variable] = match &self.secrets {
+            Some(CallSecrets::Named(named)) => named,
+            Some(CallSecrets::Inherit(_)) | None => &[],
+        };
+        let values = self.with.iter().chain(secrets).map(|variable| &variable.value);
+        values.chain(self.uses.expr())
+    }
+}
+
 /// The secrets that a called workflow has.
 #[derive(Clone, Debug)]
 pub enum CallSecrets {
