@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod engine_cmd;
 pub mod eval_cmd;
 pub mod exec;
+pub mod expand_cmd;
 pub mod host;
 pub mod image_cmd;
 mod in_use;

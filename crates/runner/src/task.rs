@@ -137,6 +137,8 @@ pub(crate) fn ready(task: &Task, own: Own<'_>) -> Result<Ready, Vec<String>> {
     contexts.set(ContextName::Github, github.clone());
     contexts.set(ContextName::Vars, vars.clone());
     contexts.set(ContextName::Inputs, inputs.clone());
+    let secrets = task.secrets.iter().map(|(name, value)| (name.as_str(), value.expose_secret()));
+    contexts.set(ContextName::Secrets, secrets.collect::<Object>());
     let (mut job, more) = expand_payload(workflow, &needs(task), &contexts).map_err(|found| rows(&found))?;
     warnings.extend(more);
     job.timeout = Some(job.timeout.map_or(own.timeout, |timeout| timeout.min(own.timeout)));

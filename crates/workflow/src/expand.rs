@@ -96,7 +96,7 @@ pub struct MatrixFilter {
 pub struct Surroundings<'a> {
     /// Results of the jobs that have ended: all that the job needs must be there.
     pub results: &'a Results,
-    /// `github`, `vars`, `inputs`; the rest is set by the expansion.
+    /// `github`, `vars`, `inputs`, `secrets`; the rest is set by the expansion.
     pub contexts: &'a Contexts,
     /// Whether the run was cancelled.
     pub run: RunState,

@@ -40,6 +40,8 @@ pub enum Command {
     Exec(Box<ExecArgs>),
     /// Print the value of an expression
     Eval(EvalArgs),
+    /// Print the jobs of a workflow, each of a matrix and those of the workflows that it calls, and run nothing
+    Expand(ExpandArgs),
     /// Serve sandboxes to clients of forkd, each a microVM
     Controller(ControllerArgs),
     /// Keep microVMs ready for the other commands of this user, which then share them
@@ -307,6 +309,29 @@ const EVAL_EXAMPLES: &str = "\
 Examples:
   ampoule eval \"format('{0} of {1}', 1, 'x')\"
   ampoule eval --context contexts.json 'on ${{ github.ref }}'";
+
+/// Arguments of `ampoule expand`.
+#[derive(Debug, Args)]
+pub struct ExpandArgs {
+    /// The workflow
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The event [default: the only event of the workflow, else push]
+    #[arg(short = 'E', long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// A JSON file with the event's payload
+    #[arg(long, value_name = "FILE")]
+    pub eventpath: Option<PathBuf>,
+    /// An input of workflow_dispatch or workflow_call
+    #[arg(long = "input", value_name = "K=V", value_parser = Pair::parse)]
+    pub inputs: Vec<Pair>,
+    /// A variable of the `vars` context
+    #[arg(long = "var", value_name = "K=V", value_parser = Pair::parse)]
+    pub vars: Vec<Pair>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Arguments of `ampoule controller`.
 #[derive(Debug, Args)]

@@ -38,7 +38,7 @@ use crate::{
         args::{Cli, Command},
         sandbox_args::SandboxCommand,
     },
-    controller_cmd, doctor, engine_cmd, eval_cmd, exec, image_cmd, network, prune,
+    controller_cmd, doctor, engine_cmd, eval_cmd, exec, expand_cmd, image_cmd, network, prune,
     registry::Registry,
     runner_cmd, sandbox_cmd,
     sanitise::{self, Colours},
@@ -78,6 +78,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
     match cli.command {
         Command::Exec(args) => told(look, exec::run(&args, registry)),
         Command::Eval(args) => told(look, eval_cmd::run(&args)),
+        Command::Expand(args) => told(look, expand_cmd::run(&args)),
         Command::Register(args) => told(look, runner_cmd::register(&args)),
         Command::Daemon(args) => told(look, runner_cmd::daemon(&args, registry)),
         Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),

@@ -20,6 +20,7 @@ fn the_help_is_what_it_was() {
         &[][..],
         &["exec"],
         &["eval"],
+        &["expand"],
         &["controller"],
         &["sandbox"],
         &["sandbox", "run"],

@@ -1,4 +1,4 @@
-//! `--input`: the inputs of `workflow_dispatch`, with their types.
+//! `--input`: the inputs of `workflow_dispatch` and `workflow_call`, with their types.
 //!
 //! Invariants: every input that the workflow declares has a value of its type; none that it does not
 //! declare is taken.
@@ -7,8 +7,8 @@ use workflow::{Input, InputKind, Object, Value, Workflow};
 
 use crate::cli::pair::Pair;
 
-/// The event whose inputs these are.
-const EVENT: &str = "workflow_dispatch";
+/// The events that have inputs.
+const EVENTS: [&str; 2] = ["workflow_dispatch", "workflow_call"];
 
 /// Why the inputs do not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum InputError {
 
 /// The `inputs` context: typed values.
 pub fn typed(workflow: &Workflow, event: &str, given: &[Pair]) -> Result<Object, InputError> {
-    if event != EVENT {
+    if !EVENTS.contains(&event) {
         return match given {
             [] => Ok(Object::new()),
             _ => Err(InputError::OtherEvent { event: event.to_owned() }),
@@ -78,7 +78,7 @@ pub fn typed(workflow: &Workflow, event: &str, given: &[Pair]) -> Result<Object,
             (None, None) if input.required => {
                 return Err(InputError::Missing { name: input.name.value.clone() });
             }
-            (None, None) => absent(&input.kind),
+            (None, None) => absent(&input.kind, event),
         };
         inputs.insert(input.name.value.as_str(), value);
     }
@@ -114,8 +114,9 @@ fn value(input: &Input, text: &str) -> Result<Value, InputError> {
 }
 
 /// What an input is that nobody gave, as the server has it.
-fn absent(kind: &InputKind) -> Value {
+fn absent(kind: &InputKind, event: &str) -> Value {
     match kind {
+        InputKind::Number if event == "workflow_call" => Value::Number(0.0),
         InputKind::Text | InputKind::Environment | InputKind::Number => Value::text(""),
         InputKind::Boolean => Value::Bool(false),
         InputKind::Choice(choices) => Value::text(choices.first().map(String::as_str).unwrap_or_default()),

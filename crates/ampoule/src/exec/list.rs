@@ -204,8 +204,15 @@ jobs:
             actor: "me".to_owned(),
         };
         let vars = Value::from_json(&serde_json::json!({}));
-        let common =
-            Common { args: &args, facts: &facts, vars: &vars, payload: None, filters: &[], token: "t0k3n" };
+        let common = Common {
+            args: &args,
+            facts: &facts,
+            vars: &vars,
+            secrets: &Value::Null,
+            payload: None,
+            filters: &[],
+            token: "t0k3n",
+        };
         let (prepared, warnings) = prepare::prepare(Arc::new(workflow), common).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         let mut table = Table::default();

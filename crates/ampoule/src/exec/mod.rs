@@ -31,7 +31,7 @@ use std::{
 
 use doc::{Diagnostic, Rendering};
 use secrecy::ExposeSecret;
-use workflow::{MatrixFilter, Value, Workflow};
+use workflow::{MatrixFilter, Object, Value, Workflow};
 
 pub use error::ExecError;
 
@@ -82,6 +82,9 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
         .map(|token| token.expose_secret().to_owned())
         .unwrap_or_default();
     let vars = Value::from_json(&serde_json::json!(values.vars));
+    let secrets: Object =
+        values.secrets.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+    let secrets = Value::from(secrets);
     check_forwards(&args.forwards)?;
     let filters: Vec<MatrixFilter> = args
         .matrix
@@ -92,6 +95,7 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
         args,
         facts: &facts,
         vars: &vars,
+        secrets: &secrets,
         payload: payload.as_ref(),
         filters: &filters,
         token: &token,

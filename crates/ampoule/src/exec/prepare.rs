@@ -36,7 +36,7 @@ pub struct Prepared {
     pub github: Value,
     /// The `inputs` context.
     pub inputs: Value,
-    /// `github`, `vars` and `inputs`.
+    /// `github`, `vars`, `inputs` and `secrets`.
     pub contexts: Contexts,
 }
 
@@ -130,15 +130,20 @@ impl PrepareError {
 
 /// Reads and parses a file; messages call it by its path below `root`.
 pub fn parse(root: &Path, path: &Path) -> Result<(Arc<Workflow>, Vec<Diagnostic>), PrepareError> {
+    let source = read(root, path)?;
+    let (workflow, warnings) = workflow::parse(&source).into_result().map_err(PrepareError::Diagnostics)?;
+    Ok((Arc::new(workflow), warnings))
+}
+
+/// Reads a file, within the size that is parsed.
+pub(crate) fn read(root: &Path, path: &Path) -> Result<Source, PrepareError> {
     let limit = Limits::default().bytes as u64;
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
         .map_err(|source| PrepareError::Read { path: path.to_owned(), source })?;
     let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
-    let source = Source::from_bytes(name, &bytes).map_err(|found| PrepareError::Diagnostics(vec![*found]))?;
-    let (workflow, warnings) = workflow::parse(&source).into_result().map_err(PrepareError::Diagnostics)?;
-    Ok((Arc::new(workflow), warnings))
+    Source::from_bytes(name, &bytes).map_err(|found| PrepareError::Diagnostics(vec![*found]))
 }
 
 /// What all workflows of a command line share.
@@ -150,6 +155,8 @@ pub struct Common<'a> {
     pub facts: &'a Facts,
     /// `vars`.
     pub vars: &'a Value,
+    /// `secrets`, which a job's `if` can look at.
+    pub secrets: &'a Value,
     /// `--eventpath`.
     pub payload: Option<&'a Map<String, Json>>,
     /// `--matrix`.
@@ -197,6 +204,7 @@ pub fn prepare(
     contexts.set(ContextName::Github, github.clone());
     contexts.set(ContextName::Vars, common.vars.clone());
     contexts.set(ContextName::Inputs, inputs.clone());
+    contexts.set(ContextName::Secrets, common.secrets.clone());
     warnings.extend(unlike_a_server(&workflow, &event, &contexts, common.payload.is_some()));
     let prepared = Prepared { plan, event, title, github, inputs, contexts };
     let faults = first_look(&prepared, common.filters);

@@ -59,7 +59,7 @@ pub(super) struct Ended {
 pub(super) struct Work<'a> {
     /// The jobs.
     pub(super) plan: &'a Plan,
-    /// `github`, `vars`, `inputs`.
+    /// `github`, `vars`, `inputs`, `secrets`.
     pub(super) contexts: &'a Contexts,
     /// `--matrix`.
     pub(super) filters: &'a [MatrixFilter],
