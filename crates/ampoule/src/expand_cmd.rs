@@ -10,7 +10,7 @@
 
 use std::{
     io::{self, Write},
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -83,11 +83,10 @@ pub fn run(args: &ExpandArgs) -> Result<End, ExpandCmdError> {
 }
 
 fn expand(args: &ExpandArgs) -> Result<(Shown, Vec<Diagnostic>), ExpandCmdError> {
-    let here = args.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // a file that is not there is what is wrong, not its directory
-    let tree = WorkTree::find(if here.is_dir() { here } else { Path::new(".") })?;
+    let file = absolute(&args.file);
+    let tree = WorkTree::find(&repository(&file))?;
     let facts = Facts::of(&tree);
-    let (workflow, mut warnings) = prepare::parse(tree.root(), &absolute(&args.file))?;
+    let (workflow, mut warnings) = prepare::parse(tree.root(), &file)?;
     let payload = match &args.eventpath {
         Some(path) => Some(github::read_payload(path)?),
         None => None,
@@ -103,9 +102,18 @@ fn expand(args: &ExpandArgs) -> Result<(Shown, Vec<Diagnostic>), ExpandCmdError>
     Ok((Shown { workflow, event, rows }, warnings))
 }
 
-/// Links of the path are followed, as the repository's own root was found.
-fn absolute(path: &Path) -> std::path::PathBuf {
-    path.canonicalize().unwrap_or_else(|_| find::resolve(Path::new("."), path))
+/// Links of the path are followed, as they are where the repository is found.
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// The directory whose workflow a file is: above `.forgejo/workflows` and its kin, else that of the file.
+fn repository(file: &Path) -> PathBuf {
+    let workflows = |dir: &&Path| find::DIRECTORIES.into_iter().any(|name| dir.ends_with(name));
+    let above = file.ancestors().find(workflows).and_then(|dir| dir.ancestors().nth(2));
+    let beside = file.parent().filter(|dir| dir.is_dir());
+    // a file that is not there is what is wrong, not its directory
+    above.filter(|dir| dir.is_dir()).or(beside).unwrap_or(Path::new(".")).to_owned()
 }
 
 /// The event, and what the jobs see of it.
@@ -355,7 +363,7 @@ jobs:
     needs: build
     uses: ./.forgejo/workflows/checks.yml
     strategy: {matrix: {level: [1, 2]}}
-    with: {label: 'l${{ matrix.level }}', deep: ${{ matrix.level > 1 }}}
+    with: {label: 'l${{ matrix.level }}', deep: '${{ matrix.level > 1 }}'}
   remote: {uses: 'o/r/.forgejo/workflows/x.yml@v1'}
   later:
     needs: build
@@ -389,7 +397,6 @@ jobs:
     fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join(".forgejo/workflows")).unwrap();
-        fs::create_dir_all(dir.path().join(".git")).unwrap();
         for (name, text) in files {
             fs::write(dir.path().join(".forgejo/workflows").join(name), text).unwrap();
         }

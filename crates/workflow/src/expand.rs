@@ -13,7 +13,7 @@ use crate::{
     Value, Workflow, call,
     foresee::holds,
     matrix::{self, Cell},
-    settings::{boolean, count, labels, minutes, text},
+    settings::{boolean, boolean_of, count, count_of, fault, labels, minutes, settled, text},
     support,
 };
 
@@ -219,13 +219,24 @@ impl Plan {
                 max_parallel: None,
             });
         };
-        let fail_fast = match &strategy.fail_fast {
-            Some(template) if !boolean(template, contexts)? => FailFast::RunOn,
-            _ => FailFast::Cancel,
-        };
-        let max_parallel = match &strategy.max_parallel {
-            Some(template) => Some(count(template, contexts)?),
+        let whole = match &strategy.whole {
+            Some(template) => Some((template, whole(template, contexts)?)),
             None => None,
+        };
+        let of_whole = |name: &str| {
+            let (template, value) = whole.as_ref()?;
+            Some((*template, value.get(name))).filter(|(_, value)| !matches!(value, Value::Null))
+        };
+        let cancels = match (&strategy.fail_fast, of_whole("fail-fast")) {
+            (Some(template), _) => boolean(template, contexts)?,
+            (None, Some((template, value))) => boolean_of(&value, template)?,
+            (None, None) => true,
+        };
+        let fail_fast = if cancels { FailFast::Cancel } else { FailFast::RunOn };
+        let max_parallel = match (&strategy.max_parallel, of_whole("max-parallel")) {
+            (Some(template), _) => Some(count(template, contexts)?),
+            (None, Some((template, value))) => Some(count_of(&value, template)?),
+            (None, None) => None,
         };
         let kept = self.kept(job, contexts, filters)?;
         Ok(Cells { cells: kept, fail_fast, max_parallel })
@@ -240,8 +251,14 @@ impl Plan {
     ) -> Result<Vec<(usize, Cell)>, Vec<Diagnostic>> {
         let source = &self.workflow().source;
         let Some(strategy) = &job.strategy else { return Ok(vec![(0, Cell::default())]) };
-        let Some(matrix) = &strategy.matrix else { return Ok(vec![(0, Cell::default())]) };
-        let cells = matrix::cells(matrix, source, contexts)?;
+        let cells = match (&strategy.matrix, &strategy.whole) {
+            (Some(matrix), _) => matrix::cells(matrix, source, contexts)?,
+            (None, Some(template)) => match whole(template, contexts)?.get("matrix") {
+                Value::Null => return Ok(vec![(0, Cell::default())]),
+                matrix => matrix::of_value(&matrix, source, template.span())?,
+            },
+            (None, None) => return Ok(vec![(0, Cell::default())]),
+        };
         if !cells.iter().any(|cell| matrix::passes(cell, filters)) {
             let fault =
                 Diagnostic::error(format!("no matrix job of `{}` is left by `--matrix`", job.id.value))
@@ -334,6 +351,14 @@ impl Plan {
             call: None,
         };
         Expansion { jobs: vec![skipped], fail_fast: FailFast::RunOn, max_parallel: None }
+    }
+}
+
+/// A strategy that is one expression.
+fn whole(template: &Template, contexts: &Contexts) -> Result<Value, Vec<Diagnostic>> {
+    match settled(template.eval(contexts))? {
+        value @ (Value::Object(_) | Value::Null) => Ok(value),
+        other => Err(fault(template, format!("this is {}", other.kind()), "a map with `matrix`")),
     }
 }
 

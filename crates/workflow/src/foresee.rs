@@ -202,7 +202,9 @@ impl Plan {
     fn partly(&self, job: &Job, around: Surroundings<'_>) -> Vec<Diagnostic> {
         let strategy = job.strategy.as_ref();
         let matrix = strategy.and_then(|strategy| strategy.matrix.as_ref());
-        if matrix.is_some_and(|matrix| matrix.templates().into_iter().any(needy)) {
+        let whole = strategy.and_then(|strategy| strategy.whole.as_ref());
+        if whole.is_some_and(needy) || matrix.is_some_and(|matrix| matrix.templates().into_iter().any(needy))
+        {
             return Vec::new();
         }
         let cells = match self.kept(job, around.contexts, around.filters) {
@@ -282,7 +284,8 @@ fn looks_at_needs(job: &Job) -> bool {
     let optional = |found: &Option<Template>| found.as_ref().is_some_and(needy);
     let strategy = job.strategy.as_ref().is_some_and(|strategy| {
         let matrix = strategy.matrix.as_ref();
-        optional(&strategy.fail_fast)
+        optional(&strategy.whole)
+            || optional(&strategy.fail_fast)
             || optional(&strategy.max_parallel)
             || matrix.is_some_and(|matrix| matrix.templates().into_iter().any(needy))
     });

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use doc::{Locator, Node, Rendering, Source};
+use doc::{Diagnostic, Locator, Node, Rendering, Source};
 
 use crate::{
-    ContextName, Contexts, Eval, Plan, RefFacts, Results, RunState, Site, Surroundings, Value,
+    ContextName, Contexts, Eval, Plan, RefFacts, Resolved, Results, RunState, Site, Surroundings, Value,
+    Workflow, WorkflowRef,
     expr::{Host, parse_expr},
     parse, parse_action, support,
 };
@@ -28,7 +29,9 @@ pub fn workflow(data: &[u8]) {
             }
         }
     }
-    let Ok(plan) = Plan::new(Arc::new(workflow)) else { return };
+    let workflow = Arc::new(workflow);
+    calls(&source, &workflow);
+    let Ok(plan) = Plan::new(workflow) else { return };
     for diagnostic in support::check(&plan) {
         let _ = diagnostic.render(Rendering::Plain);
     }
@@ -51,8 +54,37 @@ pub fn action(data: &[u8]) {
     for diagnostic in &parsed.diagnostics {
         let _ = diagnostic.render(Rendering::Plain);
     }
-    let faults = parsed.diagnostics.iter().any(doc::Diagnostic::is_error);
+    let faults = parsed.diagnostics.iter().any(Diagnostic::is_error);
     assert_ne!(parsed.action.is_some(), faults, "an action with errors, or none without");
+}
+
+/// Every call leads to the same jobs, made callable.
+fn calls(source: &Source, workflow: &Arc<Workflow>) {
+    let text = source.text().replacen("on:", "on: [push, workflow_call] #", 1);
+    let mut left = 20;
+    let mut resolve = |_: &WorkflowRef| {
+        left -= 1;
+        if left > 0 { Resolved::Text(Source::new("called.yml", text.as_str())) } else { Resolved::Elsewhere }
+    };
+    match Plan::with_calls(Arc::clone(workflow), &mut resolve) {
+        Err(faults) => {
+            assert!(faults.iter().any(Diagnostic::is_error), "a refusal without an error");
+            for diagnostic in &faults {
+                let _ = diagnostic.render(Rendering::Plain);
+            }
+        }
+        Ok((plan, _)) => {
+            let (results, contexts) = (Results::new(), Contexts::new());
+            let around =
+                Surroundings { results: &results, contexts: &contexts, run: RunState::Running, filters: &[] };
+            for job in plan.jobs() {
+                let Ok(expansion) = plan.expand(&job.id.value, around) else { continue };
+                for call in expansion.jobs.iter().filter_map(|job| job.call.as_ref()) {
+                    let _ = call.result(&results);
+                }
+            }
+        }
+    }
 }
 
 /// One expression: what is printed parses to what prints the same; evaluation ends.
@@ -74,7 +106,7 @@ pub fn expression(data: &[u8]) {
     }
 }
 
-fn parse_text(text: &str) -> Result<crate::Expr, Vec<doc::Diagnostic>> {
+fn parse_text(text: &str) -> Result<crate::Expr, Vec<Diagnostic>> {
     parse_expr(text, Site::StepIf)
 }
 

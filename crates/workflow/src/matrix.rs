@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 
-use doc::{Diagnostic, Source, Spanned, did_you_mean};
+use doc::{Diagnostic, Source, Span, Spanned, did_you_mean};
 
 use crate::{
     Contexts, Data, DataKind, Matrix, MatrixFilter, Object, Value, settings::settled, value::parse_number,
@@ -56,15 +56,7 @@ type Entry = Vec<(String, Value)>;
 pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Result<Vec<Cell>, Faults> {
     let (parts, span) = match matrix {
         Matrix::Expr(template) => {
-            let value = settled(template.eval(contexts))?;
-            let parts = from_value(&value).map_err(|message| {
-                vec![
-                    Diagnostic::error(message)
-                        .at(source, template.span())
-                        .label("the value of this expression"),
-                ]
-            })?;
-            (parts, template.span())
+            return of_value(&settled(template.eval(contexts))?, source, template.span());
         }
         Matrix::Written { axes, include, exclude, span } => {
             let mut parts = Parts::default();
@@ -86,14 +78,27 @@ pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Re
             (parts, *span)
         }
     };
+    let exclusions = match matrix {
+        Matrix::Written { exclude: Some(data), .. } => data.span,
+        _ => span,
+    };
+    made(&parts, source, span, exclusions)
+}
+
+/// The cells of a matrix that an expression at `span` gave, at least one.
+pub(crate) fn of_value(value: &Value, source: &Source, span: Span) -> Result<Vec<Cell>, Faults> {
+    let mut parts = Parts::default();
+    parts.insert(value).map_err(|message| {
+        vec![Diagnostic::error(message).at(source, span).label("the value of this expression")]
+    })?;
+    made(&parts, source, span, span)
+}
+
+fn made(parts: &Parts, source: &Source, span: Span, exclusions: Span) -> Result<Vec<Cell>, Faults> {
     if let Some(fault) = parts.stray_exclusion() {
-        let at = match matrix {
-            Matrix::Written { exclude: Some(data), .. } => data.span,
-            _ => span,
-        };
-        return Err(vec![fault.at(source, at).label("no job of this matrix can have it")]);
+        return Err(vec![fault.at(source, exclusions).label("no job of this matrix can have it")]);
     }
-    let cells = combine(&parts).map_err(|message| {
+    let cells = combine(parts).map_err(|message| {
         vec![
             Diagnostic::error(message)
                 .at(source, span)
@@ -107,6 +112,24 @@ pub(crate) fn cells(matrix: &Matrix, source: &Source, contexts: &Contexts) -> Re
         ]);
     }
     Ok(cells)
+}
+
+/// The written entries of `include` that name no axis, of which Forgejo's server makes jobs of their own.
+pub(crate) fn loose_inclusions(matrix: &Matrix) -> impl Iterator<Item = Span> {
+    let (axes, include) = match matrix {
+        Matrix::Written { axes, include: Some(Data { kind: DataKind::List(items), .. }), .. }
+            if !axes.iter().any(|(name, _)| is_insert(&name.value)) =>
+        {
+            (axes.as_slice(), items.as_slice())
+        }
+        _ => (&[][..], &[][..]),
+    };
+    let names = move |name: &str| axes.iter().any(|(axis, _)| axis.value.eq_ignore_ascii_case(name));
+    let loose = move |item: &&Data| match &item.kind {
+        DataKind::Map(entries) => !entries.iter().any(|(name, _)| names(&name.value)),
+        DataKind::Value(_) | DataKind::Template(_) | DataKind::List(_) => false,
+    };
+    include.iter().filter(move |item| !axes.is_empty() && loose(item)).map(|item| item.span)
 }
 
 /// A matrix whose expressions are evaluated.
@@ -151,13 +174,6 @@ impl Parts {
             None => fault.note(format!("it has {}", some(&axes().map(str::to_owned).collect::<Vec<_>>()))),
         })
     }
-}
-
-/// A matrix that is one expression.
-fn from_value(value: &Value) -> Result<Parts, String> {
-    let mut parts = Parts::default();
-    parts.insert(value)?;
-    Ok(parts)
 }
 
 /// `${{ insert }}`: the key of a map whose value is a map that is taken in.

@@ -30,8 +30,12 @@ pub(crate) fn fault(template: &Template, message: String, wanted: &str) -> Vec<D
 }
 
 pub(crate) fn boolean(template: &Template, contexts: &Contexts) -> Result<bool, Vec<Diagnostic>> {
-    let value = settled(template.eval(contexts))?;
-    match (&value, value.to_text().to_ascii_lowercase().as_str()) {
+    boolean_of(&settled(template.eval(contexts))?, template)
+}
+
+/// A value that is, or is of, that of a template.
+pub(crate) fn boolean_of(value: &Value, template: &Template) -> Result<bool, Vec<Diagnostic>> {
+    match (value, value.to_text().to_ascii_lowercase().as_str()) {
         (Value::Bool(value), _) => Ok(*value),
         (Value::String(_), "true") => Ok(true),
         (Value::String(_) | Value::Null, "false" | "") => Ok(false),
@@ -40,7 +44,12 @@ pub(crate) fn boolean(template: &Template, contexts: &Contexts) -> Result<bool, 
 }
 
 pub(crate) fn count(template: &Template, contexts: &Contexts) -> Result<usize, Vec<Diagnostic>> {
-    let number = settled(template.eval(contexts))?.to_number();
+    count_of(&settled(template.eval(contexts))?, template)
+}
+
+/// The same of a value that is, or is of, that of a template.
+pub(crate) fn count_of(value: &Value, template: &Template) -> Result<usize, Vec<Diagnostic>> {
+    let number = value.to_number();
     if number.fract() != 0.0 || !(1.0..=1e6).contains(&number) {
         return Err(fault(template, "this is no count".to_owned(), "a whole number from 1 on"));
     }

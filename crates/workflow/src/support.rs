@@ -9,6 +9,7 @@ use doc::{Diagnostic, Source, Span};
 
 use crate::{
     Concurrency, Job, OrExpr, Plan, Shell, Step, StepAction, Template, Uses, Variables, Workflow, checkout,
+    matrix,
 };
 
 /// Everything that the jobs of a plan ask for and cannot get, and what is ignored (as warnings), in a run
@@ -128,6 +129,16 @@ fn job_keys(job: &Job, source: &Source, found: &mut Vec<Diagnostic>) {
                 .at(source, whole.span())
                 .label("expected `matrix` and its kin")
                 .help("write `matrix: ${{ … }}` below `strategy`"),
+        );
+    }
+    let matrix = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref());
+    for span in matrix.into_iter().flat_map(matrix::loose_inclusions) {
+        found.push(
+            Diagnostic::warning("Forgejo makes a job of its own of this entry")
+                .at(source, span)
+                .label("it names no variable of the matrix")
+                .note("here it is added to every job, as GitHub documents it")
+                .help("name a variable of the matrix in it"),
         );
     }
     let not_yet = |name: &str, span: Span, help: &str| {

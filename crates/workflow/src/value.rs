@@ -230,7 +230,7 @@ pub(crate) fn fold(text: &str) -> String {
 
 /// Letter by letter, as GitHub compares: what would become several letters (`ß`), and the dotless `ı`,
 /// stay as they are.
-fn upper(text: &str) -> impl Iterator<Item = char> + '_ {
+pub(crate) fn upper(text: &str) -> impl DoubleEndedIterator<Item = char> + '_ {
     text.chars().map(|c| {
         if c.is_ascii() {
             return c.to_ascii_uppercase();

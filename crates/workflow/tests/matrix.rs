@@ -224,6 +224,31 @@ include:
     )]);
 }
 
+/// What Forgejo's server does otherwise is said before it surprises.
+#[test]
+fn entries_that_name_no_variable_are_warned_about() {
+    let warned = |matrix: &str| {
+        let text = format!(
+            "on: push\njobs:\n  j:\n    runs-on: x\n    steps: [{{run: a}}]\n    strategy: {{matrix: {{{matrix}}}}}\n"
+        );
+        let (workflow, _) = parse(&Source::new("t.yml", text)).into_result().expect("good");
+        let plan = Plan::new(Arc::new(workflow)).expect("good");
+        workflow::support::check(&plan).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let warning = "warning: Forgejo makes a job of its own of this entry";
+    assert_eq!(warned("a: [1], include: [{a: 1, x: y}, {x: y}]"), [format!("t.yml:6:57: {warning}")]);
+    assert_eq!(warned("a: [1], include: [{}, {A: 2}]"), [format!("t.yml:6:43: {warning}")]);
+    for quiet in [
+        "a: [1]",
+        "include: [{x: y}]",
+        "a: [1], include: '${{ fromJSON(vars.I) }}'",
+        "a: [1], include: ['${{ fromJSON(vars.I) }}']",
+        "a: [1], '${{ insert }}': '${{ fromJSON(vars.M) }}', include: [{x: y}]",
+    ] {
+        assert_eq!(warned(quiet), [""; 0], "{quiet}");
+    }
+}
+
 #[test]
 fn expressions() {
     table(&[

@@ -327,3 +327,28 @@ fn inputs_keep_their_types() {
         .collect();
     insta::assert_snapshot!(shown.iter().map(|(name, text)| format!("{name}: {text}\n")).collect::<String>());
 }
+
+/// A whole `strategy` may be one expression, in Forgejo.
+#[test]
+fn strategies_of_an_expression() {
+    let run = |value: &str| {
+        Run::new(&format!(
+            "on: push\njobs:\n  m:\n    strategy: >-\n      ${{{{ fromJSON('{value}') }}}}\n    runs-on: x\n    steps: [{{run: a}}]\n"
+        ))
+    };
+    let one =
+        run(r#"{"matrix": {"a": [1, 2], "exclude": [{"a": 1}]}, "fail-fast": false, "max-parallel": "3"}"#);
+    assert_eq!(one.expand("m"), [r#"m (2) [x] matrix={"a":2}"#]);
+    let expansion = one.plan.expand("m", one.around()).expect("expands");
+    assert_eq!((expansion.fail_fast, expansion.max_parallel), (FailFast::RunOn, Some(3)));
+    assert_eq!(run("{}").expand("m"), ["m [x] matrix=null"]);
+    assert_eq!(run("null").expand("m"), ["m [x] matrix=null"]);
+    for (value, fault) in [
+        ("[1]", "this is a list"),
+        (r#"{"matrix": [1]}"#, "a matrix is a map of lists, this is a list"),
+        (r#"{"fail-fast": 5}"#, "this is a number"),
+        (r#"{"max-parallel": 0}"#, "this is no count"),
+    ] {
+        assert_eq!(run(value).expand("m"), [format!("t.yml:5:7: error: {fault}")], "{value}");
+    }
+}

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use super::json;
-use crate::{Value, value::fold};
+use crate::{
+    Value,
+    value::{fold, upper},
+};
 
 /// A function of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,11 +132,21 @@ pub(crate) fn contains(search: &Value, item: &Value) -> bool {
 }
 
 pub(crate) fn starts_with(text: &Value, prefix: &Value) -> bool {
-    text.is_primitive() && prefix.is_primitive() && folded(text).starts_with(&folded(prefix))
+    if !text.is_primitive() || !prefix.is_primitive() {
+        return false;
+    }
+    let (text, prefix) = (text.to_text(), prefix.to_text());
+    let mut letters = upper(&text);
+    upper(&prefix).all(|letter| letters.next() == Some(letter))
 }
 
 pub(crate) fn ends_with(text: &Value, suffix: &Value) -> bool {
-    text.is_primitive() && suffix.is_primitive() && folded(text).ends_with(&folded(suffix))
+    if !text.is_primitive() || !suffix.is_primitive() {
+        return false;
+    }
+    let (text, suffix) = (text.to_text(), suffix.to_text());
+    let mut letters = upper(&text).rev();
+    upper(&suffix).rev().all(|letter| letters.next() == Some(letter))
 }
 
 fn folded(value: &Value) -> String {
