@@ -13,6 +13,8 @@
 //! Source ──parse──▶ Workflow ──Plan::new──▶ Plan ──support──▶ ok ──┐
 //!                                             │                    │ needs are done
 //!                                             └──expand(job, results, contexts)──▶ [ExpandedJob]
+//!                                                                                     │ a job with `uses`
+//!  Resolver ◀──Plan::with_calls── Workflow                       Plan, Contexts ◀──ExpandedCall
 //! ```
 
 mod call;

@@ -123,14 +123,6 @@ fn job_keys(job: &Job, source: &Source, found: &mut Vec<Diagnostic>) {
         );
     }
     found.extend(computed("`env`", &job.env));
-    if let Some(whole) = job.strategy.as_ref().and_then(|strategy| strategy.whole.as_ref()) {
-        found.push(
-            Diagnostic::error("an expression in place of `strategy` does not work yet")
-                .at(source, whole.span())
-                .label("expected `matrix` and its kin")
-                .help("write `matrix: ${{ … }}` below `strategy`"),
-        );
-    }
     let matrix = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref());
     for span in matrix.into_iter().flat_map(matrix::loose_inclusions) {
         found.push(
