@@ -165,7 +165,7 @@ impl Plan {
             Look::Now => self.status(id, around.results, around.run),
             Look::Ahead => Status::SUCCESS,
         });
-        if looks_at_env(job) {
+        if job.condition.mentions(ContextName::Env) {
             contexts.set(ContextName::Env, env(self.workflow(), job, &contexts)?);
         }
         let unknown = look == Look::Ahead && condition_looks_at_needs(job);

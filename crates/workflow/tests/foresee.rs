@@ -290,3 +290,33 @@ fn prospects_of_steps() {
         assert_eq!(prospect(condition), expected, "{condition}");
     }
 }
+
+/// Forgejo has `env` and `secrets` in a job's `if`.
+#[test]
+fn env_in_a_condition() {
+    use Prospect::{Open, Runs, Skipped};
+    for (job, said, prospect) in [
+        ("env: {A: x}\nif: env.A == 'x'", "b", Runs),
+        ("env: {A: x}\nif: env.A == 'y'", "-b", Skipped),
+        ("env: {A: '${{ github.ref }}'}\nif: env.A == 'main'", "b", Runs),
+        ("if: env.NONE", "-b", Skipped),
+        ("if: failure() && env.NONE", "-b", Skipped),
+        ("env: {A: '${{ needs.a.outputs.x }}'}\nif: env.A == 'x'", "later", Open),
+        ("env: {A: '${{ fromJSON(needs.a.outputs.x) }}'}\nif: env.A == 'x'", "later", Open),
+        ("env: {A: '${{ fromJSON(needs.a.outputs.x) }}'}", "b", Runs),
+        (
+            "strategy: {matrix: {n: [1, 2]}}\nenv: {A: '${{ matrix.n }}'}\nif: env.A == 2",
+            "-b (1), b (2)",
+            Runs,
+        ),
+        (
+            "strategy: {matrix: {n: [1, 2]}}\nenv: {A: '${{ matrix.n }}'}\nif: env.A == 3",
+            "-b (1), -b (2)",
+            Skipped,
+        ),
+        ("if: secrets.KEY", "-b", Skipped),
+    ] {
+        let seen = Seen::of(&format!("needs: a\nruns-on: x\n{job}"));
+        assert_eq!((seen.say().as_str(), seen.prospect()), (said, prospect), "{job}");
+    }
+}

@@ -183,7 +183,11 @@ fn what_is_wrong_with_calls() {
     let said = [
         Files::new(&[("a.yml", &caller(""))]).faults(),
         Files::new(&[("a.yml", &caller("")), ("b.yml", plain)]).faults(),
-        Files::new(&[("a.yml", &caller("")), ("b.yml", "on: [push\n")]).faults(),
+        Files::new(&[
+            ("a.yml", &caller("")),
+            ("b.yml", "on: workflow_call\njobs: {j: {steps: [{run: a}]}}\n"),
+        ])
+        .faults(),
         Files::new(&[("a.yml", &caller("")), ("b.yml", required)]).faults(),
         Files::new(&[("a.yml", &caller(", with: {A: b}, secrets: inherit")), ("b.yml", required)]).faults(),
         with("    with: {txt: x, flag: 3, banana: 1}\n    secrets: {KEI: a}").faults(),
