@@ -10,6 +10,7 @@
 //! - Line feeds are never masked: a text has as many rows after masking as before. A value of several lines
 //!   is found across rows and becomes one `***` in each of them; its lines are also masked one by one, unless
 //!   they are as short as a brace.
+//! - A value is looked for in all its [`forms`]: as it is, its lines, base64, URL, JSON, quoted.
 //! - For every way to cut a text into pieces, the masked pieces joined are the masked text.
 //! - A stream keeps back only the end that may be the beginning of a secret: a row is late only for that.
 //! - Values are kept in tiers, each at least twice as large as the next, with an automaton each: a job that
@@ -23,21 +24,23 @@
 use std::{collections::HashSet, fmt};
 
 mod automaton;
+mod forms;
 
 use automaton::{Automaton, State};
+use forms::{Form, normalised};
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
 
-/// Most bytes that all values of a job may have together, in all their forms.
+/// Most bytes that all values of a job may have together, with their lines.
 pub const MAX_TOTAL: usize = 1 << 20;
 
-/// Most values of a job, in all their forms.
+/// Most values of a job, with their lines.
 pub const MAX_VALUES: usize = 8192;
 
-/// Lines of a value of several lines that are shorter than this (a brace, a bracket) are masked only as a
-/// part of the whole value.
-const MIN_LINE: usize = 4;
+/// Most bytes that the encoded forms of all values (base64, URL, JSON) add to the automata; values that come
+/// when they are used up are masked as they are.
+pub const MAX_ENCODED_TOTAL: usize = 3 << 20;
 
 /// The values can no longer be masked, so nothing more may be said: the step has to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,10 +51,21 @@ pub struct TooManyMasks;
 #[derive(Clone, Default)]
 pub struct Masker {
     tiers: Vec<Tier>,
+    /// In all their forms.
     values: HashSet<String>,
-    total: usize,
+    /// What was given, without its encoded forms.
+    plain: Count,
+    /// What the encoded forms add to the automata.
+    encoded: usize,
     /// Grows with every change of the tiers, so that streams know that their states are of older ones.
     version: u64,
+}
+
+/// How much of something there is.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    values: usize,
+    bytes: usize,
 }
 
 /// Some of the values.
@@ -98,23 +112,38 @@ impl Masker {
     }
 
     fn add_all<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) -> Result<(), TooManyMasks> {
-        let mut new = HashSet::new();
         // a blank value would tear holes into every log, and hide nothing
-        for value in values.into_iter().filter(|value| !is_blank(value)) {
-            forms(value, |form| {
-                if !self.values.contains(&form) {
-                    new.insert(form);
-                }
-            });
+        let mut values: Vec<&str> = values.into_iter().filter(|value| !is_blank(value)).collect();
+        // the room for encoded forms is first for the small ones, of which it holds most
+        values.sort_by_key(|value| value.len());
+        let mut new = HashSet::new();
+        let mut plain = self.plain;
+        for form in values.iter().flat_map(|value| forms::plain(value)) {
+            if !self.values.contains(&form.text) && !new.contains(&form.text) {
+                plain.values += 1;
+                plain.bytes += form.text.len();
+                new.insert(form.text);
+            }
         }
+        if plain.bytes > MAX_TOTAL || plain.values > MAX_VALUES {
+            return Err(TooManyMasks);
+        }
+        let mut encoded = self.encoded;
+        for value in values {
+            let forms = forms::encoded(value);
+            let adds = |form: &Form| if self.values.contains(&form.text) { 0 } else { form.adds };
+            let adds: usize = forms.iter().map(adds).sum();
+            if encoded + adds > MAX_ENCODED_TOTAL {
+                continue;
+            }
+            encoded += adds;
+            new.extend(forms.into_iter().map(|form| form.text).filter(|form| !self.values.contains(form)));
+        }
+        self.plain = plain;
+        self.encoded = encoded;
         if new.is_empty() {
             return Ok(());
         }
-        let total = self.total + new.iter().map(String::len).sum::<usize>();
-        if total > MAX_TOTAL || self.values.len() + new.len() > MAX_VALUES {
-            return Err(TooManyMasks);
-        }
-        self.total = total;
         self.version += 1;
         self.values.extend(new.iter().cloned());
         let mut values: Vec<String> = new.into_iter().collect();
@@ -169,29 +198,6 @@ pub fn is_blank(value: &str) -> bool {
             return rest.is_empty();
         }
     }
-}
-
-/// All forms in which a value is looked for: itself and, if it has several lines, each of them.
-/// Encodings of it (base64, URL, JSON) are further forms and belong here.
-fn forms(value: &str, mut each: impl FnMut(String)) {
-    let value = normalised(value);
-    let value = value.trim_matches('\n');
-    if value.is_empty() {
-        return;
-    }
-    if value.contains('\n') {
-        value
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.len() >= MIN_LINE && !is_blank(line))
-            .for_each(|line| each(line.to_owned()));
-    }
-    each(value.to_owned());
-}
-
-/// Rows of a log know only `\n`: so must the values.
-fn normalised(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains("\r\n") { text.replace("\r\n", "\n").into() } else { text.into() }
 }
 
 /// Masks a text that arrives in pieces.

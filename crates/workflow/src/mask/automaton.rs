@@ -6,7 +6,7 @@
 //! Owner: [`super::Masker`], one for each tier of values.
 //!
 //! Invariants: a state stands for the longest suffix of the text that begins a value. Node 0 is the root.
-//! Time is linear in the text whatever the values are; memory is about 30 bytes per byte of the values.
+//! Time is linear in the text whatever the values are; memory is about 25 bytes per byte of the values.
 
 use std::collections::VecDeque;
 
@@ -30,7 +30,7 @@ struct Node {
     ends: u32,
     /// Depth of the longest suffix that has a continuation: bytes that may still become a value.
     unfinished: u32,
-    /// Its children are `edges[first..first + count]`, ascending by byte.
+    /// Its children are the nodes `first..first + count`, ascending by byte.
     first: u32,
     count: u16,
 }
@@ -39,7 +39,8 @@ struct Node {
 #[derive(Clone)]
 pub(super) struct Automaton {
     nodes: Vec<Node>,
-    edges: Vec<(u8, u32)>,
+    /// The byte that leads to each node; of the root, none.
+    bytes: Vec<u8>,
     root: Box<[u32; 256]>,
 }
 
@@ -47,7 +48,7 @@ impl Automaton {
     /// Builds it of ascending, distinct, non-empty values of fewer than 2^32 bytes together.
     pub(super) fn new<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
         let values: Vec<&[u8]> = values.collect();
-        let mut automaton = Self { nodes: vec![Node::at(0)], edges: Vec::new(), root: Box::new([0; 256]) };
+        let mut automaton = Self { nodes: vec![Node::at(0)], bytes: vec![0], root: Box::new([0; 256]) };
         automaton.grow(&values);
         automaton.link();
         automaton
@@ -64,14 +65,14 @@ impl Automaton {
                 self.nodes[node].ends = depth;
                 range.start += 1;
             }
-            self.nodes[node].first = index(self.edges.len());
+            self.nodes[node].first = index(self.nodes.len());
             let mut count = 0;
             while range.start < range.end {
                 let byte = values[range.start][at];
                 let same = values[range.clone()].partition_point(|value| value[at] == byte);
                 let child = self.nodes.len();
                 self.nodes.push(Node::at(depth + 1));
-                self.edges.push((byte, index(child)));
+                self.bytes.push(byte);
                 queue.push_back((child, range.start..range.start + same));
                 range.start += same;
                 count += 1;
@@ -82,17 +83,16 @@ impl Automaton {
 
     /// Sets what a node knows of its suffixes. Nodes stand in order of depth, so those are already done.
     fn link(&mut self) {
-        for edge in self.nodes[0].edges() {
-            let (byte, child) = self.edges[edge];
-            self.root[usize::from(byte)] = child;
+        for child in self.nodes[0].children() {
+            self.root[usize::from(self.bytes[child])] = index(child);
         }
         for node in 0..self.nodes.len() {
-            for edge in self.nodes[node].edges() {
-                let (byte, child) = self.edges[edge];
+            for child in self.nodes[node].children() {
+                let byte = self.bytes[child];
                 let fail =
                     if node == 0 { State::ROOT } else { self.next(State(self.nodes[node].fail), byte) };
                 let suffix = self.nodes[fail.0 as usize];
-                let child = &mut self.nodes[child as usize];
+                let child = &mut self.nodes[child];
                 child.fail = fail.0;
                 child.ends = child.ends.max(suffix.ends);
                 // its own children are not linked yet, but they are counted
@@ -104,18 +104,26 @@ impl Automaton {
     /// The state after one more byte.
     pub(super) fn next(&self, State(mut node): State, byte: u8) -> State {
         while node != 0 {
-            let children = self.children(node as usize);
-            let found = if children.len() <= 8 {
-                children.iter().find(|edge| edge.0 == byte)
-            } else {
-                children.binary_search_by_key(&byte, |edge| edge.0).ok().map(|at| &children[at])
+            let known = &self.nodes[node as usize];
+            let children = &self.bytes[known.children()];
+            let found = match children {
+                [] => None,
+                [only] => (*only == byte).then_some(0),
+                few if few.len() <= 8 => few.iter().position(|known| *known == byte),
+                many => many.binary_search(&byte).ok(),
             };
-            if let Some(&(_, child)) = found {
-                return State(child);
+            if let Some(at) = found {
+                return State(known.first + index(at));
             }
-            node = self.nodes[node as usize].fail;
+            node = known.fail;
         }
         State(self.root[usize::from(byte)])
+    }
+
+    /// How many nodes it has.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Whether a value begins with this byte.
@@ -132,10 +140,6 @@ impl Automaton {
     pub(super) fn unfinished(&self, state: State) -> usize {
         self.nodes[state.0 as usize].unfinished as usize
     }
-
-    fn children(&self, node: usize) -> &[(u8, u32)] {
-        &self.edges[self.nodes[node].edges()]
-    }
 }
 
 impl Node {
@@ -143,7 +147,7 @@ impl Node {
         Self { fail: 0, depth, ends: 0, unfinished: 0, first: 0, count: 0 }
     }
 
-    fn edges(&self) -> std::ops::Range<usize> {
+    fn children(&self) -> std::ops::Range<usize> {
         self.first as usize..self.first as usize + usize::from(self.count)
     }
 }

@@ -114,7 +114,8 @@ fn values_added_one_by_one_are_all_masked_and_the_automata_stay_few() {
         built += m.tiers.last().map_or(0, |tier| tier.bytes);
     }
     assert!(m.tiers.len() <= 14, "{} automata", m.tiers.len());
-    assert!(built < 40 * m.total, "{built} bytes of values were built into automata for {}", m.total);
+    let total: usize = m.values.iter().map(String::len).sum();
+    assert!(built < 40 * total, "{built} bytes of values were built into automata for {total}");
     assert_eq!(m.mask(&plain), "***-".repeat(2000));
     assert_eq!(m.mask("a secret of the job"), MASK);
 }
@@ -128,6 +129,92 @@ fn a_flood_of_values_is_refused() {
     m.add("fine").unwrap();
     assert_eq!(m.mask("fine"), MASK);
     assert!(!format!("{m:?}").contains("fine"));
+}
+
+#[test]
+fn every_form_of_a_value_is_masked() {
+    let m = masker(&["p@ss \"w\u{f6}rd\"/7", "-----BEGIN-----\r\nMIIEvQ+/IBADAN\r\n-----END-----\r\n"]);
+    for (text, masked) in [
+        ("basic dTpwQHNzICJ3w7ZyZCIvNw==", "basic dTp***"),
+        ("https://u:p%40ss%20%22w%C3%B6rd%22%2F7@host", "https://u:***@host"),
+        ("q=p%40ss+%22w%c3%b6rd%22%2f7&x", "q=***&x"),
+        ("{\"k\": \"p@ss \\\"w\\u00f6rd\\\"/7\"}", "{\"k\": \"***\"}"),
+        ("{\"k\": \"-----BEGIN-----\\nMIIEvQ+/IBADAN\\n-----END-----\\n\"}", "{\"k\": \"***\\n\"}"),
+        ("{\"k\": \"-----BEGIN-----\\r\\nMIIEvQ+/IBADAN\\r\\n-----END-----\"}", "{\"k\": \"***\"}"),
+        ("-----BEGIN-----\nMIIEvQ+/IBADAN\n-----END-----\n", "***\n***\n***\n"),
+        ("a MIIEvQ+/IBADAN b", "a *** b"),
+    ] {
+        assert_eq!(m.mask(text), masked);
+    }
+}
+
+/// Of a secret in any base64, what is left says nothing but a part of its first and its last byte.
+#[test]
+fn base64_is_masked_at_every_alignment_and_in_rows() {
+    let secret =
+        "correct horse battery staple, and a long one: it has more rows than one of them, this?> one";
+    let m = masker(&[secret]);
+    for before in 0..6 {
+        for after in 0..6 {
+            let text = format!("{}{secret}{}", &"<user>"[..before], &"?tail?"[..after]);
+            for safe in [false, true] {
+                let whole = base64_of(text.as_bytes(), safe);
+                let masked = m.mask(&whole);
+                assert!(masked.contains(MASK) && masked.len() <= 8 + 3 + 12, "{masked} of {whole}");
+            }
+        }
+    }
+    let whole = base64_of(secret.as_bytes(), false);
+    for width in [64, 76] {
+        let rows: Vec<_> = whole.as_bytes().chunks(width).map(|row| str::from_utf8(row).unwrap()).collect();
+        let masked = m.mask(&rows.join("\n"));
+        assert!(masked.lines().all(|row| row == MASK) && rows.len() == 2, "{masked}");
+    }
+}
+
+fn base64_of(bytes: &[u8], safe: bool) -> String {
+    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
+    let mut out: String = bits
+        .as_bytes()
+        .chunks(6)
+        .map(|six| {
+            let six = format!("{:0<6}", str::from_utf8(six).unwrap());
+            match u8::from_str_radix(&six, 2).unwrap() {
+                n @ 0..26 => char::from(b'A' + n),
+                n @ 26..52 => char::from(b'a' + n - 26),
+                n @ 52..62 => char::from(b'0' + n - 52),
+                62 => {
+                    if safe {
+                        '-'
+                    } else {
+                        '+'
+                    }
+                }
+                _ => {
+                    if safe {
+                        '_'
+                    } else {
+                        '/'
+                    }
+                }
+            }
+        })
+        .collect();
+    while out.len() % 4 != 0 {
+        out.push('=');
+    }
+    out
+}
+
+#[test]
+fn encoded_forms_have_a_budget_and_the_values_themselves_do_not_pay_for_it() {
+    let keys: Vec<String> = (0..60).map(|i| format!("{i:04}=").repeat(3000)).collect();
+    let m = Masker::new(keys.iter().map(String::as_str).chain(["small one"])).unwrap();
+    assert!(m.encoded <= MAX_ENCODED_TOTAL && m.encoded > MAX_ENCODED_TOTAL / 2, "{}", m.encoded);
+    let nodes: usize = m.tiers.iter().map(|tier| tier.automaton.size()).sum();
+    assert!(nodes <= m.encoded + m.plain.bytes + 1, "{nodes} nodes, {} and {}", m.encoded, m.plain.bytes);
+    assert_eq!(m.mask("small%20one"), MASK);
+    assert!(keys.iter().all(|key| m.mask(key) == MASK), "a value is not masked");
 }
 
 /// Cuts at char boundaries.
@@ -173,6 +260,23 @@ proptest! {
         }
         prop_assert_eq!(&tiers.mask(&text), &whole, "values added one by one");
         prop_assert_eq!(m.finds(&text), m.values.iter().any(|value| text.contains(value.as_str())));
+    }
+
+    #[test]
+    fn forms_are_masked_at_every_split(
+        value in "[a\"/é\\r\n ]{3,9}",
+        form in any::<proptest::sample::Index>(),
+    ) {
+        let m = masker(&[&value]);
+        prop_assume!(!m.values.is_empty());
+        let mut forms: Vec<_> = m.values.iter().collect();
+        forms.sort();
+        let text = format!("<{}>", form.get(&forms));
+        let whole = m.mask(&text);
+        prop_assert_eq!(&whole, &model(&m, &text));
+        for at in cuts(&text) {
+            prop_assert_eq!(&in_pieces(&m, [&text[..at], &text[at..]]), &whole, "cut at {}", at);
+        }
     }
 
     #[test]
