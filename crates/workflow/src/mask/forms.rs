@@ -228,8 +228,10 @@ fn json(value: &str, forms: &mut Vec<Form>) {
     }
 }
 
-/// Replacements that make a word of a shell, a string of an expression, or text of XML.
-const QUOTES: [&[(char, &str)]; 8] = [
+/// Replacements that make text of a workflow command, a word of a shell, a string of an expression, or text
+/// of XML.
+const QUOTES: [&[(char, &str)]; 9] = [
+    &[('%', "%25"), ('\r', "%0D"), ('\n', "%0A")],
     &[('\'', "'\\''")],
     &[('\'', "'\"'\"'")],
     &[('\'', "\\'"), ('\\', "\\\\"), ('\n', "\\n"), ('\r', "\\r"), ('\t', "\\t")],
@@ -299,6 +301,7 @@ mod tests {
             ("a<b&c", "a\\u003cb\\u0026c"),
             ("a<b&c", "a&lt;b&amp;c"),
             ("a/bc", "a\\/bc"),
+            ("a%\nb", "a%25%0Ab"),
             ("it's", "it'\\''s"),
             ("it's", "it''s"),
             ("it's", "it\\'s"),
