@@ -30,6 +30,7 @@ pub mod fuzz_targets;
 mod inputs;
 mod lower;
 pub mod mask;
+pub mod matcher;
 mod matrix;
 mod model;
 mod outcome;

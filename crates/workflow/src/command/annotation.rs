@@ -54,7 +54,8 @@ impl Lines {
     /// The same without what contradicts itself.
     #[must_use]
     pub fn corrected(self) -> Self {
-        let Self { line, end_line, column, end_column } = self;
+        let [line, end_line, column, end_column] =
+            [self.line, self.end_line, self.column, self.end_column].map(|at| at.filter(|&at| at > 0));
         let mut lines = Self { line: line.or(end_line), end_line, column: column.or(end_column), end_column };
         let several = end_line.is_some_and(|end| lines.line != Some(end));
         if lines.line.is_none() || several {

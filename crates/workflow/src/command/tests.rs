@@ -115,6 +115,7 @@ fn rows_of_a_step() {
         ("::warning file=a,line=1,endLine=1,col=1,endColumn=2::x", "warning a:1:1: x to Some(1) Some(2)"),
         ("::warning file=a,line=1,endColumn=2::x", "warning a:1:2: x to None Some(2)"),
         ("::warning file=a,line=1,col=3,endColumn=2::x", "warning a:1: x"),
+        ("::warning file=a,line=0,col=0::x", "warning a: x"),
         ("::warning file=a,line=x,col=3::x", "warning a: x"),
         ("::warning file=a,line=99999999999::x", "warning a: x"),
         ("::error file=C%3A\\a,line=1::x", "error C:\\a:1: x"),
