@@ -2,7 +2,7 @@
 //! ([`variables`]) and `GITHUB_PATH` ([`paths`]).
 //!
 //! Purpose: reads `name=value` rows and `name<<DELIMITER` blocks. What it cannot read is an error that names
-//! the row, never a value that is half right.
+//! the row, never a value that is half right. And which variables no file may set.
 //! Owner: `job`, after each step. The files are written by foreign code: every size is capped here and the
 //! caller reads no more than [`MAX_FILE`] bytes.
 
@@ -136,6 +136,86 @@ pub fn paths(file: &[u8]) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
+/// Whether `GITHUB_ENV`, or `set-env`, may set a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Free,
+    /// It would run code in programs that later steps start: `NODE_OPTIONS`.
+    Refused,
+    /// It is one of the runner's own, which says the same in every step.
+    Kept,
+}
+
+/// Variables with the prefix `GITHUB_` or `FORGEJO_` that the runner sets anew for every step. A token is
+/// none: many set one of their own.
+const KEPT: [&str; 36] = [
+    "ACTION",
+    "ACTIONS",
+    "ACTION_PATH",
+    "ACTION_REF",
+    "ACTION_REPOSITORY",
+    "ACTOR",
+    "ACTOR_ID",
+    "API_URL",
+    "BASE_REF",
+    "ENV",
+    "EVENT_NAME",
+    "EVENT_PATH",
+    "GRAPHQL_URL",
+    "HEAD_REF",
+    "JOB",
+    "OUTPUT",
+    "PATH",
+    "REF",
+    "REF_NAME",
+    "REF_PROTECTED",
+    "REF_TYPE",
+    "REPOSITORY",
+    "REPOSITORY_ID",
+    "REPOSITORY_OWNER",
+    "REPOSITORY_OWNER_ID",
+    "RUN_ATTEMPT",
+    "RUN_ID",
+    "RUN_NUMBER",
+    "SERVER_URL",
+    "SHA",
+    "STATE",
+    "STEP_SUMMARY",
+    "TRIGGERING_ACTOR",
+    "WORKFLOW",
+    "WORKFLOW_REF",
+    "WORKSPACE",
+];
+
+/// The same with the prefix `RUNNER_`.
+const KEPT_OF_RUNNER: [&str; 7] = ["ARCH", "ENVIRONMENT", "NAME", "OS", "TEMP", "TOOL_CACHE", "WORKSPACE"];
+
+/// What is to be done with a variable that a step wants to set for those that follow.
+#[must_use]
+pub fn standing(name: &str) -> Standing {
+    let own = ["GITHUB_", "FORGEJO_"].into_iter().find_map(|prefix| name.strip_prefix(prefix));
+    if name.eq_ignore_ascii_case("NODE_OPTIONS") {
+        Standing::Refused
+    } else if own.is_some_and(|name| KEPT.contains(&name))
+        || name.strip_prefix("RUNNER_").is_some_and(|name| KEPT_OF_RUNNER.contains(&name))
+    {
+        Standing::Kept
+    } else {
+        Standing::Free
+    }
+}
+
+/// The block by which a file sets a variable to any text.
+#[must_use]
+pub fn block(name: &str, value: &str) -> String {
+    let mut delimiter = "EOF".to_owned();
+    while value.split('\n').any(|row| row.strip_suffix('\r').unwrap_or(row) == delimiter) {
+        delimiter.push('_');
+    }
+    format!("{name}<<{delimiter}\n{value}\n{delimiter}\n")
+}
+
 fn name(name: &str, line: usize) -> Result<&str, Error> {
     if name.is_empty() {
         return Err(Error::Empty { line, what: "name" });
@@ -225,14 +305,44 @@ mod tests {
 
     #[test]
     fn both_forms_are_read() {
-        assert_eq!(read(""), pairs(&[]));
-        assert_eq!(read("a=1\n\nb=\r\nc=x=y<<z"), pairs(&[("a", "1"), ("b", ""), ("c", "x=y<<z")]));
-        assert_eq!(read("a<<EOF\nx\n\ny=1\nEOF\nb=2\n"), pairs(&[("a", "x\n\ny=1"), ("b", "2")]));
-        assert_eq!(read("a<<E=F\nx\nE=F"), pairs(&[("a", "x")]));
-        assert_eq!(read("a<<EOF\nEOF\n"), pairs(&[("a", "")]));
-        assert_eq!(read("a<<EOF\r\nx\r\ny\r\nEOF\r\n"), pairs(&[("a", "x\r\ny")]));
-        assert_eq!(read("\u{feff}a b= c "), pairs(&[("a b", " c ")]));
-        assert_eq!(read("a<<EOF\n EOF\nEOF \nEOF\n"), pairs(&[("a", " EOF\nEOF ")]));
+        for (file, expected) in [
+            ("", &[][..]),
+            ("\n\r\n\n", &[]),
+            ("\u{feff}", &[]),
+            ("a=1", &[("a", "1")]),
+            ("a=1\n", &[("a", "1")]),
+            ("a=1\r\n", &[("a", "1")]),
+            ("\u{feff}a b= c ", &[("a b", " c ")]),
+            ("a=", &[("a", "")]),
+            ("a==b", &[("a", "=b")]),
+            ("a=b=c=", &[("a", "b=c=")]),
+            ("c=x=y<<z", &[("c", "x=y<<z")]),
+            ("a=1\n\nb=\r\nc=2", &[("a", "1"), ("b", ""), ("c", "2")]),
+            ("a=1\na=2", &[("a", "1"), ("a", "2")]),
+            ("a=%0A\\n", &[("a", "%0A\\n")]),
+            ("a=x\ry", &[("a", "x\ry")]),
+            (" a=1", &[(" a", "1")]),
+            ("# a=1", &[("# a", "1")]),
+            ("a<<EOF\nx\n\ny=1\nEOF\nb=2\n", &[("a", "x\n\ny=1"), ("b", "2")]),
+            ("a<<EOF\nEOF", &[("a", "")]),
+            ("a<<EOF\n\nEOF", &[("a", "")]),
+            ("a<<EOF\n\n\nEOF", &[("a", "\n")]),
+            ("a<<EOF\n x \nEOF", &[("a", " x ")]),
+            ("a<<EOF\n EOF\nEOF \nEOF\n", &[("a", " EOF\nEOF ")]),
+            ("a<<EOF\neof\nEOF", &[("a", "eof")]),
+            ("a<<EOF\r\nx\r\ny\r\nEOF\r\n", &[("a", "x\r\ny")]),
+            ("a<<EOF\r\nx\nEOF\n", &[("a", "x")]),
+            ("a<<E=F\nx\nE=F", &[("a", "x")]),
+            ("a<<=EOF\nx\n=EOF", &[("a", "x")]),
+            ("a<<<EOF\nx\n<EOF", &[("a", "x")]),
+            ("a<< EOF\nx\n EOF", &[("a", "x")]),
+            ("a <<EOF\nx\nEOF", &[("a ", "x")]),
+            ("a<<EOF\nb<<EOF\nEOF\n", &[("a", "b<<EOF")]),
+            ("a<<ghadelimiter_1\n{\n}\nghadelimiter_1\n", &[("a", "{\n}")]),
+            ("a<<E\n\u{fffd}\u{1f511}\nE", &[("a", "\u{fffd}\u{1f511}")]),
+        ] {
+            assert_eq!(read(file), pairs(expected), "{file:?}");
+        }
     }
 
     #[test]
@@ -242,11 +352,25 @@ mod tests {
             error("a=1\nb<<EOF\nx\n"),
             "line 2: the value of `b` has no end: no later line is exactly `EOF`"
         );
-        assert_eq!(error("a=1\nb"), "line 2: expected `NAME=VALUE` or `NAME<<DELIMITER`");
-        assert_eq!(error("=1"), "line 1: the name is empty");
-        assert_eq!(error("<<E\nE"), "line 1: the name is empty");
-        assert_eq!(error("a<<\nx\n"), "line 1: the delimiter is empty");
-        assert_eq!(error("a=\0"), "line 1: a value that is not valid here: a NUL byte");
+        for (file, said) in [
+            ("a=1\nb", "line 2: expected `NAME=VALUE` or `NAME<<DELIMITER`"),
+            ("a\r\n", "line 1: expected `NAME=VALUE` or `NAME<<DELIMITER`"),
+            ("a<EOF\n", "line 1: expected `NAME=VALUE` or `NAME<<DELIMITER`"),
+            (" ", "line 1: expected `NAME=VALUE` or `NAME<<DELIMITER`"),
+            ("=1", "line 1: the name is empty"),
+            ("<<E\nE", "line 1: the name is empty"),
+            ("a<<\nx\n", "line 1: the delimiter is empty"),
+            ("a<<\r\n\r\n", "line 1: the delimiter is empty"),
+            ("a=\0", "line 1: a value that is not valid here: a NUL byte"),
+            ("a\0=1", "line 1: a value that is not valid here: a NUL byte"),
+            ("a<<E\nx\0\nE", "line 1: a value that is not valid here: a NUL byte"),
+            ("a<<E", "line 1: the value of `a` has no end: no later line is exactly `E`"),
+            ("a<<E\nE x\n", "line 1: the value of `a` has no end: no later line is exactly `E`"),
+            ("\n\na<<E\nx", "line 3: the value of `a` has no end: no later line is exactly `E`"),
+            ("a<<E\nx\nE\nb", "line 4: expected `NAME=VALUE` or `NAME<<DELIMITER`"),
+        ] {
+            assert_eq!(error(file), said, "{file:?}");
+        }
         assert_eq!(error(&format!("{}=1", "n".repeat(256))), "line 1: the name is longer than 255 bytes");
         assert_eq!(
             variables(b"a=1\nb=\xff").unwrap_err().to_string(),
@@ -265,6 +389,41 @@ mod tests {
         assert!(read(&format!("a<<E\n{long}x\nE")).is_err());
         assert_eq!(variables(&vec![b'\n'; MAX_FILE + 1]), Err(Error::Large));
         assert_eq!(read(&"a=\n".repeat(MAX_ENTRIES + 1)).unwrap_err(), "line 10001: more than 10000 entries");
+    }
+
+    #[test]
+    fn some_variables_no_file_may_set() {
+        for (name, expected) in [
+            ("FOO", Standing::Free),
+            ("NODE_OPTIONS", Standing::Refused),
+            ("Node_Options", Standing::Refused),
+            ("NODE_PATH", Standing::Free),
+            ("GITHUB_SHA", Standing::Kept),
+            ("FORGEJO_SHA", Standing::Kept),
+            ("github_sha", Standing::Free),
+            ("GITHUB_OUTPUT", Standing::Kept),
+            ("GITHUB_TOKEN", Standing::Free),
+            ("GITHUB_PR_NUMBER", Standing::Free),
+            ("RUNNER_TEMP", Standing::Kept),
+            ("RUNNER_X", Standing::Free),
+            ("PATH", Standing::Free),
+            ("CI", Standing::Free),
+        ] {
+            assert_eq!(standing(name), expected, "{name}");
+        }
+        assert!(KEPT.is_sorted() && KEPT_OF_RUNNER.is_sorted());
+    }
+
+    #[test]
+    fn long_rows_take_no_longer_than_they_are() {
+        let started = std::time::Instant::now();
+        let long = "x=".repeat(MAX_FILE / 2 - 1);
+        assert!(variables(long.as_bytes()).is_err());
+        let rows = "\n".repeat(MAX_FILE - 2);
+        assert_eq!(read(&rows), Ok(Vec::new()));
+        assert!(read(&format!("a<<{}", "x".repeat(MAX_FILE - 3))).is_err());
+        assert!(read(&format!("a<<E\n{}", "x\n".repeat(MAX_FILE / 2 - 3))).is_err());
+        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }
 
     #[test]
@@ -287,9 +446,10 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_as_a_block_is_read_back(value in "[a=<\n é]{0,30}") {
-            let file = format!("n<<END\n{value}\nEND\n");
-            prop_assert_eq!(read(&file), pairs(&[("n", &value)]));
+        fn what_is_written_as_a_block_is_read_back(value in "[a=<\n éEOF_]{0,30}") {
+            prop_assert_eq!(read(&block("n", &value)), pairs(&[("n", &value)]));
+            let both = format!("x=1\n{}y=2", block("n", &value));
+            prop_assert_eq!(read(&both), pairs(&[("x", "1"), ("n", &value), ("y", "2")]));
         }
     }
 }

@@ -12,6 +12,12 @@ use crate::{
     expr::{Host, parse_expr},
     parse, parse_action, support,
 };
+use crate::{
+    command::{self, Command, Echo, Form, Reader, Row},
+    envfile,
+    mask::{Masker, Stream},
+    matcher::{self, Matchers},
+};
 
 /// A whole workflow: parsed, planned, expanded, every diagnostic rendered.
 pub fn workflow(data: &[u8]) {
@@ -132,4 +138,72 @@ fn visit(source: &Source, node: &Node) {
         doc::Kind::Seq(items) => items.iter().for_each(|item| visit(source, item)),
         doc::Kind::Map(map) => map.entries.iter().for_each(|entry| visit(source, &entry.value)),
     }
+}
+
+/// Rows of a step: what a command is made of is printed as the command that it was.
+pub fn commands(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut reader = Reader::new(Echo::On);
+    for row in text.split('\n') {
+        let Row::Command { command: Command::SetOutput { name, value }, .. } = reader.read(row) else {
+            continue;
+        };
+        for form in [Form::Colons, Form::Brackets] {
+            let printed = command::row(form, "set-output", &[("name", &name)], &value);
+            let Row::Command { command, .. } = Reader::default().read(&printed) else {
+                panic!("a printed command is none");
+            };
+            let trimmed = name.trim() != name;
+            assert!(trimmed || command == Command::SetOutput { name: name.clone(), value: value.clone() });
+        }
+    }
+}
+
+/// A file by which a step speaks: what it says is printed as what it said.
+pub fn env_file(data: &[u8]) {
+    let _ = envfile::paths(data);
+    let Ok(variables) = envfile::variables(data) else { return };
+    for (name, value) in variables {
+        let _ = envfile::standing(&name);
+        if !name.ends_with('<') && !value.ends_with('\r') && value.len() < envfile::MAX_VALUE {
+            let printed = envfile::block(&name, &value);
+            assert_eq!(envfile::variables(printed.as_bytes()), Ok(vec![(name, value)]));
+        }
+    }
+}
+
+/// A file of matchers, a NUL, and rows for them.
+pub fn matchers(data: &[u8]) {
+    let at = data.iter().position(|&byte| byte == 0).unwrap_or(data.len());
+    let (file, rows) = data.split_at(at);
+    let found = match matcher::parse("fuzz.json", file) {
+        Ok(found) => found,
+        Err(faults) => {
+            assert!(!faults.is_empty(), "an error without a message");
+            return faults.iter().for_each(|fault| drop(fault.render(Rendering::Plain)));
+        }
+    };
+    let mut matchers = Matchers::new();
+    if matchers.add(found).is_ok() {
+        for row in String::from_utf8_lossy(rows).split(['\0', '\n']) {
+            drop(matchers.read(row).map(|annotation| annotation.text()));
+        }
+    }
+}
+
+/// Values with a NUL behind each, and a text: the same is masked however the text is cut.
+pub fn mask(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut parts: Vec<&str> = text.split('\0').collect();
+    let Some(text) = parts.pop() else { return };
+    let Ok(masker) = Masker::new(parts.iter().copied()) else { return };
+    let whole = masker.mask(text);
+    assert_eq!(whole.matches('\n').count(), text.matches('\n').count(), "rows were lost");
+    let cut = text.floor_char_boundary(text.len() / 2);
+    let (mut stream, mut out) = (Stream::new(), String::new());
+    for piece in [&text[..cut], &text[cut..]] {
+        stream.push(&masker, piece, &mut out);
+    }
+    stream.finish(&masker, &mut out);
+    assert_eq!(out, whole, "cut at {cut}");
 }

@@ -31,3 +31,23 @@ fn expression() {
 fn template() {
     replay("template", workflow::fuzz_targets::template);
 }
+
+#[test]
+fn commands() {
+    replay("commands", workflow::fuzz_targets::commands);
+}
+
+#[test]
+fn env_file() {
+    replay("env_file", workflow::fuzz_targets::env_file);
+}
+
+#[test]
+fn matchers() {
+    replay("matchers", workflow::fuzz_targets::matchers);
+}
+
+#[test]
+fn mask() {
+    replay("mask", workflow::fuzz_targets::mask);
+}
