@@ -25,11 +25,11 @@ use std::{
 
 use sandbox::{Control, Error as SandboxError, Exited, Running};
 use tokio::time::{Instant, sleep, sleep_until};
-use workflow::mask::TooManyMasks;
+use workflow::{mask::TooManyMasks, matcher};
 
 use crate::{
-    Cancel, Error, Reason,
-    guest::Fault,
+    Cancel, Error, Reason, files,
+    guest::{Fault, Guest},
     log::Log,
     output::{Output, Row},
 };
@@ -104,6 +104,7 @@ pub(crate) struct Ended {
 /// Takes a command to its end.
 pub(crate) async fn drive(
     mut running: Running,
+    guest: &Guest,
     output: &mut Output,
     log: &mut Log,
     step: usize,
@@ -128,9 +129,19 @@ pub(crate) async fn drive(
                     return Err(SandboxError::Gone(gone).into());
                 }
             };
-            let taken = output.chunk(&mut log.masker, chunk.stream, chunk.time, &chunk.bytes, &mut rows);
-            if let Err(flood) = taken {
-                return Err(flooded(&control, log, step, &mut rows, flood).await);
+            let mut taken = output.chunk(&mut log.masker, chunk.stream, chunk.time, &chunk.bytes, &mut rows);
+            loop {
+                let wanted = match taken {
+                    Ok(None) => break,
+                    Ok(Some(wanted)) => wanted,
+                    Err(flood) => return Err(flooded(&control, log, step, &mut rows, flood).await),
+                };
+                let path = guest.path(wanted.path());
+                let content = files::content(&guest.sandbox, path, matcher::MAX_FILE).await?;
+                if let Some(text) = output.problems.answer(&wanted, content) {
+                    output.say(&log.masker, chunk.time, &text, &mut rows);
+                }
+                taken = output.resume(&mut log.masker, &mut rows);
             }
             told.store(false, Ordering::Relaxed);
             log.rows(step, &mut rows).await;

@@ -9,11 +9,14 @@ use workflow::{envfile, mask::Masker};
 use crate::{
     environ::Environ,
     files::{File, Written},
-    output::Effects,
+    output::{self, Effects},
 };
 
 /// Most bytes of a summary, as the server takes them.
 const MAX_SUMMARY: usize = 1 << 20;
+
+/// Most notes of a step.
+const MAX_NOTES: usize = 10;
 
 /// What remains to be told of a step.
 pub(crate) struct Taken {
@@ -22,6 +25,8 @@ pub(crate) struct Taken {
     pub(crate) summary: Option<String>,
     /// Why the step fails; may hold secrets.
     pub(crate) faults: Vec<String>,
+    /// What else is to be said, with its marks.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Takes what a step did.
@@ -33,12 +38,17 @@ pub(crate) fn take(effects: Effects, written: Written, environ: &mut Environ, ma
             Vec::new()
         })
     };
+    let mut notes = Vec::new();
     let mut outputs = effects.outputs;
     outputs.extend(read(File::Output));
     // Only actions have a use for states, but a step that writes nonsense should know it.
     read(File::State);
     for (name, value) in effects.env.into_iter().chain(read(File::Env)) {
-        environ.export(name, value);
+        match output::reserved(&name) {
+            None => environ.export(name, value),
+            Some(note) if notes.len() < MAX_NOTES => notes.push(note),
+            Some(_) => {}
+        }
     }
     let paths = envfile::paths(written.content(File::Path)).unwrap_or_else(|error| {
         faults.push(format!("GITHUB_PATH: {error}"));
@@ -51,5 +61,5 @@ pub(crate) fn take(effects: Effects, written: Written, environ: &mut Environ, ma
         text.truncate(text.floor_char_boundary(MAX_SUMMARY));
         text
     });
-    Taken { outputs, summary, faults }
+    Taken { outputs, summary, faults, notes }
 }

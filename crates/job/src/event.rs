@@ -7,12 +7,15 @@
 //! - `JobStart` first (unless the job is skipped: then `JobEnd` alone), `JobEnd` last, once;
 //! - step events nest: `StepStart`, its `Log` rows, `StepEnd`; rows with `step: None` stand before the
 //!   first step (set-up) or after the last (completion);
-//! - `time` never goes back; a text holds no unmasked secret and no line feed.
+//! - an `Annotation` stands behind the first row of the log that shows it;
+//! - `time` never goes back; a text holds no unmasked secret and no line feed, but that an annotation's message
+//!   may have several lines.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use workflow::command::Annotation;
 
 /// How a job or step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,6 +60,13 @@ pub enum EventKind {
         step: Option<usize>,
         /// The masked text.
         line: String,
+    },
+    /// A step, or a matcher of its rows, said something about a place in the sources.
+    Annotation {
+        /// The step that it belongs to.
+        step: usize,
+        /// What; its texts are masked.
+        annotation: Box<Annotation>,
     },
     /// A step ended, or was skipped (then without `StepStart`).
     StepEnd {

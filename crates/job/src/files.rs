@@ -144,6 +144,40 @@ async fn fetch(sandbox: &Sandbox, path: String, most: u64) -> Result<Option<Vec<
     }
 }
 
+/// The content of one regular file of the guest, or why there is none.
+pub(crate) async fn content(
+    sandbox: &Sandbox,
+    path: String,
+    most: usize,
+) -> Result<Result<Vec<u8>, String>, Fault> {
+    // a tar header and padding stand around it
+    let archive = match fetch(sandbox, path, most as u64 + LOOK).await {
+        Ok(Some(archive)) => archive,
+        Ok(None) => return Ok(Err("there is no such file".to_owned())),
+        Err(Fault::Step(text)) => return Ok(Err(text)),
+        Err(fault) => return Err(fault),
+    };
+    Ok(single(&archive, most))
+}
+
+/// The one file of an archive.
+fn single(archive: &[u8], most: usize) -> Result<Vec<u8>, String> {
+    let mut archive = tar::Archive::new(archive);
+    let entry = archive.entries().ok().and_then(|mut entries| entries.next()?.ok());
+    let Some(mut entry) = entry.filter(|entry| entry.header().entry_type().is_file()) else {
+        return Err("it is no regular file".to_owned());
+    };
+    if entry.size() > most as u64 {
+        return Err(format!("it is larger than {} KiB", most >> 10));
+    }
+    let size = entry.size();
+    let mut content = Vec::new();
+    match entry.read_to_end(&mut content) {
+        Ok(_) if content.len() as u64 == size => Ok(content),
+        _ => Err("it came back broken".to_owned()),
+    }
+}
+
 /// What is said of an archive that was cut at [`MAX_ARCHIVE`]: which file is to blame, if it is one.
 fn too_large(archive: &[u8]) -> String {
     let fault = Written::unpack(archive).fault.filter(|fault| fault.ends_with(&larger()));
@@ -294,6 +328,21 @@ mod tests {
         assert!(Written::unpack(&archive[..1000]).fault().is_some());
         assert!(Written::unpack(&[7; 2000]).fault().is_some());
         assert!(Written::unpack(b"").fault().is_none());
+    }
+
+    #[test]
+    fn one_file_is_taken_out_of_its_archive() {
+        let of = |content: &[u8]| {
+            let mut archive = Archive::default();
+            archive.add("gcc.json", 0o644, content);
+            archive.finish()
+        };
+        assert_eq!(single(&of(b"{}"), 2), Ok(b"{}".to_vec()));
+        assert_eq!(single(&of(&[b' '; 2000]), 1024), Err("it is larger than 1 KiB".to_owned()));
+        assert_eq!(single(&of(&[b' '; 1000])[..800], 1024), Err("it came back broken".to_owned()));
+        for nothing in [&Archive::default().finish()[..], b"", &[7; 2000]] {
+            assert_eq!(single(nothing, 2), Err("it is no regular file".to_owned()));
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod hash;
 mod log;
 mod output;
 mod packed;
+mod problems;
 mod reads;
 mod refused;
 mod resolve;

@@ -57,6 +57,9 @@ impl Log {
     pub(crate) async fn rows(&mut self, step: usize, rows: &mut Vec<Row>) {
         for row in rows.drain(..) {
             self.send(row.time, EventKind::Log { step: Some(step), line: row.text }).await;
+            if let Some(annotation) = row.annotation {
+                self.send(row.time, EventKind::Annotation { step, annotation }).await;
+            }
         }
     }
 
@@ -94,7 +97,7 @@ mod tests {
         let mut log = Log::new("job pw", Masker::new(["pw"]).unwrap(), sender);
         let early = Timestamp::from_second(5).unwrap();
         log.say(None, &format!("a pw\n{}", "x".repeat(MAX_ROW + 1))).await;
-        log.rows(0, &mut vec![Row { time: early, text: "late".to_owned() }]).await;
+        log.rows(0, &mut vec![Row::new(early, "late".to_owned())]).await;
         drop(log);
         let mut last = Timestamp::UNIX_EPOCH;
         let mut lines = Vec::new();

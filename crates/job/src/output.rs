@@ -4,12 +4,13 @@
 //! Owner: the step that runs; one [`Output`] for both of its streams. Pure: no I/O, no clock.
 //!
 //! ```text
-//!  chunk ─▶ rows (per stream) ─▶ commands ─▶ mask (per stream) ─▶ cut at 64 KiB ─▶ rows of the log
-//!                                    └─▶ effects: outputs, state, masks
+//!  chunk ─▶ rows (per stream) ─▶ commands ─▶ mask (per stream) ─▶ cut at 64 KiB ─▶ matchers ─▶ rows of the log
+//!                                    ├─▶ effects: outputs, state, masks
+//!                                    └─▶ a file of matchers is wanted: nothing more is taken before it is there
 //! ```
 //!
 //! Invariants
-//! - Text leaves only masked, with every value that was known when its row came.
+//! - Text leaves only masked, with every value that was known when its row came; matchers see masked rows.
 //! - A row holds no line feed and at most [`MAX_ROW`] bytes.
 //! - What is held is bounded: a row that is not at its end, and what may be the beginning of a secret.
 
@@ -18,11 +19,13 @@ use std::{borrow::Cow, collections::VecDeque};
 use jiff::Timestamp;
 use sandbox::Stream;
 use workflow::{
-    command::{Command, Reader, Row as Parsed},
+    command::{Annotation, Command, Echo, Reader, Row as Parsed},
+    envfile::{self, Standing},
     mask::{self, Masker, TooManyMasks},
 };
 
 use crate::{
+    problems::{Problems, Wanted},
     rows::{Assembler, Piece},
     sanitise::{self, Colours},
 };
@@ -40,6 +43,14 @@ pub(crate) struct Row {
     pub(crate) time: Timestamp,
     /// Its text, without a line feed.
     pub(crate) text: String,
+    /// What it says about a place in the sources; masked.
+    pub(crate) annotation: Option<Box<Annotation>>,
+}
+
+impl Row {
+    pub(crate) fn new(time: Timestamp, text: String) -> Self {
+        Self { time, text, annotation: None }
+    }
 }
 
 /// Whether rows of `::debug::` are shown.
@@ -87,6 +98,11 @@ pub(crate) struct Output {
     reader: Reader,
     debug: DebugRows,
     unsecure: Unsecure,
+    /// What has come and waits for a file of matchers.
+    pending: VecDeque<(Stream, Timestamp, Piece)>,
+    wanted: Option<Wanted>,
+    /// What looks at its rows.
+    pub(crate) problems: Problems,
     /// What its commands did so far.
     pub(crate) effects: Effects,
 }
@@ -96,14 +112,26 @@ impl Output {
         Self {
             stdout: Channel::default(),
             stderr: Channel::default(),
-            reader: Reader::new(),
+            reader: Reader::new(match debug {
+                DebugRows::Shown => Echo::On,
+                DebugRows::Hidden => Echo::Off,
+            }),
             debug,
             unsecure,
+            pending: VecDeque::new(),
+            wanted: None,
+            problems: Problems::default(),
             effects: Effects::default(),
         }
     }
 
-    /// Takes a chunk and appends the rows that it completes.
+    /// Its rows are looked at by these.
+    pub(crate) fn with(self, problems: Problems) -> Self {
+        Self { problems, ..self }
+    }
+
+    /// Takes a chunk and appends the rows that it completes. A file that is wanted then has to be given to
+    /// [`Output::problems`] before [`Output::resume`] goes on.
     ///
     /// # Errors
     /// When a value can no longer be masked: nothing of this step may be shown from here on.
@@ -114,10 +142,34 @@ impl Output {
         time: Timestamp,
         bytes: &[u8],
         rows: &mut Vec<Row>,
-    ) -> Result<(), TooManyMasks> {
-        let mut pieces = Vec::new();
-        self.channel(stream).assembler.push(bytes, |piece| pieces.push(piece));
-        pieces.into_iter().try_for_each(|piece| self.piece(masker, stream, time, piece, rows))
+    ) -> Result<Option<Wanted>, TooManyMasks> {
+        let Self { stdout, stderr, pending, .. } = self;
+        let channel = of(stream, stdout, stderr);
+        channel.assembler.push(bytes, |piece| pending.push_back((stream, time, piece)));
+        self.resume(masker, rows)
+    }
+
+    /// Goes on behind a row that wanted a file.
+    ///
+    /// # Errors
+    /// As [`Output::chunk`].
+    pub(crate) fn resume(
+        &mut self,
+        masker: &mut Masker,
+        rows: &mut Vec<Row>,
+    ) -> Result<Option<Wanted>, TooManyMasks> {
+        while let Some((stream, time, piece)) = self.pending.pop_front() {
+            self.piece(masker, stream, time, piece, rows)?;
+            if self.wanted.is_some() {
+                break;
+            }
+        }
+        Ok(self.wanted.take())
+    }
+
+    /// Adds a row of the runner's own.
+    pub(crate) fn say(&mut self, masker: &Masker, time: Timestamp, text: &str, rows: &mut Vec<Row>) {
+        self.stdout.text(masker, &format!("{text}\n"), Said::runner(time), &mut self.problems, rows);
     }
 
     /// The streams have ended: appends what was not at the end of its row, or held back.
@@ -131,19 +183,15 @@ impl Output {
         rows: &mut Vec<Row>,
     ) -> Result<(), TooManyMasks> {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            if let Some(piece) = self.channel(stream).assembler.finish() {
-                self.piece(masker, stream, time, piece, rows)?;
-            }
-            self.channel(stream).finish(masker, time, rows);
+            let last = of(stream, &mut self.stdout, &mut self.stderr).assembler.finish();
+            self.pending.extend(last.map(|piece| (stream, time, piece)));
         }
+        // no row comes that a file of matchers could be for
+        while self.resume(masker, rows)?.is_some() {}
+        let Self { stdout, stderr, problems, .. } = self;
+        stdout.finish(masker, time, problems, rows);
+        stderr.finish(masker, time, problems, rows);
         Ok(())
-    }
-
-    fn channel(&mut self, stream: Stream) -> &mut Channel {
-        match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        }
     }
 
     fn piece(
@@ -155,25 +203,29 @@ impl Output {
         rows: &mut Vec<Row>,
     ) -> Result<(), TooManyMasks> {
         let Piece { mut text, whole, ends } = piece;
-        let shown = if whole {
-            match self.reader.read(&text) {
-                Parsed::Text(_) => None,
-                Parsed::Command(command) => Some(self.obey(masker, command)?),
-                Parsed::Bad(row, reason) => Some(Some(format!("{row}\n##[warning]{reason}"))),
+        let mut said = Said::runner(time);
+        let shown = match if whole { self.reader.read(&text) } else { Parsed::Text(&text) } {
+            Parsed::Text(_) => None,
+            Parsed::Command { command, echo } => {
+                let echo = echo.map(Cow::into_owned);
+                let obeyed = self.obey(masker, command, &mut said)?;
+                let shown: Vec<String> = echo.into_iter().chain(obeyed).collect();
+                Some((!shown.is_empty()).then(|| shown.join("\n")))
             }
-        } else {
-            None
+            Parsed::Bad(row, reason) => Some(Some(format!("{row}\n##[warning]{reason}"))),
         };
+        let Self { stdout, stderr, problems, .. } = self;
+        let channel = of(stream, stdout, stderr);
         match shown {
             None => {
                 if ends {
                     text.push('\n');
                 }
-                self.channel(stream).text(masker, &text, time, rows);
+                channel.text(masker, &text, Said { by: By::Step, ..said }, problems, rows);
             }
             Some(Some(mut text)) => {
                 text.push('\n');
-                self.channel(stream).text(masker, &text, time, rows);
+                channel.text(masker, &text, said, problems, rows);
             }
             Some(None) => {}
         }
@@ -181,7 +233,12 @@ impl Output {
     }
 
     /// Does what a command asks; the text that the log gets instead of it.
-    fn obey(&mut self, masker: &mut Masker, command: Command) -> Result<Option<String>, TooManyMasks> {
+    fn obey(
+        &mut self,
+        masker: &mut Masker,
+        command: Command,
+        said: &mut Said,
+    ) -> Result<Option<String>, TooManyMasks> {
         let effects = &mut self.effects;
         Ok(match command {
             Command::SetOutput { name, value } => {
@@ -194,6 +251,7 @@ impl Output {
             }
             Command::SaveState { name, value } => set(&mut effects.state, name, value),
             Command::SetEnv { name, value } => match self.unsecure {
+                Unsecure::Allowed if envfile::standing(&name) != Standing::Free => reserved(&name),
                 Unsecure::Allowed => set(&mut effects.env, name, value),
                 Unsecure::Refused => Some(effects.refuse("set-env", "GITHUB_ENV")),
             },
@@ -219,14 +277,28 @@ impl Output {
             },
             Command::Group(title) => Some(format!("##[group]{title}")),
             Command::EndGroup => Some("##[endgroup]".to_owned()),
-            Command::Annotation { level, place, title, message } => {
-                let mut text = String::new();
-                for part in [place, title].into_iter().flatten() {
-                    text.push_str(&part);
-                    text.push_str(": ");
-                }
-                text.push_str(&message);
-                Some(marked(masker, &format!("##[{}]", level.name()), &text))
+            Command::Annotation(annotation) => {
+                let shown = marked(masker, &format!("##[{}]", annotation.level.name()), &annotation.text());
+                let seen = |text: String| masker.mask(&as_seen(masker, &text));
+                said.annotation = self.problems.take(Annotation {
+                    file: annotation.file.map(seen),
+                    title: annotation.title.map(seen),
+                    message: seen(annotation.message),
+                    ..annotation
+                });
+                Some(shown)
+            }
+            Command::AddMatcher(path) => {
+                self.wanted = Some(Wanted::Add(path));
+                None
+            }
+            Command::RemoveMatchersOf(path) => {
+                self.wanted = Some(Wanted::Remove(path));
+                None
+            }
+            Command::RemoveMatcher(owner) => {
+                self.problems.matchers.remove(&owner);
+                None
             }
             Command::Nothing => None,
         })
@@ -240,6 +312,20 @@ impl Effects {
             "##[error]the command `{command}` is refused, for whatever prints can use it: write to the file \
              `${file}`, or set ACTIONS_ALLOW_UNSECURE_COMMANDS=true"
         )
+    }
+}
+
+/// Why a step cannot set a variable for those that follow, if it cannot: a row of the log.
+pub(crate) fn reserved(name: &str) -> Option<String> {
+    match envfile::standing(name) {
+        Standing::Free => None,
+        Standing::Refused => Some(format!(
+            "##[error]`{name}` is not set for the steps that follow, for it would run code in their programs: \
+             set it in the `env` of a step"
+        )),
+        Standing::Kept => {
+            Some(format!("##[warning]`{name}` is not set for the steps that follow: it is the runner's own"))
+        }
     }
 }
 
@@ -271,36 +357,77 @@ fn blanks(value: &str) -> String {
     value.replace("%20", " ").replace("%09", "\t")
 }
 
+/// Where a row of the log comes from.
+#[derive(Debug)]
+struct Said {
+    /// When its line feed came.
+    time: Timestamp,
+    by: By,
+    annotation: Option<Box<Annotation>>,
+}
+
+impl Said {
+    fn runner(time: Timestamp) -> Self {
+        Self { time, by: By::Runner, annotation: None }
+    }
+}
+
+/// Whose row it is: matchers look only at those of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Step,
+    Runner,
+}
+
 /// One stream after its commands are out.
 #[derive(Debug, Default)]
 struct Channel {
     assembler: Assembler,
     mask: mask::Stream,
-    /// When each line feed that is held back came.
-    times: VecDeque<Timestamp>,
+    /// Of each line feed that is held back.
+    said: VecDeque<Said>,
     /// The row that is being made of masked text.
     row: String,
+    /// A part of that row is out already.
+    in_parts: bool,
     masked: String,
 }
 
+fn of<'a>(stream: Stream, stdout: &'a mut Channel, stderr: &'a mut Channel) -> &'a mut Channel {
+    match stream {
+        Stream::Stdout => stdout,
+        Stream::Stderr => stderr,
+    }
+}
+
 impl Channel {
-    fn text(&mut self, masker: &Masker, text: &str, time: Timestamp, rows: &mut Vec<Row>) {
+    fn text(
+        &mut self,
+        masker: &Masker,
+        text: &str,
+        said: Said,
+        problems: &mut Problems,
+        rows: &mut Vec<Row>,
+    ) {
         let text = &*as_seen(masker, text);
-        self.times.extend(text.bytes().filter(|&byte| byte == b'\n').map(|_| time));
+        let Said { time, by, mut annotation } = said;
+        let ends = text.bytes().filter(|&byte| byte == b'\n');
+        // an annotation belongs to the first of its rows
+        self.said.extend(ends.map(|_| Said { time, by, annotation: annotation.take() }));
         self.mask.push(masker, text, &mut self.masked);
-        self.cut(time, rows);
+        self.cut(time, problems, rows);
     }
 
-    fn finish(&mut self, masker: &Masker, time: Timestamp, rows: &mut Vec<Row>) {
+    fn finish(&mut self, masker: &Masker, time: Timestamp, problems: &mut Problems, rows: &mut Vec<Row>) {
         self.mask.finish(masker, &mut self.masked);
-        self.cut(time, rows);
+        self.cut(time, problems, rows);
         if !self.row.is_empty() {
-            rows.push(Row { time, text: std::mem::take(&mut self.row) });
+            rows.push(Row::new(time, std::mem::take(&mut self.row)));
         }
     }
 
     /// Makes rows of what is masked.
-    fn cut(&mut self, now: Timestamp, rows: &mut Vec<Row>) {
+    fn cut(&mut self, now: Timestamp, problems: &mut Problems, rows: &mut Vec<Row>) {
         let mut text = self.masked.as_str();
         while !text.is_empty() {
             let end = text.find('\n');
@@ -308,12 +435,19 @@ impl Channel {
             self.row.push_str(part);
             while self.row.len() > MAX_ROW {
                 let rest = self.row.split_off(self.row.floor_char_boundary(MAX_ROW));
-                rows.push(Row { time: now, text: std::mem::replace(&mut self.row, rest) });
+                rows.push(Row::new(now, std::mem::replace(&mut self.row, rest)));
+                self.in_parts = true;
             }
             match end {
                 Some(end) => {
-                    let time = self.times.pop_front().unwrap_or(now);
-                    rows.push(Row { time, text: std::mem::take(&mut self.row) });
+                    let Said { time, by, annotation } =
+                        self.said.pop_front().unwrap_or_else(|| Said::runner(now));
+                    let mut row = Row { time, text: std::mem::take(&mut self.row), annotation };
+                    if by == By::Step && !self.in_parts {
+                        problems.look(&mut row);
+                    }
+                    self.in_parts = false;
+                    rows.push(row);
                     text = &text[end + 1..];
                 }
                 None => break,

@@ -40,10 +40,10 @@ fn rows_have_the_time_of_their_end_also_when_they_were_held_back() {
     let mut rows = Vec::new();
     output.chunk(&mut masker, Stream::Stdout, at(1), b"row", &mut rows).unwrap();
     output.chunk(&mut masker, Stream::Stdout, at(2), b"\nfirst\n", &mut rows).unwrap();
-    assert_eq!(rows, [Row { time: at(2), text: "row".to_owned() }], "`first` waits");
+    assert_eq!(rows, [Row::new(at(2), "row".to_owned())], "`first` waits");
     output.chunk(&mut masker, Stream::Stdout, at(3), b"third\n", &mut rows).unwrap();
-    assert_eq!(rows[1], Row { time: at(2), text: "***".to_owned() });
-    assert_eq!(rows[2], Row { time: at(3), text: "third".to_owned() });
+    assert_eq!(rows[1], Row::new(at(2), "***".to_owned()));
+    assert_eq!(rows[2], Row::new(at(3), "third".to_owned()));
 }
 
 #[test]
@@ -209,4 +209,117 @@ fn every_row_of_a_message_has_its_mark_and_no_secret() {
     let mut output = Output::new(DebugRows::Shown, Unsecure::Refused);
     let rows = run(&mut output, &mut Masker::default(), &["::debug::x%0Ay\n"]);
     assert_eq!(rows, ["##[debug]x", "##[debug]y"]);
+}
+
+const GCC: &str = r#"{"problemMatcher": [{"owner": "gcc", "pattern": [
+    {"regexp": "^(.+):(\\d+): (warning|error): (.*)$", "file": 1, "line": 2, "severity": 3, "message": 4}]}]}"#;
+
+fn told(rows: &[Row]) -> Vec<String> {
+    let said = |row: &Row| {
+        let annotation = row.annotation.as_ref();
+        let text =
+            annotation.map(|annotation| format!(" -> {} {}", annotation.level.name(), annotation.text()));
+        format!("{}{}", row.text, text.unwrap_or_default())
+    };
+    rows.iter().map(said).collect()
+}
+
+/// Gives every file that is wanted this content.
+fn run_with(masker: &mut Masker, text: &str, content: Result<&str, &str>) -> Vec<String> {
+    let problems = Problems::new(workflow::matcher::Matchers::new(), "/workspace/o/r".to_owned());
+    let mut output = plain().with(problems);
+    let mut rows = Vec::new();
+    let mut wanted = output.chunk(masker, Stream::Stdout, at(1), text.as_bytes(), &mut rows).unwrap();
+    while let Some(file) = wanted {
+        let content = content.map(|text| text.as_bytes().to_vec()).map_err(str::to_owned);
+        if let Some(text) = output.problems.answer(&file, content) {
+            output.say(masker, at(1), &text, &mut rows);
+        }
+        wanted = output.resume(masker, &mut rows).unwrap();
+    }
+    output.finish(masker, at(2), &mut rows).unwrap();
+    told(&rows)
+}
+
+#[test]
+fn matchers_look_at_the_rows_behind_their_command() {
+    let row = "\u{1b}[1m/workspace/o/r/src/a.c:3: warning: odd\u{1b}[0m\n";
+    let text = format!(
+        "a.c:1: error: before\n::add-matcher::gcc.json\n{row}::warning::a.c:2: error: no row of the step\nfine\n\
+         ::remove-matcher owner=GCC::\na.c:4: error: behind\n##[add-matcher]gcc.json\na.c:5: error: again\n\
+         ::remove-matcher::gcc.json\na.c:6: error: over"
+    );
+    assert_eq!(
+        run_with(&mut Masker::default(), &text, Ok(GCC)),
+        [
+            "a.c:1: error: before",
+            "##[warning]/workspace/o/r/src/a.c:3: warning: odd -> warning src/a.c:3: odd",
+            "##[warning]a.c:2: error: no row of the step -> warning a.c:2: error: no row of the step",
+            "fine",
+            "a.c:4: error: behind",
+            "##[error]a.c:5: error: again -> error a.c:5: again",
+            "a.c:6: error: over",
+        ]
+    );
+}
+
+#[test]
+fn annotations_hold_no_secret() {
+    let mut masker = Masker::new(["hush-hush", "ab\ncd"]).unwrap();
+    let text = "::add-matcher::m\nhush-hush.c:1: error: it is hush-hush\nx:1: error: ab\ncd:1: error: x\n\
+                ::error file=hush-hush,title=a hush-hush::ab%0Acd\n";
+    assert_eq!(
+        run_with(&mut masker, text, Ok(GCC)),
+        [
+            "##[error]***.c:1: error: it is *** -> error ***.c:1: it is ***",
+            "##[error]x:1: error: *** -> error x:1: ***",
+            "##[error]***:1: error: x -> error ***:1: x",
+            "##[error]***: a ***: *** -> error ***: a ***: ***\n***",
+            "##[error]***",
+        ]
+    );
+}
+
+#[test]
+fn a_file_of_matchers_that_cannot_be_used_is_a_warning() {
+    let mut masker = Masker::default();
+    assert_eq!(
+        run_with(&mut masker, "::add-matcher::x.json\na.c:1: error: x\n", Err("there is no such file")),
+        ["##[warning]`add-matcher` does nothing: `x.json`: there is no such file", "a.c:1: error: x"]
+    );
+    let rows = run_with(&mut masker, "::add-matcher::x.json\n", Ok(&GCC.replace("(.*)$", "(?=x)")));
+    assert_eq!(rows[0], "##[warning]`add-matcher` does nothing: `x.json` is wrong");
+    assert!(rows[1].contains("look-around is not possible"), "{rows:?}");
+    assert_eq!(run_with(&mut masker, "::add-matcher::x.json", Ok(GCC)), [""; 0], "at the end of the output");
+    let bad = run_with(&mut masker, "::add-matcher::\n", Ok(GCC));
+    assert_eq!(bad, ["::add-matcher::", "##[warning]`add-matcher` needs a path: `::add-matcher::PATH`"]);
+}
+
+#[test]
+fn annotations_of_a_step_are_counted() {
+    let text = format!("::add-matcher::m\n{}", "a.c:1: error: x\n".repeat(1001));
+    let rows = run_with(&mut Masker::default(), &text, Ok(GCC));
+    assert_eq!(rows[999], "##[error]a.c:1: error: x -> error a.c:1: x");
+    assert_eq!(rows[1000], "##[error]a.c:1: error: x");
+}
+
+#[test]
+fn commands_are_echoed_when_somebody_debugs() {
+    let mut output = Output::new(DebugRows::Shown, Unsecure::Allowed);
+    let rows = run(
+        &mut output,
+        &mut Masker::default(),
+        &["::add-mask::hush\n::save-state name=a::hush\n::echo::off\n::save-state name=a::x\n"],
+    );
+    assert_eq!(rows, ["::add-mask::***", "::save-state name=a::***", "::echo::off"]);
+}
+
+#[test]
+fn some_variables_are_not_set() {
+    let mut output = Output::new(DebugRows::Hidden, Unsecure::Allowed);
+    let text = "::set-env name=NODE_OPTIONS::x\n::set-env name=GITHUB_SHA::x\n::set-env name=A::x\n";
+    let rows = run(&mut output, &mut Masker::default(), &[text]);
+    assert_eq!(output.effects.env, [("A".into(), "x".into())]);
+    assert!(rows[0].starts_with("##[error]`NODE_OPTIONS`") && rows[1].starts_with("##[warning]`GITHUB_SHA`"));
+    assert!(!output.effects.refused, "{rows:?}");
 }

@@ -17,7 +17,7 @@ use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use vm::{Boundary, OwnerLoss};
-use workflow::{ExpandedJob, Object, Value, Verdict, mask::Masker};
+use workflow::{ExpandedJob, Object, Value, Verdict, mask::Masker, matcher::Matchers};
 
 use crate::{
     Cancel, Error, Event, EventKind, JobContext, JobOutcome, JobSpec, Machinery, Outcome, Reason, Stopped,
@@ -151,6 +151,7 @@ fn prepare<'a>(
         scope,
         debug: if debug { DebugRows::Shown } else { DebugRows::Hidden },
         deadline: Instant::now() + job.timeout.unwrap_or(DEFAULT_TIMEOUT),
+        matchers: Matchers::new(),
         ending: None,
         stopped: None,
         tree: TreeState::Empty,

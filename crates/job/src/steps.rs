@@ -17,7 +17,7 @@ use std::{
 
 use sandbox::{Error as SandboxError, ExecRequest, FailureKind, OutputMode, Running, Stdin};
 use tokio::time::Instant;
-use workflow::{Defaults, MINUTES, Shell, Step, StepAction, Template, minutes_of};
+use workflow::{Defaults, MINUTES, Shell, Step, StepAction, Template, matcher::Matchers, minutes_of};
 
 use crate::{
     Cancel, Error, EventKind, JobContext, Outcome, Stopped,
@@ -30,6 +30,7 @@ use crate::{
     guest::{Fault, Guest, USER},
     log::Log,
     output::{DebugRows, Output, Unsecure},
+    problems::Problems,
     resolve::{self, Action},
     scope::{Progress, Scope},
 };
@@ -46,6 +47,8 @@ pub(crate) struct Steps<'a> {
     pub(crate) log: Log,
     pub(crate) scope: Scope,
     pub(crate) debug: DebugRows,
+    /// What looks at the rows of its steps.
+    pub(crate) matchers: Matchers,
     /// When the job's time is over.
     pub(crate) deadline: Instant,
     /// When the time of `always()` steps is over, once it has begun.
@@ -292,14 +295,21 @@ impl Steps<'_> {
             Some(_) => Limits { ending: self.ending, step: until, ..Limits::default() },
             None => Limits { cancel: Some(self.cancel), job: Some(self.deadline), step: until, ending: None },
         };
-        let mut output = Output::new(self.debug, unsecure);
-        let ended = drive(running, &mut output, &mut self.log, index, limits).await?;
+        let workspace = guest.seen(guest.workspace());
+        let problems = Problems::new(std::mem::take(&mut self.matchers), workspace);
+        let mut output = Output::new(self.debug, unsecure).with(problems);
+        let ended = drive(running, guest, &mut output, &mut self.log, index, limits).await;
+        self.matchers = std::mem::take(&mut output.problems.matchers);
+        let ended = ended?;
         let written = files.read(&guest.sandbox).await;
         let refused = output.effects.refused;
-        let Taken { outputs, summary, faults } =
+        let Taken { outputs, summary, faults, notes } =
             effects::take(output.effects, written?, &mut self.scope.environ, &self.log.masker);
         if let Some(summary) = summary {
             self.summaries.insert(index, summary);
+        }
+        for note in &notes {
+            self.log.say(Some(index), note).await;
         }
         for fault in &faults {
             self.log.say(Some(index), &format!("##[error]{fault}")).await;

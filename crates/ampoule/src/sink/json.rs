@@ -43,6 +43,27 @@ enum Row<'a> {
         step: Option<usize>,
         line: &'a str,
     },
+    Annotation {
+        time: Time,
+        job: &'a str,
+        step: usize,
+        level: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        line: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        end_line: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        column: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        end_column: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<&'a str>,
+        message: &'a str,
+    },
     StepEnd {
         time: Time,
         job: &'a str,
@@ -92,6 +113,20 @@ impl<W: io::Write + Send> Json<W> {
             EventKind::JobStart => Row::JobStart { time, job },
             EventKind::StepStart { step, name } => Row::StepStart { time, job, step: *step, name },
             EventKind::Log { step, line } => Row::Log { time, job, step: *step, line },
+            EventKind::Annotation { step, annotation } => Row::Annotation {
+                time,
+                job,
+                step: *step,
+                level: annotation.level.name(),
+                file: annotation.file.as_deref(),
+                line: annotation.lines.line,
+                end_line: annotation.lines.end_line,
+                column: annotation.lines.column,
+                end_column: annotation.lines.end_column,
+                title: annotation.title.as_deref(),
+                code: annotation.code.as_deref(),
+                message: &annotation.message,
+            },
             EventKind::StepEnd { step, outcome, conclusion, duration } => Row::StepEnd {
                 time,
                 job,

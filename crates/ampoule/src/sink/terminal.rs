@@ -74,6 +74,8 @@ impl<W: io::Write + Send> Terminal<W> {
                 self.row(job, "  ", &row)
             }
             EventKind::Log { line, .. } => self.log(job, line),
+            // the row in front of it shows it, in its colour
+            EventKind::Annotation { .. } => Ok(()),
             EventKind::StepEnd { step, outcome, conclusion, duration } => {
                 let progress = self.jobs.entry(job.to_owned()).or_default();
                 progress.groups = 0;

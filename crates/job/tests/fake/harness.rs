@@ -231,6 +231,13 @@ impl Said {
                         assert!(!line.contains(secret), "{line}");
                     }
                 }
+                EventKind::Annotation { step, annotation } => {
+                    assert_eq!(Some(*step), open, "{}", self.all());
+                    let text = annotation.text();
+                    for secret in ["hunter2-secret", "second line", "t0ken-of-the-job"] {
+                        assert!(!text.contains(secret), "{text}");
+                    }
+                }
                 EventKind::JobStart | EventKind::JobEnd { .. } => assert_eq!(open, None, "{}", self.all()),
             }
         }

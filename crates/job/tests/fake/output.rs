@@ -14,6 +14,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("many_rows_are_complete_and_in_order", many_rows),
         trial("what_is_not_utf8_is_replaced", not_utf8),
         trial("names_are_masked", names),
+        trial("matchers_of_the_workspace_make_annotations", matchers),
+        trial("variables_of_the_runner_are_not_set", reserved),
     ]
 }
 
@@ -99,4 +101,62 @@ async fn names() {
         &event.kind,
         job::EventKind::StepStart { name, .. } if name == "with ***"
     )));
+}
+
+async fn matchers() {
+    let said = run(steps(
+        r#"
+- run: |
+    echo 'a.c:1: warning: before'
+    printf '%s' '{"problemMatcher": [{"owner": "cc", "pattern": [{"regexp": "^(.*):([0-9]+): (warning|error): (.*)$", "file": 1, "line": 2, "severity": 3, "message": 4}]}]}' > cc.json
+    echo '::add-matcher::cc.json'
+    echo "$PWD/a.c:2: warning: odd"
+- run: |
+    echo 'a.c:3: error: in the next step'
+    echo '::remove-matcher owner=cc::'
+    echo 'a.c:4: error: behind'
+    mkdir dir
+    echo '::add-matcher::dir'
+    echo '::add-matcher::none.json'
+    echo '::notice file=x,line=5,title=T::hi'
+"#,
+    ))
+    .await;
+    assert_eq!(said.result(), Outcome::Success, "{}", said.all());
+    let annotations: Vec<String> = said
+        .events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            job::EventKind::Annotation { step, annotation } => {
+                Some(format!("{step} {} {}", annotation.level.name(), annotation.text()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        annotations,
+        ["0 warning a.c:2: odd", "1 error a.c:3: in the next step", "1 notice x:5: T: hi"],
+        "{}",
+        said.all()
+    );
+    let rows = said.rows(Some(1));
+    assert_eq!(rows[..2], ["##[error]a.c:3: error: in the next step", "a.c:4: error: behind"]);
+    assert_eq!(rows[2], "##[warning]`add-matcher` does nothing: `dir`: it is no regular file");
+    assert_eq!(rows[3], "##[warning]`add-matcher` does nothing: `none.json`: there is no such file");
+}
+
+async fn reserved() {
+    let said = run(steps(
+        r#"
+- run: |
+    printf 'NODE_OPTIONS=-r x\nGITHUB_REF=mine\nFREE=yes\n' > "$GITHUB_ENV"
+- run: echo "<$NODE_OPTIONS> <$FREE> $([ "$GITHUB_REF" = mine ] && echo mine)"
+"#,
+    ))
+    .await;
+    assert_eq!(said.result(), Outcome::Success, "{}", said.all());
+    let rows = said.rows(Some(0));
+    assert!(rows[0].starts_with("##[error]`NODE_OPTIONS` is not set"), "{rows:?}");
+    assert!(rows[1].starts_with("##[warning]`GITHUB_REF` is not set"), "{rows:?}");
+    assert_eq!(said.rows(Some(1)), ["<> <yes> "]);
 }

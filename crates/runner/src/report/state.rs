@@ -110,6 +110,8 @@ impl Report {
                 }
                 self.push(event.time, line);
             }
+            // the protocol has no place for it, and the row of the log in front of it says the same
+            EventKind::Annotation { .. } => {}
             EventKind::StepEnd { step, conclusion, .. } => {
                 let index = self.next_index();
                 if let Some(step) = self.steps.get_mut(step) {
