@@ -40,7 +40,7 @@ fn secret(index: usize) -> String {
     let mut word = |length: usize| -> String {
         (0..length).map(|_| char::from(alphabet[random.below(alphabet.len())])).collect()
     };
-    if index % 10 == 0 {
+    if index.is_multiple_of(10) {
         let lines: Vec<String> = (0..25).map(|_| word(64)).collect();
         return format!("-----BEGIN KEY-----\n{}\n-----END KEY-----\n", lines.join("\n"));
     }

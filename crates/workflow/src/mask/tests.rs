@@ -200,7 +200,7 @@ fn base64_of(bytes: &[u8], safe: bool) -> String {
             }
         })
         .collect();
-    while out.len() % 4 != 0 {
+    while !out.len().is_multiple_of(4) {
         out.push('=');
     }
     out

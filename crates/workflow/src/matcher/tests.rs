@@ -244,9 +244,8 @@ fn a_matcher_is_no_bomb() {
         assert!(started.elapsed().as_secs() < 20, "{regexp}: {:?}", started.elapsed());
     }
     let started = std::time::Instant::now();
-    let row: String = (0..MAX_ROW as u32)
-        .map(|i| if i.wrapping_mul(2_654_435_761) >> 31 == 0 { 'x' } else { 'y' })
-        .collect();
+    let row: String =
+        (0_u32..2048).map(|i| if i.wrapping_mul(2_654_435_761) >> 31 == 0 { 'x' } else { 'y' }).collect();
     assert_eq!(all.read(&row), None);
     assert!(started.elapsed().as_secs() < 60, "{} heavy ones: {:?}", all.running.len(), started.elapsed());
     assert_eq!(all.read(&"x".repeat(MAX_ROW + 1)), None);
