@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn cards() {
     let told = std::env::var("AMPOULE_TEST_CARDS").ok().and_then(|count| count.parse().ok());
     let count: usize = told.unwrap_or(40);
-    let at_once = (count / 6).min(50);
+    let at_once = (count / 4).min(50);
     let chunk = CHUNK.max(count / 10);
     let home = Home::new();
     let mut random = Random::seeded("cards");
