@@ -227,7 +227,7 @@ impl Wrong {
         let right = if reached {
             answer == "reached"
         } else {
-            ["EHOSTUNREACH", "EACCES", "ENETUNREACH"].contains(&answer)
+            ["ECONNREFUSED", "EHOSTUNREACH", "EACCES", "ENETUNREACH"].contains(&answer)
                 || (row.policy == "none" && answer == "silence")
         };
         let wanted = if reached { "reached" } else { "refused" };
@@ -280,7 +280,7 @@ impl<'a> Neighbour<'a> {
     /// Addresses that the host gets while a VM runs that reached them before.
     fn loses_what_becomes_the_hosts(&self, bed: &mut Bed, wrong: &mut Wrong) {
         bed.move_in(&NEW);
-        let refused = |answer: &String| ["EHOSTUNREACH", "EACCES"].contains(&answer.as_str());
+        let refused = |answer: &String| ["ECONNREFUSED", "EHOSTUNREACH", "EACCES"].contains(&answer.as_str());
         let begun = Instant::now();
         let (answers, right) = loop {
             let _ = bed.arrived();
