@@ -143,7 +143,10 @@ impl Task {
     /// The guest asks for a stream. One that asks for more than it reads answers of breaks the protocol: see the mux.
     pub(super) fn opened(&mut self, open: &Open) {
         let forwards = &mut self.forwards;
-        let room = forwards.streams.len() < MOST;
+        // the stream to the resolver, of which an agent has one, has a place of its own: a guest whose programs have taken
+        // all others is still told names
+        let most = if open.service == Open::DNS { MOST + 1 } else { MOST };
+        let room = forwards.streams.len() < most;
         let cut = CancellationToken::new();
         // one that is refused is reset by its drop, as one that cannot be connected
         let opening =

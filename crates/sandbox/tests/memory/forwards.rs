@@ -167,6 +167,12 @@ async fn a_destination_that_never_connects_hinders_no_other() {
     let backend = Memory::new(&[Manner::Good]);
     let engine = engine(dir.path(), &backend).await;
     let (services, asked) = services();
+    let names = || async {
+        let (ours, mut theirs) = duplex(64);
+        tokio::spawn(async move { theirs.write_all(b"\0\x03abc").await });
+        Ok(Box::new(ours) as Link)
+    };
+    let services = services.with(Services::NAMES, Arc::new(names));
     let forwards = vec![
         forward("stuck", 80, Destination::Service("stuck".into())),
         forward("greeter", 80, Destination::Service("greeter".into())),
@@ -181,6 +187,9 @@ async fn a_destination_that_never_connects_hinders_no_other() {
     until(|| backend.seen.reset.lock().unwrap().len() == 500).await;
     open(&lease, "forward:greeter:80", 1).await;
     until(|| backend.seen.reset.lock().unwrap().len() == 501).await;
+    // but the resolver has a place of its own, and no second
+    open(&lease, "dns", 1).await;
+    until(|| backend.seen.received.lock().unwrap().ends_with(b"\0\x03abc")).await;
     lease.sandbox().ping().await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 128);
     tokio::time::timeout(Duration::from_secs(10), lease.destroy()).await.unwrap().unwrap();
