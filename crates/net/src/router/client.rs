@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants: the helper's process and socket are held here alone, so that the end of this is the end of it; when it
-//! ends first, whoever waits for an answer hears [`Error::Gone`], and everyone after.
+//! ends first, whoever waits for an answer hears [`Error::Gone`], and everyone after. An end that nobody asked for is said
+//! once, by whoever sees it first.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,8 +27,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use tokio::{
     io::Interest,
     net::UnixStream,
-    process::{Child, Command},
-    sync::{mpsc, oneshot},
+    process::Command,
+    sync::{mpsc, oneshot, watch},
     task::AbortHandle,
 };
 
@@ -47,7 +48,8 @@ pub(super) struct Client {
     next: AtomicU64,
     requests: mpsc::UnboundedSender<Vec<u8>>,
     end: Ender,
-    child: Mutex<Option<Child>>,
+    /// Whether its process is gone, and was waited for.
+    reaped: watch::Receiver<bool>,
 }
 
 /// What ends a helper, for whoever finds out that it is of no use any more.
@@ -63,14 +65,25 @@ impl Ender {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Ends the helper.
-    pub(super) fn end(&self) {
+    /// Ends the helper; whether it had not ended yet.
+    pub(super) fn end(&self) -> bool {
         // With the tasks goes the socket, and with that the helper.
         for task in &self.tasks {
             task.abort();
         }
-        forget(&self.pending);
+        forget(&self.pending)
     }
+
+    /// Ends the helper and says why, unless it had ended.
+    pub(super) fn end_for(&self, why: &str) {
+        if self.end() {
+            lost(why);
+        }
+    }
+}
+
+fn lost(why: &str) {
+    tracing::warn!("{why}: VMs that are there have no network any more, new ones do");
 }
 
 impl Drop for Client {
@@ -88,10 +101,16 @@ impl Client {
         // a group of its own, so that a Ctrl-C in the owner's terminal never reaches it
         command.args(args).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).process_group(0);
         command.stderr(Stdio::null()).env_clear().current_dir("/");
-        let child = command.spawn().map_err(|error| Error::start(&error))?;
+        let mut child = command.spawn().map_err(|error| Error::start(&error))?;
         // nothing of ours but the helper may hold the other end
         drop(command);
         ours.set_nonblocking(true).map_err(|error| Error::start(&error))?;
+        // whatever ends it, and however long its VMs hold this: nothing stays below this process
+        let (ended, reaped) = watch::channel(false);
+        tokio::spawn(async move {
+            let _ = child.wait().await;
+            ended.send_replace(true);
+        });
         let socket = Arc::new(UnixStream::from_std(ours).map_err(|error| Error::start(&error))?);
         let mut incoming = Incoming::new(socket.clone());
         let root = match incoming.next().await {
@@ -109,7 +128,7 @@ impl Client {
             next: AtomicU64::new(0),
             requests,
             end: Ender { pending, tasks: [writer, reader] },
-            child: Mutex::new(Some(child)),
+            reaped,
         })
     }
 
@@ -131,10 +150,7 @@ impl Client {
     /// Ends the helper and waits until it is gone, with everything that it held.
     pub(super) async fn end(&self) {
         self.stop();
-        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut child) = child {
-            let _ = child.wait().await;
-        }
+        let _ = self.reaped.clone().wait_for(|reaped| *reaped).await;
     }
 
     /// Sends a request now; its answer is waited for when the result is awaited, in whatever order.
@@ -245,8 +261,9 @@ pub(super) fn refused(what: &'static str, answer: Result<Answer, String>) -> Err
     }
 }
 
-fn forget(pending: &Pending) {
-    pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+/// Whether it was not done before.
+fn forget(pending: &Pending) -> bool {
+    pending.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
 }
 
 async fn write(socket: Arc<UnixStream>, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
@@ -278,7 +295,9 @@ async fn read(mut incoming: Incoming, pending: Pending) {
             let _ = waiting.send((answer, fds));
         }
     }
-    forget(&pending);
+    if forget(&pending) {
+        lost("the network's helper ended (was it killed?)");
+    }
 }
 
 /// Frames as they arrive.

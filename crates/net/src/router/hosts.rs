@@ -1,5 +1,5 @@
 //! The host's own addresses, followed: no VM reaches them, however new they are. And its ways out, which VMs have too, as
-//! soon as it has them.
+//! soon as it has them; and the uplink's interface, without which the helper is of no use.
 
 use std::{collections::BTreeSet, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -26,13 +26,28 @@ pub(super) struct Changes {
     _input: OwnedFd,
 }
 
-#[derive(Deserialize)]
-struct Interface {
+/// One of the host.
+#[derive(Debug, Deserialize)]
+pub(super) struct Interface {
+    #[serde(default, rename = "ifname")]
+    pub(super) name: String,
+    #[serde(default)]
+    flags: Vec<String>,
     #[serde(default)]
     addr_info: Vec<Address>,
 }
 
-#[derive(Deserialize)]
+impl Interface {
+    pub(super) fn is_up(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "UP")
+    }
+
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addr_info.iter().any(|there| there.local == Some(address))
+    }
+}
+
+#[derive(Debug, Deserialize)]
 struct Address {
     local: Option<IpAddr>,
     /// The other end's, where there is one.
@@ -41,23 +56,22 @@ struct Address {
 
 /// Starts to follow, then looks what there is, so that no change is missed.
 pub(super) async fn follow(client: &Client) -> Result<(BTreeSet<IpAddr>, Changes)> {
-    let args = ["-o", "monitor", "address", "route"].map(str::to_owned).to_vec();
+    let args = ["-o", "monitor", "address", "route", "link"].map(str::to_owned).to_vec();
     let (input, output) = client.keep(WHAT, Place::Host, Tool::Ip, args).await?;
     let output = pipe::Receiver::from_owned_fd(output).map_err(|error| Error::start(&error))?;
-    let seen = look(client).await?;
+    let seen = addresses(&look(client).await?);
     Ok((seen, Changes { output, _input: input }))
 }
 
-async fn look(client: &Client) -> Result<BTreeSet<IpAddr>> {
+async fn look(client: &Client) -> Result<Vec<Interface>> {
     let args = ["-j", "address", "show"];
     let text = client.run(WHAT, Place::Host, Tool::Ip, &args, String::new(), Vec::new()).await?;
-    read(&text).ok_or(Error::Unreadable("ip"))
+    serde_json::from_str(&text).map_err(|_| Error::Unreadable("ip"))
 }
 
-fn read(text: &str) -> Option<BTreeSet<IpAddr>> {
-    let interfaces: Vec<Interface> = serde_json::from_str(text).ok()?;
-    let addresses = interfaces.into_iter().flat_map(|interface| interface.addr_info);
-    Some(addresses.flat_map(|address| [address.local, address.broadcast]).flatten().collect())
+fn addresses(interfaces: &[Interface]) -> BTreeSet<IpAddr> {
+    let addresses = interfaces.iter().flat_map(|interface| &interface.addr_info);
+    addresses.flat_map(|address| [address.local, address.broadcast]).flatten().collect()
 }
 
 /// Tells every namespace, until the helper is gone.
@@ -87,7 +101,15 @@ pub(super) async fn keep(shared: Arc<Shared>, mut changes: Changes) {
             }
         }
         match look(&shared.client).await {
-            Ok(seen) => tell(&shared, seen).await,
+            Ok(seen) => {
+                tell(&shared, addresses(&seen)).await;
+                if let Some(ways) = &shared.ways
+                    && let Some(why) = ways.broken(&seen).await
+                {
+                    shared.client.ender().end_for(&why);
+                    return;
+                }
+            }
             Err(Error::Gone) => return,
             Err(error) => tracing::warn!("{error}"),
         }
@@ -126,8 +148,8 @@ mod tests {
         let text = r#"[{"ifindex":1,"ifname":"lo","addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8},
             {"family":"inet6","local":"::1","prefixlen":128}]},{"ifname":"eth0","addr_info":[
             {"family":"inet","local":"192.0.2.2","broadcast":"192.0.2.255"}]},{"ifname":"ifb0"}]"#;
-        let seen: Vec<String> = read(text).unwrap().iter().map(IpAddr::to_string).collect();
+        let interfaces: Vec<Interface> = serde_json::from_str(text).unwrap();
+        let seen: Vec<String> = addresses(&interfaces).iter().map(IpAddr::to_string).collect();
         assert_eq!(seen, ["127.0.0.1", "192.0.2.2", "192.0.2.255", "::1"]);
-        assert_eq!(read("nonsense"), None);
     }
 }

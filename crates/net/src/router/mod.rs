@@ -151,9 +151,6 @@ impl Router {
         if !running.is_gone() {
             return Ok(running);
         }
-        tracing::warn!(
-            "the network's helper ended: VMs that are there have no network any more, new ones do"
-        );
         let running = Arc::new(Running::start(&self.config).await?);
         match &mut *lock(&self.now) {
             // closed meanwhile

@@ -10,7 +10,7 @@ mod pasta;
 mod probe;
 mod veth;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::Deserialize;
 use tokio::{io::AsyncReadExt, net::unix::pipe, task::AbortHandle};
@@ -18,7 +18,10 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, task::AbortHandle};
 pub(super) use probe::would;
 pub(super) use veth::HostRules;
 
-use super::client::{Client, Ender};
+use super::{
+    client::{Client, Ender},
+    hosts::Interface,
+};
 use crate::{
     Error, Result,
     addresses::{MTU, Pair},
@@ -95,7 +98,8 @@ pub(super) struct Made {
 
 /// Makes it.
 pub(super) async fn make(client: &Client, router: Id, v6: bool) -> Result<Made> {
-    let (mut families, mut notes) = families(client, v6).await?;
+    let (seen, mut notes) = families(client, v6).await?;
+    let mut families = seen;
     let mut ways = Ways { v6, link: None, now: tokio::sync::Mutex::default() };
     let mut host_rules = None;
     if client.root {
@@ -106,7 +110,7 @@ pub(super) async fn make(client: &Client, router: Id, v6: bool) -> Result<Made> 
         pasta::make(client, router, families, pasta::FIRST).await?;
         notes.extend(pasta::pings());
     }
-    *ways.now.get_mut() = Now { families, said: notes.clone() };
+    *ways.now.get_mut() = Now { families, there: seen, said: notes.clone() };
     Ok(Made { host_rules, ways, notes })
 }
 
@@ -125,18 +129,35 @@ pub(super) struct Ways {
 #[derive(Debug, Default)]
 struct Now {
     families: Families,
+    /// Those that the host had a way for when it was last looked at.
+    there: Families,
     /// What was noted already.
     said: Vec<Note>,
 }
 
 impl Ways {
+    /// What the host's end of it lacks, of which an interface is looked up by its name; nothing where all is there.
+    pub(super) async fn broken(&self, interfaces: &[Interface]) -> Option<String> {
+        let link = self.link.as_ref()?;
+        let families = self.now.lock().await.families;
+        // IPv4 is always there, see [`veth::make`]
+        link.lacks(interfaces, families.v6).map(|what| format!("{}, which VMs' network needs, {what}", link.interface))
+    }
+
     /// Looks whether the host has a way that it had not.
     pub(super) async fn follow(&self, client: &Client, router: Id) -> Result<()> {
         let mut now = self.now.lock().await;
+        let (there, _) = families(client, self.v6).await?;
+        for change in there.since(now.there, now.families) {
+            match change {
+                Note::NoRoute { .. } => tracing::warn!("{change}"),
+                _ => tracing::info!("{change}"),
+            }
+        }
+        now.there = there;
         if now.families.v4 && (now.families.v6 || !self.v6) {
             return Ok(());
         }
-        let (there, _) = families(client, self.v6).await?;
         let mut new = Families { v4: there.v4 && !now.families.v4, v6: there.v6 && !now.families.v6 };
         let mut notes = Vec::new();
         if let Some(link) = &self.link {
@@ -158,7 +179,11 @@ impl Ways {
     }
 }
 
-/// Reads what a program says that has to stay as long as the network. Its end is the end of the helper, and so of all that VMs have of the network: none of them may go on with half of it.
+/// How long the helper's own end is waited for, which is the end of all its programs, too.
+const OWN_END: Duration = Duration::from_millis(100);
+
+/// Reads what a program says that has to stay as long as the network. Its end is the end of the helper, and so of all that
+/// VMs have of the network: none of them may go on with half of it.
 fn watch(mut output: pipe::Receiver, program: &'static str, said: fn(&str), ender: Ender) -> AbortHandle {
     let read = async move {
         // what it says must not fill the pipe
@@ -166,13 +191,11 @@ fn watch(mut output: pipe::Receiver, program: &'static str, said: fn(&str), ende
         while let Ok(length @ 1..) = output.read(&mut buffer).await {
             said(String::from_utf8_lossy(&buffer[..length]).trim());
         }
-        if !ender.is_gone() {
-            ender.end();
-            tracing::warn!(
-                "{program} ended, which VMs' network needs (was it killed?): VMs that are there have no network any \
-                 more, new ones do"
-            );
+        let start = tokio::time::Instant::now();
+        while !ender.is_gone() && start.elapsed() < OWN_END {
+            tokio::time::sleep(OWN_END / 20).await;
         }
+        ender.end_for(&format!("{program} ended, which VMs' network needs (was it killed?)"));
     };
     tokio::spawn(read).abort_handle()
 }
@@ -203,6 +226,17 @@ impl Families {
     /// Those that do: 4, 6.
     fn each(self) -> impl Iterator<Item = u8> {
         [(4, self.v4), (6, self.v6)].into_iter().filter(|(_, there)| *there).map(|(family, _)| family)
+    }
+
+    /// What the host lost or has again, as against `before`; one that VMs have no way for yet is not back.
+    fn since(self, before: Self, known: Self) -> Vec<Note> {
+        let change = |family, is: bool, was: bool, known: bool| match (is, was) {
+            (false, true) => Some(Note::NoRoute { family }),
+            (true, false) if known => Some(Note::Route { family }),
+            _ => None,
+        };
+        let v4 = change(4, self.v4, before.v4, known.v4);
+        [v4, change(6, self.v6, before.v6, known.v6)].into_iter().flatten().collect()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     Error, Result,
     addresses::{MTU, Pair, UPLINK_MACS, UPLINKS, mac},
     helper::protocol::{FIRST_NAMESPACE, Id, Place, Tool},
-    router::client::Client,
+    router::{client::Client, hosts::Interface},
     ruleset,
 };
 
@@ -112,6 +112,22 @@ pub(super) struct Link {
     /// The host's end.
     pub(super) interface: String,
     pub(super) pair: Pair,
+}
+
+impl Link {
+    /// What of the host's end is not as it was made.
+    pub(super) fn lacks(&self, interfaces: &[Interface], v6: bool) -> Option<String> {
+        let Pair { far_v4, far_v6, .. } = self.pair;
+        let Some(there) = interfaces.iter().find(|interface| interface.name == self.interface) else {
+            return Some("was deleted".to_owned());
+        };
+        if !there.is_up() {
+            return Some("was set down".to_owned());
+        }
+        let addresses = [(true, IpAddr::V4(far_v4)), (v6, IpAddr::V6(far_v6))];
+        let lost = addresses.into_iter().find(|(needed, address)| *needed && !there.has(*address));
+        lost.map(|(_, address)| format!("lost its address {address}"))
+    }
 }
 
 /// Makes it.
