@@ -12,7 +12,7 @@ use super::{
     running::{Dropped, Pool, Shared},
 };
 use crate::{
-    Policy, Result,
+    Error, Policy, Result,
     addresses::{
         GATEWAY_MAC, GUEST_MAC, GUEST_V4, GUEST_V6, LINK_MACS, MTU, Pair, V4_GATEWAY, V4_PREFIX, V6_GATEWAY,
         V6_PREFIX, mac,
@@ -171,6 +171,8 @@ pub(super) async fn fill(shared: Arc<Shared>, pool: Arc<Pool>) {
         missing.truncate(BATCH);
         match make(&shared, missing).await {
             Ok(made) => pool.put(made),
+            // whoever saw that end said it
+            Err(Error::Gone) => return,
             Err(error) => {
                 // each lease tries for itself, and tells why
                 tracing::warn!("no network namespace can be made ahead: {error}");

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     process::{Child, Command, ExitCode, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use net::{Base, Error, Ports, Router, Uplink};
@@ -14,7 +14,7 @@ use testkit::bed::{
     address::{INTERNET, PORTS},
 };
 
-use super::{Host, block_on, config, guest, policy};
+use super::{Host, block_on, config, guest, policy, said};
 
 const PORT: u16 = PORTS[0];
 
@@ -141,6 +141,15 @@ pub(super) fn what_is_prepared_forwards_nothing(host: &Host) {
     gone(host).unwrap();
 }
 
+/// Those of this process that ended and were not waited for.
+fn zombies() -> Vec<String> {
+    let dead = |pid: &String| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, after)| after.trim_start().starts_with('Z'))
+    };
+    children("self").into_iter().filter(dead).collect()
+}
+
 /// Children of a process, whichever thread started them.
 pub(super) fn children(pid: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
@@ -167,7 +176,11 @@ pub(super) fn a_helper_that_was_killed_is_replaced(host: &Host) {
         pooled.pool = 2;
         let router = Router::start(pooled).await.unwrap();
         let internet = policy(Base::Internet, &[]);
+        said::listen();
+        // VMs that outlive their helper
+        let mut kept = Vec::new();
         for which in 0..2 {
+            said::lines();
             let old = router.namespace_for(&internet).await.unwrap();
             old.apply(&internet).await.unwrap();
             let mut before = guest(&old);
@@ -178,6 +191,10 @@ pub(super) fn a_helper_that_was_killed_is_replaced(host: &Host) {
             while !old.is_gone() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            // at once, and nothing of what went with it
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let said = said::lines();
+            assert!(said.len() == 1 && said[0].starts_with("WARN the network's helper ended"), "{said:?}");
             // two ask at once: both have one, of one helper
             let (one, two) = tokio::join!(router.namespace_for(&internet), router.namespace_for(&internet));
             let (one, two) = (one.unwrap(), two.unwrap());
@@ -192,8 +209,16 @@ pub(super) fn a_helper_that_was_killed_is_replaced(host: &Host) {
             assert!(matches!(old.refused().await, Err(Error::Gone)));
             assert!(matches!(old.apply(&internet).await, Err(Error::Gone)));
             assert!(!before.reaches("tcp", INTERNET[0], PORT));
+            let end = Instant::now() + Duration::from_secs(2);
+            while !zombies().is_empty() {
+                assert!(Instant::now() < end, "a helper stays below its engine: {:?}", zombies());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(said::lines(), Vec::<String>::new());
+            kept.push(old);
         }
         router.close().await;
+        drop(kept);
         assert!(matches!(router.namespace().await, Err(Error::Gone)));
     });
     gone(host).unwrap();

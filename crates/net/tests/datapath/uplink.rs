@@ -13,7 +13,7 @@ use testkit::bed::{
     address::{GATEWAY, INTERNET, METADATA, PORTS},
 };
 
-use super::{Host, block_on, config, ends, guest, policy};
+use super::{Host, block_on, config, ends, guest, policy, said};
 
 const PORT: u16 = PORTS[0];
 
@@ -36,6 +36,7 @@ pub(super) fn an_uplink_that_was_killed_is_replaced(host: &Host) {
     block_on(async {
         let mut pooled = config();
         pooled.pool = 1;
+        said::listen();
         let router = Router::start(pooled).await.unwrap();
         let internet = policy(Base::Internet, &[]);
         let old = router.namespace_for(&internet).await.unwrap();
@@ -69,8 +70,12 @@ pub(super) fn an_uplink_that_was_killed_is_replaced(host: &Host) {
         for pid in [&waiter, &init] {
             signal(pid, Signal::CONT);
         }
+        let said = said::lines();
+        let ended = format!("WARN {} ended", if host.root { "nft" } else { "pasta" });
+        assert!(said.len() == 1 && said[0].starts_with(&ended), "{said:?}");
         let new = router.namespace_for(&internet).await.unwrap();
         new.apply(&internet).await.unwrap();
+        assert_eq!(said::lines(), Vec::<String>::new());
         let mut after = guest(&new);
         for address in INTERNET {
             assert!(after.reaches("tcp", address, PORT));
@@ -80,6 +85,75 @@ pub(super) fn an_uplink_that_was_killed_is_replaced(host: &Host) {
         // the old helper has gone
         ends::helpers();
         router.close().await;
+    });
+    ends::gone(host).unwrap();
+}
+
+/// Whatever is done to the host's end of it, and nothing else that is done to the host's network.
+pub(super) fn an_interface_that_was_changed_is_replaced(host: &Host) {
+    if !host.root {
+        // of pasta the host has none
+        return;
+    }
+    said::listen();
+    let named = || {
+        let text = bed::run("ip", &["-o", "link", "show", "type", "veth"]);
+        let names = text.split_whitespace().filter(|word| word.starts_with("amp-"));
+        let names: Vec<&str> = names.map(|word| word.split(['@', ':']).next().unwrap()).collect();
+        <[&str; 1]>::try_from(names).unwrap()[0].to_owned()
+    };
+    block_on(async {
+        let mut pooled = config();
+        pooled.pool = 1;
+        let router = Router::start(pooled).await.unwrap();
+        let internet = policy(Base::Internet, &[]);
+        for (change, expected) in [
+            ("link set NAME down", "was set down"),
+            ("-4 addr flush dev NAME", "lost its address 198.18."),
+            ("-6 addr flush dev NAME", "lost its address fd61:"),
+            ("link del NAME", "was deleted"),
+        ] {
+            let old = router.namespace_for(&internet).await.unwrap();
+            old.apply(&internet).await.unwrap();
+            let mut before = guest(&old);
+            for args in [
+                "addr add 192.0.2.77/32 dev e0",
+                "link add other type veth peer name another",
+                "link set other up",
+                "link set other down",
+                "link del other",
+                "addr del 192.0.2.77/32 dev e0",
+            ] {
+                host.ip(args);
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
+            assert!(!old.is_gone());
+            assert_eq!(said::lines(), Vec::<String>::new());
+            for address in INTERNET {
+                reached_in_time(&mut before, address).await;
+            }
+            let name = named();
+            host.ip(&change.replace("NAME", &name));
+            let changed = Instant::now();
+            while !old.is_gone() {
+                assert!(changed.elapsed() < Duration::from_secs(2), "{change}: nobody noticed");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            println!("{change}: noticed after {:?}", changed.elapsed());
+            let new = router.namespace_for(&internet).await.unwrap();
+            new.apply(&internet).await.unwrap();
+            let mut after = guest(&new);
+            for address in INTERNET {
+                reached_in_time(&mut after, address).await;
+                assert!(!before.reaches("tcp", address, PORT));
+            }
+            let said = said::lines();
+            assert_eq!(said.len(), 1, "{said:?}");
+            let start = format!("WARN {name}, which VMs' network needs, {expected}");
+            assert!(said[0].starts_with(&start), "{said:?}");
+        }
+        router.close().await;
+        assert_eq!(said::lines(), Vec::<String>::new());
     });
     ends::gone(host).unwrap();
 }
@@ -94,12 +168,27 @@ async fn reached_in_time(guest: &mut Guest, address: &str) {
     panic!("{address} is not reached");
 }
 
+/// This line and no other, soon.
+async fn heard(line: &str) {
+    let start = Instant::now();
+    loop {
+        let lines = said::lines();
+        if !lines.is_empty() {
+            assert_eq!(lines, [line]);
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(2), "not said: {line}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// One family after the other; VMs that are there have it, too.
 pub(super) fn ways_that_come_later_are_ways_of_vms(host: &Host) {
     let family = ["-4", "-6"];
     let remove = |at: usize| host.ip(&format!("{} route del default", family[at]));
     let add = |at: usize| host.ip(&format!("{} route add default via {} dev e0", family[at], GATEWAY[at]));
     let internet = policy(Base::Internet, &[]);
+    said::listen();
     for first in [0, 1] {
         block_on(async {
             remove(0);
@@ -123,11 +212,14 @@ pub(super) fn ways_that_come_later_are_ways_of_vms(host: &Host) {
             reached_in_time(&mut early, INTERNET[second]).await;
             assert_eq!(early.ask("held"), "reached", "a connection was cut by another family");
             // and those that go and come back
-            for at in [0, 1] {
+            for (at, family) in [(0, 4), (1, 6)] {
+                said::lines();
                 remove(at);
                 assert!(!early.reaches("tcp", INTERNET[at], PORT));
+                heard(&format!("WARN {}", Note::NoRoute { family })).await;
                 add(at);
                 reached_in_time(&mut early, INTERNET[at]).await;
+                heard(&format!("INFO {}", Note::Route { family })).await;
             }
             let late = router.namespace().await.unwrap();
             late.apply(&internet).await.unwrap();

@@ -141,7 +141,8 @@ impl Ways {
         let link = self.link.as_ref()?;
         let families = self.now.lock().await.families;
         // IPv4 is always there, see [`veth::make`]
-        link.lacks(interfaces, families.v6).map(|what| format!("{}, which VMs' network needs, {what}", link.interface))
+        link.lacks(interfaces, families.v6)
+            .map(|what| format!("{}, which VMs' network needs, {what}", link.interface))
     }
 
     /// Looks whether the host has a way that it had not.
