@@ -70,9 +70,9 @@ pub(crate) async fn networking(router: Router, standbys: usize, backend: &Capabi
         (Router::Wanted, Some(why)) => Networking::Lacking(why.clone()),
         (Router::Wanted, None) => match net::Router::start(config(standbys.clamp(1, MOST_AHEAD))).await {
             Ok(router) => {
-                // the engine says those that everybody is told
+                // those that everybody is told are said by whoever has the engine
                 for note in router.notes() {
-                    tracing::info!(%note, "networks of VMs");
+                    tracing::debug!(%note, "networks of VMs");
                 }
                 Networking::By(Arc::new(router))
             }

@@ -6,6 +6,9 @@ use vm::Boundary;
 use super::{Finding, Patient};
 use crate::{causes, exec::machine};
 
+/// The name of a finding.
+pub(super) const CARD: &str = "network card";
+
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     const NAME: &str = "boundary";
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -39,10 +42,9 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
 
 /// The device in the VM; what it leads to is another finding.
 fn card(missing: Option<&str>) -> Finding {
-    const NAME: &str = "network card";
     match missing {
-        None => Finding::ok(NAME, "every VM has one"),
-        Some(why) => Finding::note(NAME, format!("VMs have none: {why}")),
+        None => Finding::ok(CARD, "every VM has one"),
+        Some(why) => Finding::note(CARD, format!("VMs have none: {why}")),
     }
 }
 

@@ -89,7 +89,13 @@ pub(super) fn tun() -> Finding {
         Err(error) => {
             let seen = format!("cannot be opened ({error}): VMs have no network card and reach nothing");
             let found = Finding::note(NAME, seen);
-            if error.kind() == io::ErrorKind::NotFound { found.mend(as_root("modprobe tun")) } else { found }
+            match error.kind() {
+                io::ErrorKind::NotFound => found.mend(as_root("modprobe tun")),
+                io::ErrorKind::PermissionDenied if !is_root() => {
+                    found.mend("sudo chmod 666 /dev/net/tun   (as systemd has it by itself)")
+                }
+                _ => found,
+            }
         }
     }
 }

@@ -103,16 +103,27 @@ pub fn run(args: &DoctorArgs, registry: &Registry) -> Result<End, DoctorError> {
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     let patient = Patient { state_dir, machine: &args.machine, registry };
     let mut findings = vec![kernel::architecture(), software::system()];
-    findings.extend([kernel::kvm(), kernel::user_namespaces(), kernel::tun(), kernel::cgroups()]);
+    let tun = kernel::tun();
+    let has_tun = tun.state == State::Ok;
+    findings.extend([kernel::kvm(), kernel::user_namespaces(), tun, kernel::cgroups()]);
     findings.push(network::look());
     findings.extend([software::qemu(), software::tools(), software::agent(), software::subordinate_ids()]);
     findings.extend(state::look(&patient));
     findings.push(engine::look(&patient.state_dir));
     findings.extend(boundary::look(&patient));
+    if !has_tun {
+        findings.retain(|finding| !says_the_same_of_tun(finding));
+    }
     let mut out = io::stdout().lock();
     print(&findings, Look::of(&io::stdout()), &mut out).map_err(DoctorError::Output)?;
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
     Ok(if bad { End::Infrastructure } else { End::Success })
+}
+
+/// Whether it is what follows from it that `/dev/net/tun` cannot be opened, which is told with what mends it.
+fn says_the_same_of_tun(finding: &Finding) -> bool {
+    let of_cards = finding.name == network::NAME || finding.name == boundary::CARD;
+    of_cards && finding.state != State::Ok && finding.seen.contains("tun")
 }
 
 fn print(findings: &[Finding], look: Look, out: &mut dyn Write) -> io::Result<()> {
@@ -142,6 +153,22 @@ fn print(findings: &[Finding], look: Look, out: &mut dyn Write) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_follows_from_no_tun_is_not_told_again() {
+        for (name, seen, same) in [
+            (
+                network::NAME,
+                "cannot start pasta: Failed to open tun socket in namespace: VMs have no card",
+                true,
+            ),
+            (boundary::CARD, "VMs have none: /dev/net/tun cannot be opened", true),
+            (network::NAME, "pasta is not installed: VMs have no network card", false),
+            ("/dev/net/tun", "cannot be opened", false),
+        ] {
+            assert_eq!(says_the_same_of_tun(&Finding::note(name, seen)), same, "{name}: {seen}");
+        }
+    }
 
     #[test]
     fn what_mends_it_stands_below() {

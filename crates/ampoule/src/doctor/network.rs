@@ -7,7 +7,7 @@ use net::{Checked, Error, Note};
 use super::{Finding, kernel::as_root};
 use crate::host::is_root;
 
-const NAME: &str = "VMs' network";
+pub(super) const NAME: &str = "VMs' network";
 
 /// Makes one.
 pub(super) fn look() -> Finding {
@@ -43,6 +43,13 @@ fn finding(checked: Result<Checked, Error>, root: bool) -> Finding {
     let by = if checked.root { "over a link to the host" } else { "through pasta" };
     let mut seen = vec![format!("can be made, {by}")];
     let mut mend = Vec::new();
+    let tried = [4, 6].into_iter().any(|family| {
+        ![Note::NotForwarded { family }, Note::NoRoute { family }].iter().any(|no| checked.notes.contains(no))
+    });
+    if checked.root && tried {
+        // the packet that is sent goes no further than the host, so nothing answers it
+        seen.push("whether a firewall of the host lets answers back to amp-* was not tried".to_owned());
+    }
     for note in &checked.notes {
         seen.push(match note {
             Note::ForwardsV4 if checked.root => {
@@ -130,9 +137,16 @@ mod tests {
         assert_eq!(found.state, State::Ok);
         assert_eq!(
             found.seen,
-            "can be made, over a link to the host; the first engine sets net.ipv4.ip_forward, which is 0; \
+            "can be made, over a link to the host; whether a firewall of the host lets answers back to amp-* was not \
+             tried; the first engine sets net.ipv4.ip_forward, which is 0; \
              VMs reach nothing by IPv6: the host has no default route of it"
         );
         assert!(found.mend.is_empty());
+        // as a plain user there is none in between, and nothing to answer where nothing goes out
+        let nowhere = vec![Note::NoRoute { family: 4 }, Note::NotForwarded { family: 6 }];
+        for checked in [Checked { root: false, notes: Vec::new() }, Checked { root: true, notes: nowhere }] {
+            let seen = finding(Ok(checked), true).seen;
+            assert!(!seen.contains("answers"), "{seen}");
+        }
     }
 }

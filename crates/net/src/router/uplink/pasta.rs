@@ -74,10 +74,7 @@ pub(super) async fn make(
     match tokio::time::timeout(PATIENCE, there).await {
         Ok(true) => {}
         Ok(false) => {
-            return Err(Error::Refused {
-                what: WHAT,
-                answer: String::from_utf8_lossy(&said).trim().to_owned(),
-            });
+            return Err(Error::Refused { what: WHAT, answer: why(&String::from_utf8_lossy(&said)) });
         }
         Err(_) => return Err(Error::Refused { what: WHAT, answer: "it makes no interface".to_owned() }),
     }
@@ -87,6 +84,12 @@ pub(super) async fn make(
         client.nft("set the rules in front of pasta", Place::In(router), PASTA.to_owned()).await?;
     }
     near_end(client, router, interface, &pair, families).await
+}
+
+/// What it says of its end, without that it could not say it to the system's log as well.
+fn why(said: &str) -> String {
+    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.ends_with("to syslog"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What there is to say of pings: pasta passes them on by sockets that only some groups may have.
@@ -149,6 +152,12 @@ fn arguments(pair: &Pair, families: Families, interface: &str, anchor: u32) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_pasta_could_not_say_elsewhere_is_not_said() {
+        let said = "Failed to send 45 bytes to syslog\nFailed to open tun socket in namespace\n";
+        assert_eq!(why(said), "Failed to open tun socket in namespace");
+    }
 
     #[test]
     fn a_group_in_the_range_may_ping() {
