@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use sandbox::{Engine, NetLimits, Networking, Policy};
+use sandbox::{Engine, Forward, NetLimits, Networking, Policy};
 use vm::{Boundary, Capabilities};
 
 use crate::{
@@ -39,6 +39,27 @@ impl NetworkArgs {
         machine.network = settled(self.network.as_ref(), machine.limits, &machine.engine, look)?;
         Ok(())
     }
+}
+
+/// One name and port in two forwards.
+#[derive(Debug, thiserror::Error)]
+#[error("--forward: {name}:{port} is given twice, and can lead to one place only")]
+pub struct TwoPlaces {
+    /// The name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A name and a port lead to one place. It is looked at before anything is made.
+pub(crate) fn check_forwards(forwards: &[Forward]) -> Result<(), TwoPlaces> {
+    for (nth, forward) in forwards.iter().enumerate() {
+        let same = |other: &&Forward| (&other.name, other.port) == (&forward.name, forward.port);
+        if let Some(twice) = forwards.iter().skip(nth + 1).find(same) {
+            return Err(TwoPlaces { name: twice.name.clone(), port: twice.port });
+        }
+    }
+    Ok(())
 }
 
 /// How this program is called as the helper of networks: by a name that an upgrade under way does not change.

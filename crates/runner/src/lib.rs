@@ -33,4 +33,4 @@ pub use label::{BadLabel, Label, Scheme, parse_all};
 pub use one_job::{OneJob, Wait, one_job};
 pub use registration::{Registration, RegistrationError};
 pub use report::ReportError;
-pub use run::{Machines, Runner, Stop, register};
+pub use run::{Machines, Runner, Stop, check_authorities, register};

@@ -235,10 +235,21 @@ fn authorities(
     connection: &crate::config::Connection,
 ) -> Result<Option<Authorities>, Error> {
     let Some(path) = connection.ca_file.as_ref().filter(|_| instance.is_https()) else { return Ok(None) };
+    read_authorities(path).map(Some)
+}
+
+/// Looks whether a configuration's `ca_file` can be what a runner needs it for.
+///
+/// # Errors
+/// It cannot be read, or holds no certificates.
+pub fn check_authorities(path: &std::path::Path) -> Result<(), Error> {
+    read_authorities(path).map(drop)
+}
+
+fn read_authorities(path: &std::path::Path) -> Result<Authorities, Error> {
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|source| Error::Authorities { path: path.clone(), source: Some(source) })?;
-    let authorities = Authorities::of(&text);
-    authorities.map(Some).ok_or_else(|| Error::Authorities { path: path.clone(), source: None })
+    let text = text.map_err(|source| Error::Authorities { path: path.to_owned(), source: Some(source) })?;
+    Authorities::of(&text).ok_or_else(|| Error::Authorities { path: path.to_owned(), source: None })
 }
 
 /// Registers a runner.

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::{
     class::{Class, Classed},
+    network::TwoPlaces,
     registry::RegistryError,
     state_dir::NoStateDir,
     worktree,
@@ -23,13 +24,8 @@ pub enum ExecError {
     )]
     NoTerminal,
     /// One name and port in two forwards.
-    #[error("--forward: {name}:{port} is given twice, and can lead to one place only")]
-    TwoPlaces {
-        /// The name.
-        name: String,
-        /// The port.
-        port: u16,
-    },
+    #[error(transparent)]
+    TwoPlaces(#[from] TwoPlaces),
     /// There is no such backend, or it cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -85,7 +81,7 @@ impl Classed for ExecError {
             Self::Payload(error) => error.class(),
             Self::Values(error) => error.class(),
             Self::Prepare(error) => error.class(),
-            Self::NoTerminal | Self::TwoPlaces { .. } | Self::BadWorkflows { .. } => Class::User,
+            Self::NoTerminal | Self::TwoPlaces(_) | Self::BadWorkflows { .. } => Class::User,
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
             Self::Repository(_) => Class::Bug,

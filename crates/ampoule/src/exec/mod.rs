@@ -38,6 +38,7 @@ pub use error::ExecError;
 use crate::{
     class::{Class, End},
     cli::args::ExecArgs,
+    network,
     registry::Registry,
     sanitise::Colours,
     sink::Look,
@@ -85,7 +86,7 @@ pub fn run(args: &ExecArgs, registry: &Registry) -> Result<End, ExecError> {
     let secrets: Object =
         values.secrets.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
     let secrets = Value::from(secrets);
-    check_forwards(&args.forwards)?;
+    network::check_forwards(&args.forwards)?;
     let filters: Vec<MatrixFilter> = args
         .matrix
         .iter()
@@ -296,15 +297,4 @@ pub(crate) fn show(look: Look, diagnostics: &[Diagnostic]) {
 pub(crate) fn warn(look: Look, text: &str) {
     let text = crate::sanitise::line(text, Colours::Drop);
     let _ = writeln!(io::stderr().lock(), "{} {text}", look.warning());
-}
-
-/// A name and a port lead to one place.
-fn check_forwards(forwards: &[sandbox::Forward]) -> Result<(), ExecError> {
-    for (nth, forward) in forwards.iter().enumerate() {
-        let same = |other: &&sandbox::Forward| (&other.name, other.port) == (&forward.name, forward.port);
-        if let Some(twice) = forwards.iter().skip(nth + 1).find(same) {
-            return Err(ExecError::TwoPlaces { name: twice.name.clone(), port: twice.port });
-        }
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@
 //! end, so that nothing of a VM is left.
 
 mod error;
+mod files;
 mod register;
 
 use std::{
@@ -119,6 +120,10 @@ fn with_runner(
         None => Vec::new(),
     };
     let token = config.controller.token_file.as_deref().map(Token::read).transpose()?;
+    let idle = files::idle_ca_file(&config.connection, &registration.address);
+    for text in idle.into_iter().chain(files::open_token(&config)) {
+        tracing::warn!("{text}");
+    }
     let state_dir = state_dir::resolve(state_dir.or(config.state_dir.as_deref()))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunnerCmdError::Runtime)?;

@@ -10,11 +10,11 @@ use std::{
 
 use runner::{Config, ConfigError, parse_all};
 
-use super::{RunnerCmdError, registration_file};
+use super::{RunnerCmdError, files, registration_file};
 use crate::{
     class::{Class, End},
     cli::args::{ConfigCommand, RegisterArgs},
-    exec::{ask, show},
+    exec::{ask, show, warn},
     registry::Registry,
     sanitise::{self, Colours},
     sink::Look,
@@ -61,6 +61,9 @@ pub fn register(args: &RegisterArgs) -> Result<End, RunnerCmdError> {
         .build()
         .map_err(RunnerCmdError::Runtime)?;
     let instance = instance.trim_end_matches('/').to_owned();
+    if let Some(text) = files::idle_ca_file(&config.connection, &instance) {
+        warn(Look::of(&io::stderr()), &text);
+    }
     let registered =
         runtime.block_on(runner::register(&instance, &config.connection, registration, labels))?;
     registered.write(&path)?;
@@ -113,6 +116,9 @@ pub fn config(command: &ConfigCommand, registry: &Registry) -> Result<End, Runne
             registry
                 .needs(&config.vm.backend)
                 .map_err(|source| RunnerCmdError::Backend { file: named.to_owned(), source })?;
+            for text in files::check(&config)? {
+                warn(look, &text);
+            }
             print(&format!("{} is good", sanitise::line(&named.display().to_string(), Colours::Drop)))?;
             Ok(End::Success)
         }

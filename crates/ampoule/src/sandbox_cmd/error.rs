@@ -7,6 +7,7 @@ use crate::{
     class::{Class, Classed},
     engine_cmd::EngineCmdError,
     exec::machine::MachineError,
+    network::TwoPlaces,
     prefix::NoMatch,
     state_dir::NoStateDir,
 };
@@ -17,6 +18,9 @@ pub enum SandboxCmdError {
     /// The program's name is empty.
     #[error("the program's name is empty")]
     NoProgram,
+    /// One name and port in two forwards.
+    #[error(transparent)]
+    TwoPlaces(#[from] TwoPlaces),
     /// There is no place for state.
     #[error(transparent)]
     StateDir(#[from] NoStateDir),
@@ -111,9 +115,12 @@ pub enum SandboxCmdError {
 impl Classed for SandboxCmdError {
     fn class(&self) -> Class {
         match self {
-            Self::NoProgram | Self::NoMatch(_) | Self::CopyEnds | Self::TooLong | Self::Terminal(_) => {
-                Class::User
-            }
+            Self::NoProgram
+            | Self::TwoPlaces(_)
+            | Self::NoMatch(_)
+            | Self::CopyEnds
+            | Self::TooLong
+            | Self::Terminal(_) => Class::User,
             Self::StateDir(error) => error.class(),
             Self::Machine(error) => error.class(),
             Self::Fork { source, .. }

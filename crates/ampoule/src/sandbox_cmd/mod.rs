@@ -48,7 +48,7 @@ use crate::{
         warn,
     },
     limits,
-    network::Router,
+    network::{self, Router},
     registry::Registry,
     signals::{Signals, Wish},
     sink::{Broken, Look, Writer, escaped},
@@ -65,6 +65,7 @@ pub fn run(args: &RunArgs, registry: &Registry) -> Result<Worst, SandboxCmdError
     if args.command.first().is_some_and(String::is_empty) {
         return Err(SandboxCmdError::NoProgram);
     }
+    network::check_forwards(&args.forwards)?;
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     limits::raise_files();
     let runtime = crate::runtime::new().map_err(SandboxCmdError::Runtime)?;
@@ -232,4 +233,46 @@ fn print(members: &[Member]) -> io::Result<()> {
     }
     writeln!(out, "]")?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        class::{Class, Classed},
+        cli::kept_args::CreateArgs,
+    };
+
+    #[derive(Parser)]
+    enum Command {
+        Run(RunArgs),
+        Create(CreateArgs),
+    }
+
+    #[test]
+    fn one_name_to_two_places_is_said_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let parse = |text: &str| {
+            let text = format!("sandbox {text} --forward a:80=b:80 --forward A:80=c:1");
+            let mut words: Vec<_> = text.split(' ').map(std::ffi::OsString::from).collect();
+            words.extend(["--state-dir".into(), state.clone().into_os_string()]);
+            words.extend(text.contains("run").then(|| ["--".into(), "true".into()]).into_iter().flatten());
+            Command::try_parse_from(words).unwrap()
+        };
+        let registry = Registry::standard();
+        for text in ["run", "create"] {
+            let error = match parse(text) {
+                Command::Run(args) => run(&args, &registry).err(),
+                Command::Create(args) => create(&args, &registry).err(),
+            };
+            let error = error.unwrap();
+            assert!(matches!(error, SandboxCmdError::TwoPlaces(_)), "{text}: {error}");
+            assert_eq!(error.class(), Class::User);
+            assert!(error.to_string().contains("a:80 is given twice"), "{error}");
+        }
+        assert!(!state.exists());
+    }
 }

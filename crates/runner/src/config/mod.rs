@@ -288,7 +288,7 @@ mod tests {
              fetch_timeout = '9s'\nreport_interval = '3s'\nenvs = { A = 'b', N = 3, T = true }\nenv_file = 'e'\n\
              [connection]\nca_file = 'c'\ninsecure = true\n\
              [vm]\nbackend = 'fake'\naccel = 'tcg'\nimage = 'small'\ncpus = 4\nmemory_mib = 512\nscratch_gib = 2\n\
-             network = 'none'\nbandwidth_mbit = 100\nconnections = 64\nforwards = ['Cache:80=127.0.0.1:9000', 'git.example:443=[::1]:443']\n\
+             network = 'allow=a'\nbandwidth_mbit = 100\nconnections = 64\nforwards = ['Cache:80=127.0.0.1:9000', 'git.example:443=[::1]:443']\n\
              [controller]\ntoken_file = 't'\naddress = 'sandboxes.internal:80'\n",
         )
         .unwrap();
@@ -299,7 +299,7 @@ mod tests {
         let envs: Vec<_> = config.runner.envs.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(envs, ["A=b", "N=3", "T=true"]);
         assert_eq!(config.connection.certificates, forgejo::Certificates::AcceptAny);
-        assert_eq!(config.vm.network, Some(Policy::none()));
+        assert_eq!(config.vm.network, Some("allow=a".parse().unwrap()));
         let forwards: Vec<_> = config.vm.forwards.iter().map(ToString::to_string).collect();
         assert_eq!(forwards, ["cache:80=127.0.0.1:9000", "git.example:443=[::1]:443"]);
         assert_eq!(config.controller.token_file.as_deref(), Some(Path::new("t")));
@@ -356,6 +356,55 @@ mod tests {
         let many: Vec<_> = (1..=201).map(|port| format!("'a:{port}=b:1'")).collect();
         let said = parse(&format!("[vm]\nforwards = [{}]\n", many.join(","))).unwrap_err();
         assert!(said.contains("at most 200"), "{said}");
+    }
+
+    #[test]
+    fn a_controller_keeps_its_usual_name_for_itself() {
+        let forwards = "[vm]\nforwards = ['controller.ampoule.internal:8889=b:80']\n";
+        let controller = "[controller]\ntoken_file = 't'\n";
+        let said = parse(&format!("{forwards}{controller}")).unwrap_err();
+        for part in
+            ["controller.ampoule.internal:8889 leads somewhere already", "config.toml:4:14", "`address`"]
+        {
+            assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+        let said = parse(&format!("{controller}{forwards}")).unwrap_err();
+        for part in ["controller.ampoule.internal:8889 leads somewhere already", "config.toml:4:13"] {
+            assert!(said.contains(part), "{part} is not in\n{said}");
+        }
+        // without a controller the name is free, and so it is where that has another
+        parse(forwards).unwrap();
+        for address in ["other.internal:8889", "controller.ampoule.internal:8890"] {
+            parse(&format!("{forwards}{controller}address = '{address}'\n")).unwrap();
+            parse(&format!("{controller}address = '{address}'\n{forwards}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn limits_of_no_network_limit_nothing() {
+        for (limit, key) in [("bandwidth_mbit = 100", "bandwidth_mbit"), ("connections = 64", "connections")]
+        {
+            let said = parse(&format!("[vm]\n{limit}\nnetwork = 'none'\n")).unwrap_err();
+            assert!(
+                said.contains("config.toml:2:") && said.contains(&format!("`{key}` limits nothing")),
+                "{said}"
+            );
+            parse(&format!("[vm]\n{limit}\nnetwork = 'internet'\n")).unwrap();
+            parse(&format!("[vm]\n{limit}\n")).unwrap();
+        }
+        // the example, of which only the network was changed
+        let closed = EXAMPLE.replace("# network = \"internet\"", "network = \"none\"");
+        assert_eq!(parse(&closed).unwrap().vm.network, Some(Policy::none()));
+    }
+
+    #[test]
+    fn what_is_empty_is_said_to_be() {
+        for text in
+            ["[vm]\nforwards = ['']\n", "[controller]\ntoken_file = 't'\naddress = ''\n", "state_dir = ''"]
+        {
+            let said = parse(text).unwrap_err();
+            assert!(said.contains("this is empty") && !said.contains("this is text"), "{said}");
+        }
     }
 
     #[test]

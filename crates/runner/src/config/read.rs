@@ -6,7 +6,7 @@ use std::{num::NonZeroU8, path::PathBuf, time::Duration};
 
 use doc::{Diagnostic, Entry, Map, Node, Source, Typed, did_you_mean};
 use forgejo::Certificates;
-use sandbox::{Forward, Policy};
+use sandbox::{Forward, NetLimits, Policy};
 
 use super::{Accel, Config, Controller, Level};
 use crate::label::{Label, parse_all};
@@ -49,7 +49,7 @@ impl Read<'_> {
                 }),
                 "runner" => self.each(value, |read, key, value| read.runner(key, value, config)),
                 "connection" => self.each(value, |read, key, value| read.connection(key, value, config)),
-                "vm" => self.each(value, |read, key, value| read.vm(key, value, config)),
+                "vm" => self.vms(value, config),
                 "controller" => self.controller(value, config),
                 _ => self.unknown(key, &["state_dir", "log", "runner", "connection", "vm", "controller"]),
             }
@@ -98,6 +98,29 @@ impl Read<'_> {
         &[]
     }
 
+    /// The table of VMs, whose keys are to fit together.
+    fn vms(&mut self, table: &Node, config: &mut Config) {
+        let mut limits = Vec::new();
+        self.each(table, |read, key, value| {
+            if matches!(key, "bandwidth_mbit" | "connections") {
+                limits.push((key.to_owned(), value.span));
+            }
+            read.vm(key, value, config)
+        });
+        if config.vm.network != Some(Policy::none()) {
+            return;
+        }
+        let (usual, asked) = (NetLimits::default(), config.vm.limits);
+        for (key, span) in limits {
+            // the example's number stays where somebody only closes the network
+            if key == "connections" && asked.connections == usual.connections {
+                continue;
+            }
+            let fault = Diagnostic::error(format!("`network` is \"none\", and `{key}` limits nothing"));
+            self.faults.push(fault.at(self.source, span));
+        }
+    }
+
     fn vm(&mut self, key: &str, value: &Node, config: &mut Config) -> &'static [&'static str] {
         let vm = &mut config.vm;
         match key {
@@ -142,7 +165,7 @@ impl Read<'_> {
         self.each(table, |read, key, value| {
             match key {
                 "token_file" => {
-                    token = Some(());
+                    token = Some(value.clone());
                     read.path(value).into_iter().for_each(|file| controller.token_file = Some(file));
                 }
                 "address" => {
@@ -153,9 +176,19 @@ impl Read<'_> {
             }
             &[]
         });
-        if let (Some(address), None) = (address, token) {
-            let fault = Diagnostic::error("there is no `token_file` beside it, and so no controller");
-            self.faults.push(fault.at(self.source, address.span));
+        match (address, token) {
+            (Some(address), None) => {
+                let fault = Diagnostic::error("there is no `token_file` beside it, and so no controller");
+                self.faults.push(fault.at(self.source, address.span));
+            }
+            // its usual name is taken as one that is written
+            (None, Some(token)) => {
+                if let Err(why) = self.take(&controller.address) {
+                    let fault = Diagnostic::error(why).at(self.source, token.span);
+                    self.faults.push(fault.help("`address` gives the controller another name or port"));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -187,9 +220,11 @@ impl Read<'_> {
     }
 
     fn fault(&mut self, node: &Node, expected: &str) {
+        let empty = node.scalar().is_some_and(|scalar| scalar.typed == Typed::Text && scalar.text.is_empty());
+        let what = if empty { "empty".to_owned() } else { node.describe().to_string() };
         let fault = Diagnostic::error(format!("expected {expected}"))
             .at(self.source, node.span)
-            .label(format!("this is {}", node.describe()));
+            .label(format!("this is {what}"));
         self.faults.push(fault);
     }
 
@@ -323,18 +358,24 @@ impl Read<'_> {
     ) -> Option<Forward> {
         let said = self.scalar(node, expected, |scalar| text(scalar).map(str::to_owned))?;
         let why = match read(&said) {
-            Ok(forward) => {
-                let place = (forward.name.clone(), forward.port);
-                if !self.taken.contains(&place) {
-                    self.taken.push(place);
-                    return Some(forward);
-                }
-                format!("{}:{} leads somewhere already", forward.name, forward.port)
-            }
+            Ok(forward) => match self.take(&forward) {
+                Ok(()) => return Some(forward),
+                Err(why) => why,
+            },
             Err(error) => error.to_string(),
         };
         self.faults.push(Diagnostic::error(why).at(self.source, node.span));
         None
+    }
+
+    /// Takes a name and port for one destination; why not, if it has one.
+    fn take(&mut self, forward: &Forward) -> Result<(), String> {
+        let place = (forward.name.clone(), forward.port);
+        if self.taken.contains(&place) {
+            return Err(format!("{}:{} leads somewhere already", place.0, place.1));
+        }
+        self.taken.push(place);
+        Ok(())
     }
 
     fn one_of<T: Copy>(&mut self, node: &Node, all: &[(&str, T)]) -> Option<T> {

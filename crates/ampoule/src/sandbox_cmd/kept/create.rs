@@ -23,7 +23,7 @@ use crate::{
         warn,
     },
     limits,
-    network::Router,
+    network::{self, Router},
     registry::Registry,
     sandbox_cmd::{SandboxCmdError, name, say, spec},
     sink::Look,
@@ -35,6 +35,7 @@ const SLOW: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &CreateArgs, registry: &Registry) -> Result<End, SandboxCmdError> {
     registry.needs(&args.machine.backend).map_err(MachineError::from)?;
+    network::check_forwards(&args.forwards)?;
     let until = until(args.ttl)?;
     let state_dir = state_dir::resolve(args.state.state_dir.as_deref())?;
     limits::raise_files();
