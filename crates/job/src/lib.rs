@@ -29,6 +29,7 @@ mod failure;
 mod files;
 mod guest;
 mod hash;
+mod introduce;
 mod log;
 mod output;
 mod packed;

@@ -6,13 +6,14 @@
 //!
 //! Invariants
 //! - Asked once, for a moment: it neither fails the job nor holds up its end.
+//! - A hint says that it would allow all only where all is shown and a rule opens it.
 //! - A few rows, whatever the guest did; what is left out is counted, or that it was not counted is said.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sandbox::{
-    Error as SandboxError, NameRefused, Policy, REFUSED_PORT, Refusals, RefusedDestination, Sandbox, Why,
-    rule_of_name,
+    Error as SandboxError, NameRefused, OverLimit, Policy, REFUSED_PORT, Refusals, RefusedDestination,
+    Sandbox, Why, rule_of_name,
 };
 
 use crate::sanitise::{self, Colours};
@@ -57,6 +58,7 @@ fn rows(all: &Refusals, policy: &Policy) -> Vec<String> {
     let others = if all.more { ", and others, which are not counted: there were too many" } else { "" };
     if rest > 0 || all.more {
         rows.push(format!("network refused: {rest} more destinations{others}"));
+        rules.rest = true;
     }
     let names = names(&all.names);
     for (one, asked) in names.iter().take(ROWS) {
@@ -67,11 +69,18 @@ fn rows(all: &Refusals, policy: &Policy) -> Vec<String> {
     let rest = names.len().saturating_sub(ROWS);
     if rest > 0 {
         rows.push(format!("network refused: {rest} more names"));
+        rules.rest = true;
     }
     for one in all.names.iter().filter(|one| one.name == NameRefused::OTHERS) {
         rows.push(format!("network refused: other names, {}, {}", one.why, count(one.count, "question")));
+        rules.rest = true;
     }
     rows.extend(rules.hint(policy));
+    // behind the hint, which is no help here
+    if let Some(OverLimit { connections, packets }) = all.over_limit {
+        let packets = count(packets, "packet");
+        rows.push(format!("network refused: connections over the limit of {connections} at once, {packets}"));
+    }
     rows
 }
 
@@ -123,11 +132,21 @@ impl Rules {
         }
     }
 
+    /// Whether no other rule opens the same: all ports of the place, or one where none is known.
+    fn adds(&self, rule: &str) -> bool {
+        let (place, port) = parts(rule);
+        port.is_none()
+            || !self.rules.iter().map(|other| parts(other)).any(|(at, other)| {
+                at == place && (other.is_none() || (port == Some(REFUSED_PORT) && other != port))
+            })
+    }
+
     fn hint(self, policy: &Policy) -> Option<String> {
         if self.rules.is_empty() {
             return None;
         }
-        let rules = self.rules.join(",");
+        let rules: Vec<&str> = self.rules.iter().filter(|rule| self.adds(rule)).map(String::as_str).collect();
+        let rules = rules.join(",");
         let between = if policy.allow.is_empty() { ",allow=" } else { "," };
         let (before, after) = (policy.to_string(), format!("{policy}{between}{rules}"));
         let what = if self.rest { "a part of that" } else { "that" };
@@ -137,6 +156,16 @@ impl Rules {
         } else {
             format!("network: the policy is {before}; {after}{port} would allow {what}")
         })
+    }
+}
+
+/// A rule's target, and its port.
+fn parts(rule: &str) -> (&str, Option<&str>) {
+    match rule.rsplit_once(':') {
+        // of IPv6 without a port
+        Some((_, end)) if end.ends_with(']') => (rule, None),
+        Some((place, port)) => (place, Some(port)),
+        None => (rule, None),
     }
 }
 
@@ -162,7 +191,7 @@ mod tests {
     }
 
     fn refusals(destinations: Vec<RefusedDestination>, names: Vec<NameRefused>) -> Refusals {
-        Refusals { destinations, names, more: false, counted: true }
+        Refusals { destinations, names, more: false, over_limit: None, counted: true }
     }
 
     #[test]
@@ -225,5 +254,66 @@ mod tests {
         let others = "network refused: 1014 more destinations, and others, which are not counted";
         assert!(rows[ROWS].starts_with(others), "{}", rows[ROWS]);
         assert_eq!(rows[2 * ROWS + 1], "network refused: 990 more names");
+    }
+
+    #[test]
+    fn a_hint_promises_what_was_shown_and_no_more() {
+        let last = |all: &Refusals, policy: &str| rows(all, &policy.parse().unwrap()).pop().unwrap();
+        let ten =
+            |count: u8| (0..count).map(|at| to(&format!("10.0.0.{at}"), "tcp", Some(1), 1, &[])).collect();
+        assert!(last(&refusals(ten(10), Vec::new()), "internet").ends_with("would allow that"));
+        assert!(last(&refusals(ten(11), Vec::new()), "internet").ends_with("would allow a part of that"));
+        let full = Refusals { more: true, ..refusals(ten(3), Vec::new()) };
+        assert!(last(&full, "internet").ends_with("would allow a part of that"));
+        let names = |count: u8| {
+            let all = (0..count).map(|at| name(&format!("a{at}.b"), 1, Why::NotInPolicy, 1)).collect();
+            last(&refusals(Vec::new(), all), "allow=a")
+        };
+        assert!(names(10).ends_with("would allow that"));
+        assert!(names(11).ends_with("would allow a part of that"));
+        let others = vec![name("a.b", 1, Why::NotInPolicy, 1), name("*", 0, Why::NotInPolicy, 1)];
+        assert!(last(&refusals(Vec::new(), others), "allow=a").ends_with("would allow a part of that"));
+    }
+
+    #[test]
+    fn a_rule_that_another_makes_needless_is_not_in_a_hint() {
+        let hint =
+            |destinations, names| rows(&refusals(destinations, names), &Policy::internet()).pop().unwrap();
+        let asked = |address: &str| {
+            let why = Why::Denied { address: address.parse().unwrap(), range: String::new() };
+            name("a.example", 1, why, 1)
+        };
+        for (destinations, names, rules) in [
+            (vec![to("10.0.0.6", "tcp", Some(80), 1, &[])], vec![asked("10.0.0.6")], "10.0.0.6:80"),
+            (vec![to("fd12::1", "tcp", Some(80), 1, &[])], vec![asked("fd12::1")], "[fd12::1]:80"),
+            (
+                vec![to("fd12::1", "tcp", Some(80), 2, &[]), to("fd12::1", "ipv6-icmp", None, 1, &[])],
+                vec![asked("fd12::1")],
+                "[fd12::1]",
+            ),
+            (
+                vec![to("10.0.0.6", "tcp", Some(80), 2, &[]), to("10.0.0.6", "tcp", Some(81), 1, &[])],
+                vec![asked("10.0.0.6")],
+                "10.0.0.6:80,10.0.0.6:81",
+            ),
+        ] {
+            let hint = hint(destinations, names);
+            assert!(hint.ends_with(&format!("; internet,allow={rules} would allow that")), "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_was_met_is_told_last() {
+        let over_limit = Some(OverLimit { connections: 64, packets: 17 });
+        let row = "network refused: connections over the limit of 64 at once, 17 packets";
+        let all = Refusals { over_limit, ..refusals(Vec::new(), Vec::new()) };
+        assert_eq!(rows(&all, &Policy::internet()), [row]);
+        let one = vec![to("10.0.0.6", "tcp", Some(80), 1, &[])];
+        let all = Refusals { over_limit, ..refusals(one, Vec::new()) };
+        let rows = rows(&all, &Policy::internet());
+        assert!(
+            matches!(&rows[..], [_, hint, last] if hint.ends_with("allow that") && last == row),
+            "{rows:?}"
+        );
     }
 }

@@ -16,7 +16,7 @@ use sandbox::{
 use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use vm::{Boundary, OwnerLoss};
+use vm::OwnerLoss;
 use workflow::{ExpandedJob, Object, Value, Verdict, mask::Masker, matcher::Matchers};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     environ::{Environ, Facts, Vars},
     files::Archive,
     guest::{Fault, Guest, OWN_DIR, workspace},
+    introduce::introduce,
     log::Log,
     output::DebugRows,
     reads::{Reads, reads},
@@ -219,34 +220,6 @@ async fn session(
             steps.stop(Stop::Cancelled(reason));
             destroyed.map(|()| BTreeMap::new())
         }
-    }
-}
-
-/// The rows of every job's beginning: what runs it, and what stands between it and the host.
-async fn introduce(steps: &mut Steps<'_>, machine: &Machinery<'_>) {
-    let (backend, can) = (machine.engine.backend_name(), machine.engine.capabilities());
-    let mut rows = vec![
-        format!("image: {}", machine.image.description),
-        format!("backend: {} {} ({})", backend, can.version, can.accelerator),
-        format!("boundary: {}", can.boundary.label()),
-        format!("size: {} CPUs, {} of memory", machine.size.cpus, machine.size.memory),
-        // what is no VM has whatever its surroundings have
-        match can.boundary {
-            Boundary::None => "network: this host's".to_owned(),
-            Boundary::Hardware | Boundary::Emulated => format!("network: {}", machine.network),
-        },
-    ];
-    // where they lead is the affair of whoever set them up
-    let forwards: Vec<_> =
-        steps.context.forwards.iter().map(|one| format!("{}:{}", one.name, one.port)).collect();
-    if !forwards.is_empty() {
-        rows.push(format!("forwards: {}", forwards.join(", ")));
-    }
-    rows.extend(
-        machine.missing.iter().map(|part| format!("##[warning]this host cannot give the jail: {part}")),
-    );
-    for row in rows {
-        steps.log.say(None, &row).await;
     }
 }
 

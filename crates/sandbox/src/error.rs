@@ -161,7 +161,7 @@ pub enum Error {
         why: String,
     },
     /// Infrastructure: the network of the VM could not be made, or is not there any more.
-    #[error("the network of the VM could not be made, or is gone")]
+    #[error("{}", of_network(.0))]
     Network(#[from] net::Error),
     /// User: no VM of that name is kept here.
     #[error("there is no VM {id} that is kept")]
@@ -283,6 +283,14 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+/// What became of a VM's network.
+const fn of_network(error: &net::Error) -> &'static str {
+    match error {
+        net::Error::Gone => "the VM reaches nothing any more",
+        _ => "the network of the VM could not be made or asked",
+    }
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub use in_use::{FilesInUse, FilesOfVm, files_in_use, is_state_dir};
 pub use kept::{Holder, Kept};
 pub use lease::Lease;
 pub use net::{Limits as NetLimits, NameRefused, Policy, Refused, Why};
-pub use network::{Networking, Refusals, RefusedDestination};
+pub use network::{Networking, OverLimit, Refusals, RefusedDestination};
 pub use refusals::{PORT as REFUSED_PORT, rule_of_name};
 pub use remote::{
     Cause, EngineError, EngineStatus, Listening, Served, Sighting, Whose, look_at_engine, serve,

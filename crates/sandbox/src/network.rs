@@ -20,7 +20,10 @@ use std::{
     fmt, io,
     os::fd::OwnedFd,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use net::{
@@ -69,9 +72,20 @@ pub struct Refusals {
     pub more: bool,
     /// What it asked its resolver for and was not told.
     pub names: Vec<NameRefused>,
+    /// Connections that were more at once than it may have.
+    pub over_limit: Option<OverLimit>,
     /// Whether that is all. Where nothing is reached nothing is counted: by its policy, or because what it had of a
     /// network went with its engine.
     pub counted: bool,
+}
+
+/// A limit of connections at once that a VM has met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverLimit {
+    /// How many it may have.
+    pub connections: u32,
+    /// Packets of others, which were dropped.
+    pub packets: u64,
 }
 
 /// Where a VM's packets may not go.
@@ -129,7 +143,8 @@ impl Networks {
                 Ok(Some(Arc::new(VmNetwork {
                     namespace,
                     upstreams: Arc::clone(upstreams),
-                    resolver: Mutex::default(),
+                    resolver: Asked::default(),
+                    connections: AtomicU32::default(),
                 })))
             }
             Networking::Lacking(why) => Err(Error::NoNetwork { why: why.clone() }),
@@ -156,7 +171,9 @@ fn told(notes: &[Note]) -> Vec<String> {
 pub(crate) struct VmNetwork {
     namespace: Arc<Namespace>,
     upstreams: Arc<Upstreams>,
-    resolver: Mutex<Option<Resolver>>,
+    resolver: Asked,
+    /// How many it may have at once.
+    connections: AtomicU32,
 }
 
 impl VmNetwork {
@@ -168,11 +185,15 @@ impl VmNetwork {
     /// What it was refused so far.
     pub(crate) async fn refused(&self) -> Result<Refusals> {
         let destinations = self.namespace.refused().await?;
-        let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let resolver = self.resolver.get();
         let names_of = |to: &Refused| resolver.as_ref().map(|known| known.names_of(to.address));
         Ok(Refusals {
             more: destinations.more,
             counted: resolver.is_some(),
+            over_limit: (destinations.over_limit > 0).then(|| OverLimit {
+                connections: self.connections.load(Ordering::Relaxed),
+                packets: destinations.over_limit,
+            }),
             destinations: destinations
                 .all
                 .into_iter()
@@ -182,8 +203,8 @@ impl VmNetwork {
         })
     }
 
-    /// What answers for names under a policy; from now on.
-    fn names(&self, policy: &Policy) -> Arc<dyn Service> {
+    /// What answers for names under a policy, from now on; `None`: nothing.
+    fn names(&self, policy: &Policy) -> Option<Arc<dyn Service>> {
         // weak: the resolver is this one's, and goes with it
         let namespace = Arc::downgrade(&self.namespace);
         let allow = move |opened: Opened| -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
@@ -193,10 +214,11 @@ impl VmNetwork {
                 namespace.allow(&opened.addresses).await.map_err(io::Error::other)
             })
         };
-        let limits = NameLimits::default();
-        let resolver = Resolver::new(policy.clone(), Arc::clone(&self.upstreams), limits, Box::new(allow));
-        *self.resolver.lock().unwrap_or_else(PoisonError::into_inner) = Some(resolver.clone());
-        Arc::new(move || {
+        let upstreams = Arc::clone(&self.upstreams);
+        let resolver = self.resolver.put(policy, || {
+            Resolver::new(policy.clone(), upstreams, NameLimits::default(), Box::new(allow))
+        })?;
+        Some(Arc::new(move || {
             let resolver = resolver.clone();
             async move {
                 let (ours, theirs) = tokio::io::duplex(DNS_BUFFER);
@@ -208,13 +230,30 @@ impl VmNetwork {
                 });
                 Ok(Box::new(theirs) as Link)
             }
-        })
+        }))
+    }
+}
+
+/// The resolver of the policy that a VM has now; none where that reaches nothing, also where the VM was made ahead for
+/// another policy.
+#[derive(Debug, Default)]
+struct Asked(Mutex<Option<Resolver>>);
+
+impl Asked {
+    fn get(&self) -> Option<Resolver> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, policy: &Policy, make: impl FnOnce() -> Resolver) -> Option<Resolver> {
+        let resolver = (*policy != Policy::none()).then(make);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&resolver);
+        resolver
     }
 }
 
 /// What answers for a VM's names that are no forwards; `None`: nothing, so that there are none.
 pub(crate) fn names(network: Option<&Arc<VmNetwork>>, policy: &Policy) -> Option<Arc<dyn Service>> {
-    network.filter(|_| *policy != Policy::none()).map(|network| network.names(policy))
+    network?.names(policy)
 }
 
 /// Lets a VM reach what its policy says, within its limits. One without a namespace has to have one that allows nothing.
@@ -224,6 +263,7 @@ pub(crate) async fn apply(network: Option<&Arc<VmNetwork>>, bind: &Bind) -> Resu
         _ if bind.network == Policy::none() => Ok(()),
         Some(network) => {
             network.namespace.limit(&bind.limits).await?;
+            network.connections.store(bind.limits.connections, Ordering::Relaxed);
             Ok(network.namespace.apply(&bind.network).await?)
         }
         None => Err(Error::NoNetwork { why: "the VM was made without one".to_owned() }),
@@ -315,6 +355,22 @@ mod tests {
             let said: Vec<String> = said.into_iter().map(ToString::to_string).collect();
             assert_eq!(told(&notes), said, "{notes:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_was_made_ahead_and_reaches_nothing_counts_nothing() {
+        let asked = Asked::default();
+        let internet = Policy::internet();
+        let made = || {
+            let allow = |_: Opened| -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+                Box::pin(async { Ok(()) })
+            };
+            let upstreams = Upstreams::follow(RESOLV_CONF);
+            Resolver::new(Policy::internet(), upstreams, NameLimits::default(), Box::new(allow))
+        };
+        assert!(asked.put(&internet, made).is_some() && asked.get().is_some());
+        assert!(asked.put(&Policy::none(), made).is_none() && asked.get().is_none());
+        assert!(asked.put(&internet, made).is_some() && asked.get().is_some());
     }
 
     #[test]

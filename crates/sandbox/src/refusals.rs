@@ -2,11 +2,12 @@
 //!
 //! Purpose: a hint for whoever reads that something was refused. It is never applied by itself.
 //! Invariants: each is a rule that a policy takes, but for [`PORT`] in place of a port that nobody knows; none opens a
-//! cloud's metadata, or what a policy cannot open.
+//! cloud's metadata, or what a policy cannot open. Of a name that the guest asked for nothing is a rule but a host's
+//! name as the policy's parser reads it: no address, and nothing with a star.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use net::{Base, NameRefused, Policy, Why};
+use net::{Base, NameRefused, Policy, Ports, Rule, Target, Why};
 
 use crate::RefusedDestination;
 
@@ -58,8 +59,13 @@ pub fn rule_of_name(refused: &NameRefused, policy: &Policy) -> Option<String> {
     }
 }
 
+/// Whether a rule for this name is one for this host alone.
 fn is_rule(name: &str) -> bool {
-    format!("allow={name}").parse::<Policy>().is_ok_and(|policy| policy.allow.len() == 1)
+    let read = Policy::new(Base::Nothing, [name]).map(|policy| policy.allow);
+    matches!(
+        read.as_deref(),
+        Ok([Rule { target: Target::Name(host), ports: Ports::All }]) if host == name && !host.contains('*')
+    )
 }
 
 fn host(address: IpAddr) -> Option<String> {
@@ -115,6 +121,79 @@ mod tests {
             let Some(rule) = rule else { continue };
             let text = if policy.allow.is_empty() { "internet,allow=".into() } else { format!("{policy},") };
             (text + rule).parse::<Policy>().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_guest_asks_for_is_no_address_and_no_star_in_a_hint() {
+        let one: Policy = "allow=*.a.example".parse().unwrap();
+        for hostile in [
+            "169.254.169.254",
+            "127.0.0.1",
+            "0.0.0.0",
+            "10.0.0.0/8",
+            "0.0.0.0/1",
+            "1.2.3",
+            "0x7f.1",
+            "2130706433",
+            "[::1]",
+            "[fd00:ec2::254]",
+            "::1",
+            "*",
+            r"\*",
+            "*.com",
+            "*.a.example",
+            "a.*.example",
+            "",
+            ".",
+            "b.example.",
+            " b.example",
+            "b.example:22",
+            "b.example,127.0.0.1",
+            "allow=b.example",
+            "b.example\n127.0.0.1",
+            r"b\.example",
+            "B.example",
+            "bücher.example",
+            "１２７.0.0.1",
+        ] {
+            let asked = NameRefused { name: hostile.to_owned(), kind: 1, why: Why::NotInPolicy, count: 1 };
+            assert_eq!(rule_of_name(&asked, &one), None, "{hostile:?}");
+            let to = Refused {
+                address: [9, 9, 9, 9].into(),
+                protocol: "tcp".to_owned(),
+                port: Some(1),
+                packets: 1,
+            };
+            let refused = RefusedDestination { to, names: vec![hostile.to_owned()] };
+            assert_eq!(refused.rule(&one).as_deref(), Some("9.9.9.9:1"), "{hostile:?}");
+        }
+        for never in [
+            "169.254.169.254",
+            "169.254.1.1",
+            "100.100.100.200",
+            "127.0.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+        ] {
+            let address = never.parse().unwrap();
+            let why = Why::Denied { address, range: String::new() };
+            let asked = NameRefused { name: "b.example".to_owned(), kind: 1, why, count: 1 };
+            let to = Refused { address, protocol: "tcp".to_owned(), port: Some(1), packets: 1 };
+            let refused = RefusedDestination { to, names: vec!["b.a.example".to_owned()] };
+            for policy in [&one, &Policy::internet()] {
+                assert_eq!(rule_of_name(&asked, policy), None, "{never}");
+                assert_eq!(refused.rule(policy), None, "{never}");
+            }
         }
     }
 

@@ -67,7 +67,7 @@ impl fmt::Display for Why {
 /// Something that was refused by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameRefused {
-    /// What was asked for, in lower case; `*` ([`NameRefused::OTHERS`]) stands for all that no longer fitted.
+    /// What was asked for, in lower case; the root is `.`, a label that is a star alone `\*`; `*` ([`NameRefused::OTHERS`]) stands for all that no longer fitted.
     pub name: String,
     /// The type's number: 1 is A, 28 AAAA; 0 where it is of several.
     pub kind: u16,
@@ -110,7 +110,7 @@ impl Log {
 
     pub(super) fn refused(&self) -> Vec<NameRefused> {
         let told = self.refused.iter().map(|((name, kind, why), count)| NameRefused {
-            name: name.clone(),
+            name: shown(name),
             kind: *kind,
             why: why.clone(),
             count: *count,
@@ -148,6 +148,15 @@ impl Log {
     }
 }
 
+/// A name of its own, whatever it is: not nothing, and not [`NameRefused::OTHERS`].
+fn shown(name: &str) -> String {
+    match name {
+        "" => ".".to_owned(),
+        NameRefused::OTHERS => format!(r"\{name}"),
+        _ => name.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +178,16 @@ mod tests {
         assert_eq!((same.count, &same.why), (6000, &Why::NotInPolicy));
         let others: Vec<_> = refused.iter().filter(|refused| refused.name == NameRefused::OTHERS).collect();
         assert!(matches!(others[..], [NameRefused { kind: 0, why: Why::DeniedAny, .. }]), "{others:?}");
+    }
+
+    #[test]
+    fn the_root_and_a_star_are_names_too() {
+        let mut log = Log::default();
+        for name in ["", "*", "*.a"] {
+            log.refuse(name, 1, Why::NotInPolicy);
+        }
+        let names: Vec<String> = log.refused().into_iter().map(|refused| refused.name).collect();
+        assert_eq!(names, [".", r"\*", "*.a"]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ use crate::{
 
 /// How many destinations are counted that were refused, of each kind.
 pub(super) const MOST_REFUSED: usize = 1024;
+/// What counts the packets of connections that were over the limit; setting the limit again leaves it.
+pub(super) const OVER: &str = "over_limit";
 /// How many addresses of names are open at once, of each kind.
 const MOST_NAMES: u32 = 16384;
 
@@ -66,6 +68,8 @@ table inet ampoule {{
   set name6 {{ type ipv6_addr; flags timeout; size {MOST_NAMES}; }}
   set name_port4 {{ type ipv4_addr . inet_service; flags timeout; size {MOST_NAMES}; }}
   set name_port6 {{ type ipv6_addr . inet_service; flags timeout; size {MOST_NAMES}; }}
+  # packets of connections over the limit of how many there are at once
+  counter {OVER} {{ }}
   # what was refused
   set refused4 {{ type ipv4_addr . inet_proto . inet_service; flags dynamic; size {MOST_REFUSED}; }}
   set refused6 {{ type ipv6_addr . inet_proto . inet_service; flags dynamic; size {MOST_REFUSED}; }}
@@ -131,7 +135,7 @@ table inet ampoule {{
 
 /// The rule of how many connections there are at once.
 fn at_once(connections: u32) -> String {
-    format!("ct state new ct count over {connections} counter drop")
+    format!("ct state new ct count over {connections} counter name {OVER} drop")
 }
 
 /// Another number of connections; those that are there go on.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use super::guest::MOST_REFUSED;
+use super::guest::{MOST_REFUSED, OVER};
 
 /// A destination that a guest was refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Destinations {
     pub all: Vec<Refused>,
     /// There may be others: as many of a kind as are counted are there.
     pub more: bool,
+    /// Packets of new connections that would have been more at once than it may have.
+    pub over_limit: u64,
 }
 
 /// The sets, and how many parts their keys have.
@@ -48,6 +50,13 @@ enum Item {
     Chain(IgnoredAny),
     Rule(IgnoredAny),
     Set(Set),
+    Counter(Named),
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    packets: u64,
 }
 
 #[derive(Deserialize)]
@@ -89,9 +98,16 @@ struct Counter {
 pub(crate) fn read(text: &str) -> Option<Destinations> {
     let listing: Listing = serde_json::from_str(text).ok()?;
     let mut all = Vec::new();
-    let (mut seen, mut more) = (0, false);
+    let (mut seen, mut more, mut over_limit) = (0, false, None);
     for item in listing.nftables {
-        let Item::Set(set) = item else { continue };
+        let set = match item {
+            Item::Set(set) => set,
+            Item::Counter(counter) if counter.name == OVER => {
+                over_limit = Some(counter.packets);
+                continue;
+            }
+            _ => continue,
+        };
         let Some((_, parts)) = SETS.iter().find(|(name, _)| *name == set.name) else { continue };
         seen += 1;
         if set.elem.is_null() {
@@ -104,7 +120,7 @@ pub(crate) fn read(text: &str) -> Option<Destinations> {
         }
     }
     all.sort();
-    (seen == SETS.len()).then_some(Destinations { all, more })
+    (seen == SETS.len()).then_some(Destinations { all, more, over_limit: over_limit? })
 }
 
 fn entry(element: Element, parts: usize) -> Option<Refused> {
@@ -129,12 +145,13 @@ fn entry(element: Element, parts: usize) -> Option<Refused> {
 mod tests {
     use super::*;
 
-    const REAL: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}}, {"set": {"family": "inet", "name": "refused4", "table": "ampoule", "type": ["ipv4_addr", "inet_proto", "inet_service"], "handle": 10, "size": 512, "elem": [{"elem": {"val": {"concat": ["1.2.3.4", "tcp", 80]}, "counter": {"packets": 3, "bytes": 180}}}, {"elem": {"val": {"concat": ["1.2.3.4", 254, 80]}, "counter": {"packets": 1, "bytes": 0}}}], "stmt": [{"counter": null}]}}, {"set": {"name": "denied4", "elem": ["10.0.0.1"]}}, {"chain": {"name": "open"}}, {"set": {"name": "refused_other4"}}, {"set": {"name": "refused_other6", "elem": [{"elem": {"val": {"concat": ["fd00::1", "ipv6-icmp"]}, "counter": {"packets": 2, "bytes": 0}}}]}}, {"set": {"name": "refused6"}}]}"#;
+    const REAL: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}}, {"set": {"family": "inet", "name": "refused4", "table": "ampoule", "type": ["ipv4_addr", "inet_proto", "inet_service"], "handle": 10, "size": 512, "elem": [{"elem": {"val": {"concat": ["1.2.3.4", "tcp", 80]}, "counter": {"packets": 3, "bytes": 180}}}, {"elem": {"val": {"concat": ["1.2.3.4", 254, 80]}, "counter": {"packets": 1, "bytes": 0}}}], "stmt": [{"counter": null}]}}, {"set": {"name": "denied4", "elem": ["10.0.0.1"]}}, {"chain": {"name": "open"}}, {"counter": {"family": "inet", "name": "over_limit", "table": "ampoule", "handle": 9, "packets": 7, "bytes": 420}}, {"set": {"name": "refused_other4"}}, {"set": {"name": "refused_other6", "elem": [{"elem": {"val": {"concat": ["fd00::1", "ipv6-icmp"]}, "counter": {"packets": 2, "bytes": 0}}}]}}, {"set": {"name": "refused6"}}]}"#;
 
     #[test]
     fn what_nft_says_is_read() {
         let read = read(REAL).unwrap();
         assert!(!read.more);
+        assert_eq!(read.over_limit, 7);
         let shown: Vec<String> = read
             .all
             .iter()
@@ -157,6 +174,8 @@ mod tests {
     fn what_is_not_as_we_know_it_is_not_guessed() {
         for (from, to) in [
             ("refused4", "another"),
+            ("over_limit", "another"),
+            ("\"packets\": 7", "\"packets\": -7"),
             ("\"packets\": 3", "\"packets\": -3"),
             ("\"tcp\", 80", "\"tcp\", \"http\""),
             ("\"tcp\", 80", "\"tcp\""),

@@ -40,9 +40,13 @@ pub(super) fn one_vm_has_limits_of_its_own(_: &Host) {
         let few = leased(&Limits { connections: 50, ..Limits::default() }).await;
         let made: u32 = guest(&few).ask(&many).parse().unwrap();
         assert!((40..=50).contains(&made), "{made} connections");
-        let usual = leased(&Limits::default()).await;
-        let mut usual = guest(&usual);
+        let over = few.refused().await.unwrap();
+        // the guest stops at the first that it cannot have, which is sent again meanwhile
+        assert!((1..=5).contains(&over.over_limit) && over.all.is_empty(), "{over:?}");
+        let within = leased(&Limits::default()).await;
+        let mut usual = guest(&within);
         assert_eq!(usual.ask(&many), "80");
+        assert_eq!(within.refused().await.unwrap().over_limit, 0);
         // what comes back is as much as what is sent: the slower way counts
         let rate = Some(8_000_000);
         let send = format!("send {} {PORT} {BYTES}", INTERNET[0]);

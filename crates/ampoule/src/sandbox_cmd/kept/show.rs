@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use sandbox::{Kept, NameRefused, Origin, Policy, Refusals, RefusedDestination, Root};
+use sandbox::{Kept, NameRefused, Origin, OverLimit, Policy, Refusals, RefusedDestination, Root};
 use serde_json::{Value, json};
 
 use super::id;
@@ -153,6 +153,11 @@ pub(super) fn refused(all: &Refusals) -> String {
         let rows: Vec<[String; 4]> = all.names.iter().map(row).collect();
         tables.push(table::text(["NAME", "TYPE", "QUESTIONS", "WHY"], &rows));
     }
+    if let Some(OverLimit { connections, packets }) = all.over_limit {
+        tables.push(format!(
+            "connections over the limit of {connections} at once: {packets} packets were dropped\n"
+        ));
+    }
     if tables.is_empty() { "nothing was refused\n".to_owned() } else { tables.join("\n") }
 }
 
@@ -192,6 +197,7 @@ pub(super) fn refused_object(all: &Refusals) -> String {
         "destinations": all.destinations.iter().map(destination).collect::<Vec<Value>>(),
         "names": all.names.iter().map(name).collect::<Vec<Value>>(),
         "more": all.more,
+        "over_limit": all.over_limit,
         "counted": all.counted,
     });
     format!("{}\n", escaped(object.to_string()))
@@ -252,6 +258,7 @@ mod tests {
                 name("*", 0, Why::DeniedAny),
             ],
             more: true,
+            over_limit: Some(OverLimit { connections: 64, packets: 17 }),
             counted: true,
         };
         insta::assert_snapshot!("refused", refused(&all));
