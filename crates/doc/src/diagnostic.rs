@@ -37,6 +37,8 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// One line, lower-case, without a full stop.
     pub message: String,
+    /// The name by which it can be turned off, where it has one.
+    pub rule: Option<&'static str>,
     /// The place that it is about.
     pub primary: Option<Label>,
     /// Other places that matter.
@@ -71,11 +73,19 @@ impl Diagnostic {
         Diagnostic {
             severity,
             message,
+            rule: None,
             primary: None,
             others: Vec::new(),
             help: Vec::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// Says by which name it can be turned off.
+    #[must_use]
+    pub fn rule(mut self, name: &'static str) -> Diagnostic {
+        self.rule = Some(name);
+        self
     }
 
     /// Says where.
@@ -144,7 +154,12 @@ impl Diagnostic {
         }
         elements.extend(self.notes.iter().map(|note| Level::NOTE.message(printable(note)).into()));
         elements.extend(self.help.iter().map(|help| Level::HELP.message(printable(help)).into()));
-        let report: [Group<'_>; 1] = [level.primary_title(printable(&self.message)).elements(elements)];
+        let title = level.primary_title(printable(&self.message));
+        let title = match self.rule {
+            Some(rule) => title.id(rule),
+            None => title,
+        };
+        let report: [Group<'_>; 1] = [title.elements(elements)];
         let renderer = match rendering {
             Rendering::Plain => Renderer::plain(),
             Rendering::Coloured => Renderer::styled().hyperlink(false),

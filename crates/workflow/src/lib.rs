@@ -37,6 +37,7 @@ mod outcome;
 mod payload;
 mod plan;
 mod reuse;
+pub mod rules;
 pub mod schema;
 mod settings;
 mod shape;

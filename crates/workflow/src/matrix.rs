@@ -15,7 +15,8 @@ use std::collections::HashSet;
 use doc::{Diagnostic, Source, Span, Spanned, did_you_mean};
 
 use crate::{
-    Contexts, Data, DataKind, Matrix, MatrixFilter, Object, Value, settings::settled, value::parse_number,
+    Contexts, Data, DataKind, Matrix, MatrixFilter, Object, Value, rules::Rule, settings::settled,
+    value::parse_number,
 };
 
 /// Most jobs of one matrix; GitHub allows 256 a run, Forgejo has no limit of its own.
@@ -112,6 +113,16 @@ fn made(parts: &Parts, source: &Source, span: Span, exclusions: Span) -> Result<
         ]);
     }
     Ok(cells)
+}
+
+/// What is said of one of [`loose_inclusions`].
+pub(crate) fn loose(source: &Source, span: Span) -> Diagnostic {
+    Rule::LooseInclude
+        .warning("Forgejo makes a job of its own of this entry")
+        .at(source, span)
+        .label("it names no variable of the matrix")
+        .note("here it is added to every job, as GitHub documents it")
+        .help("name a variable of the matrix in it")
 }
 
 /// The written entries of `include` that name no axis, of which Forgejo's server makes jobs of their own.

@@ -18,7 +18,7 @@ use doc::{Diagnostic, Source, Span, Spanned, did_you_mean};
 
 use crate::{
     Call, CallSecrets, Job, OrExpr, Plan, Trigger, Variable, Workflow, WorkflowRef, inputs, lower,
-    model::MAX_JOBS,
+    model::MAX_JOBS, rules::Rule,
 };
 
 /// How deep calls may lie in each other, as Forgejo has it. GitHub allows nine.
@@ -51,6 +51,15 @@ impl Plan {
         resolve: Resolver<'_>,
     ) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         let name = format!("./{}", workflow.source.name());
+        Plan::with_calls_of(workflow, name, resolve)
+    }
+
+    /// The same of a workflow that others call by this name.
+    pub(crate) fn with_calls_of(
+        workflow: Arc<Workflow>,
+        name: String,
+        resolve: Resolver<'_>,
+    ) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut finder = Finder { resolve, plans: HashMap::new(), stack: Vec::new(), found: Vec::new() };
         finder.stack.push(Frame { name, place: Place::Own, call: None });
         let plan = finder.plan(workflow);
@@ -207,7 +216,7 @@ impl Finder<'_> {
     }
 
     fn read(&mut self, text: &Source) -> Option<Arc<Workflow>> {
-        match lower::parse(text).into_result() {
+        match lower::parse_only(text).into_result() {
             Ok((workflow, warnings)) => {
                 self.found.extend(warnings);
                 Some(Arc::new(workflow))
@@ -318,7 +327,11 @@ fn wrong_secrets(
         if !names().any(|known| known.eq_ignore_ascii_case(&name.value)) {
             // Forgejo passes it on, GitHub refuses it.
             let what = format!("`{}` declares no secret `{}`", called.name(), name.value);
-            faults.push(unknown(Diagnostic::warning(what).at(source, name.span), &name.value, names()));
+            faults.push(unknown(
+                Rule::UndeclaredSecret.warning(what).at(source, name.span),
+                &name.value,
+                names(),
+            ));
         }
     }
     for secret in trigger.secrets.iter().filter(|secret| secret.required && !has(&secret.name.value)) {

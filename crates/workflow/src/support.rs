@@ -125,13 +125,7 @@ fn job_keys(job: &Job, source: &Source, found: &mut Vec<Diagnostic>) {
     found.extend(computed("`env`", &job.env));
     let matrix = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref());
     for span in matrix.into_iter().flat_map(matrix::loose_inclusions) {
-        found.push(
-            Diagnostic::warning("Forgejo makes a job of its own of this entry")
-                .at(source, span)
-                .label("it names no variable of the matrix")
-                .note("here it is added to every job, as GitHub documents it")
-                .help("name a variable of the matrix in it"),
-        );
+        found.push(matrix::loose(source, span));
     }
     let not_yet = |name: &str, span: Span, help: &str| {
         Diagnostic::error(format!("{name} does not work yet"))

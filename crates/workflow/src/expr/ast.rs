@@ -123,6 +123,11 @@ impl Expr {
         self.root.span
     }
 
+    /// Its whole tree.
+    pub(crate) fn root(&self) -> &Ast {
+        &self.root
+    }
+
     fn any(&self, test: &mut dyn FnMut(&AstKind) -> bool) -> bool {
         self.root.any(test)
     }
@@ -150,6 +155,34 @@ impl Ast {
                 | AstKind::Text(_)
                 | AstKind::Context(_) => false,
             }
+    }
+
+    /// Each part, the outer before the inner.
+    pub(crate) fn walk<'a>(&'a self, see: &mut dyn FnMut(&'a Ast)) {
+        see(self);
+        match &self.kind {
+            AstKind::Access { base, path } => {
+                base.walk(see);
+                for accessor in path {
+                    if let Accessor::Index(index) = accessor {
+                        index.walk(see);
+                    }
+                }
+            }
+            AstKind::Call { args: items, .. } | AstKind::And(items) | AstKind::Or(items) => {
+                items.iter().for_each(|item| item.walk(see));
+            }
+            AstKind::Not(inner) => inner.walk(see),
+            AstKind::Compare { left, right, .. } => {
+                left.walk(see);
+                right.walk(see);
+            }
+            AstKind::Null
+            | AstKind::Bool(_)
+            | AstKind::Number(_)
+            | AstKind::Text(_)
+            | AstKind::Context(_) => {}
+        }
     }
 
     fn power(&self) -> u8 {

@@ -32,6 +32,14 @@ pub use template::{Condition, Template};
 
 pub(crate) use template::Host;
 
+/// The parts of a tree, for those who look into expressions.
+pub(crate) mod tree {
+    pub(crate) use super::{
+        ast::{Accessor, Ast, AstKind},
+        function::Function,
+    };
+}
+
 /// Parses an expression that stands alone, without `${{ }}`.
 ///
 /// # Errors

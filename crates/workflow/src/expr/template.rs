@@ -4,7 +4,7 @@
 //! Invariants: parsed once, when the workflow is read; a template that is one expression keeps the
 //! expression's kind, any other gives text.
 
-use doc::{Diagnostic, Locator, Node, Scalar, Source, Span};
+use doc::{Diagnostic, Locator, Node, Scalar, Source, Span, Style, Typed};
 
 use super::{
     Contexts, Eval, EvalError, Expr, Site,
@@ -12,6 +12,7 @@ use super::{
     function::Fault,
     parser,
 };
+use crate::rules::Rule;
 
 /// Text that may hold expressions.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub struct Template {
     text: String,
     source: Source,
     span: Span,
+    style: Style,
     parts: Vec<Part>,
 }
 
@@ -79,7 +81,7 @@ impl Template {
         if rest < text.len() {
             parts.push(Part::Text(text[rest..].to_owned()));
         }
-        Template { text, source: host.source.clone(), span: host.span, parts }
+        Template { text, source: host.source.clone(), span: host.span, style: host.scalar.style, parts }
     }
 
     /// The text as written, expressions unevaluated.
@@ -101,6 +103,20 @@ impl Template {
     /// Where it stands.
     pub fn span(&self) -> Span {
         self.span
+    }
+
+    /// From places in its text to those in the document.
+    pub(crate) fn locator(&self) -> Locator {
+        let scalar = Scalar { text: self.text.clone(), style: self.style, typed: Typed::Text };
+        Locator::new(&self.source, self.span, &scalar)
+    }
+
+    /// What stands outside of its expressions.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Expr(_) => None,
+        })
     }
 
     /// Its expressions, in order.
@@ -225,7 +241,8 @@ impl Condition {
         }
         if faults.len() == before {
             faults.push(
-                Diagnostic::warning("this `if` is always true: text stands around the expression")
+                Rule::IfAlwaysTrue
+                    .warning("this `if` is always true: text stands around the expression")
                     .at(host.source, host.span)
                     .label("text that is not empty is true")
                     .help(format!("write it as one expression: `{}`", unwrapped(trimmed))),
@@ -260,7 +277,7 @@ impl Condition {
         self.exprs().all(|expr| expr.looks_only_at(context, known))
     }
 
-    fn exprs(&self) -> impl Iterator<Item = &Expr> {
+    pub(crate) fn exprs(&self) -> impl Iterator<Item = &Expr> {
         let (expr, template) = match &self.test {
             Test::Absent => (None, None),
             Test::Expr(expr) => (Some(expr), None),
@@ -279,7 +296,8 @@ impl Condition {
 fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
     let early = [super::ContextName::Matrix, super::ContextName::Strategy];
     let context = early.into_iter().find(|context| site == Site::JobIf && expr.mentions(*context))?;
-    let fault = Diagnostic::warning(format!("a server refuses `{}` in a job's `if`", context.name()))
+    let fault = Rule::MatrixInJobIf
+        .warning(format!("a server refuses `{}` in a job's `if`", context.name()))
         .at(&expr.source, expr.span())
         .label("there it is looked at before there is a matrix")
         .help("use `exclude`, or the `if` of the steps");
@@ -295,7 +313,7 @@ impl Template {
     pub fn of_text(text: impl Into<String>) -> Template {
         let text = text.into();
         let parts = if text.is_empty() { Vec::new() } else { vec![Part::Text(text.clone())] };
-        Template { source: Source::new("", ""), span: Span::default(), text, parts }
+        Template { source: Source::new("", ""), span: Span::default(), style: Style::Plain, text, parts }
     }
 
     /// The expression, if the template is nothing else.

@@ -5,10 +5,11 @@
 
 use doc::{Diagnostic, Map, Node, Source, Span, Spanned};
 
-use super::{Lower, MAX_DIAGNOSTICS, finish, step::Place};
+use super::{Lower, Lowered, MAX_DIAGNOSTICS, finish, step::Place};
 use crate::{
     Action, ActionInput, ActionOutput, Branding, Hook, Image, Runs, Site, Using,
     model::MAX_STEPS,
+    rules::{self, Rule},
     shape::action::{
         ACTION, ACTION_INPUT, ACTION_OUTPUT, BRANDING, COLOURS, COMPOSITE, DOCKER, RUNS, SCRIPT, USINGS,
     },
@@ -45,8 +46,19 @@ pub fn parse_action(source: &Source) -> ParsedAction {
     let mut lower = Lower::new(source);
     let action = lower.an_action(&root);
     let good = !lower.faults.iter().any(Diagnostic::is_error);
-    let diagnostics = finish(lower.faults, MAX_DIAGNOSTICS);
+    let diagnostics = finish(rules::allowed(source, lower.faults), MAX_DIAGNOSTICS);
     ParsedAction { action: action.filter(|_| good), diagnostics }
+}
+
+/// Reads an action for rules.
+pub(crate) fn action_for_rules(source: &Source) -> Lowered<Action> {
+    let root = match doc::parse_yaml(source) {
+        Ok(root) => root,
+        Err(error) => return Lowered { model: None, faults: error.diagnostics, whole: false },
+    };
+    let mut lower = Lower::new(source);
+    let model = lower.an_action(&root);
+    Lowered { whole: model.is_some(), model, faults: lower.faults }
 }
 
 impl Lower<'_> {
@@ -85,7 +97,8 @@ impl Lower<'_> {
         let mut made = Vec::new();
         for entry in entries {
             if let Some(first) = seen.iter().find(|name| name.value.eq_ignore_ascii_case(&entry.key.value)) {
-                let warning = Diagnostic::warning("two names differ only by case")
+                let warning = Rule::NamesByCase
+                    .warning("two names differ only by case")
                     .at(self.source, entry.key.span)
                     .label("names compare without case")
                     .also(self.source, first.span, "the first");
@@ -126,7 +139,12 @@ impl Lower<'_> {
             "true" => true,
             "false" | "" => false,
             other => {
-                self.warn("`required` is `true` or `false`", node.span, "expected `true` or `false`");
+                self.warn(
+                    Rule::ActionMetadata,
+                    "`required` is `true` or `false`",
+                    node.span,
+                    "expected `true` or `false`",
+                );
                 matches!(other, "yes" | "on")
             }
         }
@@ -147,6 +165,7 @@ impl Lower<'_> {
         let value = map.get("value").and_then(|node| self.template(node, Site::ActionOutput, "`value`"));
         if composite && value.is_none() {
             self.warn(
+                Rule::EmptyOutput,
                 format!("the output `{}` is always empty", name.value),
                 name.span,
                 "an output of a composite action needs `value`",
@@ -235,6 +254,7 @@ impl Lower<'_> {
         let test = map.entry(condition).filter(|entry| !entry.value.is_null());
         if let (None, Some(test)) = (&found, test) {
             self.warn(
+                Rule::IdleKey,
                 format!("`{condition}` does nothing without `{entry}`"),
                 test.key.span,
                 format!("there is no `{entry}`"),
@@ -254,6 +274,7 @@ impl Lower<'_> {
         let color = map.get("color").and_then(|node| self.text(node, "`color`"));
         if let Some(color) = color.as_ref().filter(|color| !COLOURS.contains(&color.value.as_str())) {
             self.warn(
+                Rule::ActionMetadata,
                 format!("there is no colour `{}`", color.value),
                 color.span,
                 format!("there are {}", COLOURS.join(", ")),

@@ -3,10 +3,13 @@
 //! Purpose: each key typed and each value checked, as far as the server would refuse it or would never
 //! start the workflow. Owner: the lowering. Invariant: what could not be read is left out, with a fault.
 
-use doc::{Diagnostic, Entry, Kind, Locator, Map, Node, Span, Spanned, did_you_mean};
+use doc::{Entry, Kind, Locator, Map, Node, Span, Spanned, did_you_mean};
 
 use super::Lower;
-use crate::filter::{Cron, FilterKey, Filters, Pattern, PatternList, Schedule, Words, events, is_glob};
+use crate::{
+    filter::{Cron, FilterKey, Filters, Pattern, PatternList, Schedule, Words, events, is_glob},
+    rules::Rule,
+};
 
 /// The event that needs times.
 pub(super) const SCHEDULE: &str = "schedule";
@@ -72,7 +75,8 @@ impl Lower<'_> {
     fn no_filters(&mut self, what: &str, map: &Map) {
         for entry in &map.entries {
             self.faults.push(
-                Diagnostic::warning(format!("`{}` is ignored: {what} has no filters", entry.key.value))
+                Rule::IdleKey
+                    .warning(format!("`{}` is ignored: {what} has no filters", entry.key.value))
                     .at(self.source, entry.key.span)
                     .label("does nothing"),
             );
@@ -125,7 +129,8 @@ impl Lower<'_> {
         let text = node.scalar().map_or("", |scalar| scalar.text.as_str());
         if text.contains("${{") {
             self.faults.push(
-                Diagnostic::warning("nothing is evaluated in `on`")
+                Rule::NotEvaluated
+                    .warning("nothing is evaluated in `on`")
                     .at(self.source, node.span)
                     .label("the server takes this as it is written"),
             );
@@ -159,13 +164,11 @@ impl Lower<'_> {
         let only_out = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.value.is_negative());
         if only_out && all_good && !key.value.ignores() {
             let instead = key.value.opposite().unwrap_or(key.value);
-            let warning = Diagnostic::warning(format!(
-                "`{}` admits nothing: every pattern takes something out",
-                key.value
-            ))
-            .at(self.source, key.span)
-            .label("a pattern without `!` is missing")
-            .help(format!("begin the list with `**`, or write `{instead}` without the `!`"));
+            let warning = Rule::AdmitsNothing
+                .warning(format!("`{}` admits nothing: every pattern takes something out", key.value))
+                .at(self.source, key.span)
+                .label("a pattern without `!` is missing")
+                .help(format!("begin the list with `**`, or write `{instead}` without the `!`"));
             self.faults.push(warning);
         }
         PatternList { key, patterns }
@@ -185,7 +188,8 @@ impl Lower<'_> {
             if known.is_empty() || known.contains(&text) || is_glob(text) {
                 continue;
             }
-            let warning = Diagnostic::warning(format!("`{event}` has no activity `{text}`"))
+            let warning = Rule::UnknownActivity
+                .warning(format!("`{event}` has no activity `{text}`"))
                 .at(self.source, word.span)
                 .label("this may never start the workflow");
             self.faults.push(match did_you_mean(text, known.iter().copied()) {
@@ -233,7 +237,8 @@ impl Lower<'_> {
             Ok(parsed) => {
                 if parsed.never() {
                     self.faults.push(
-                        Diagnostic::warning(format!("`{parsed}` never comes"))
+                        Rule::CronNever
+                            .warning(format!("`{parsed}` never comes"))
                             .at(self.source, cron.span)
                             .label("no year has such a time")
                             .help("the fields are minute, hour, day, month and day of the week"),

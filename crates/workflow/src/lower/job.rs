@@ -6,6 +6,7 @@
 use doc::{Kind, Map, Node, Spanned};
 
 use super::{Lower, step::Place, values::misspelled};
+use crate::rules::Rule;
 use crate::{
     Call, CallSecrets, Job, OrExpr, RunsOn, Site, Step, Template, Variable, WorkflowRef,
     expr::Host,
@@ -107,6 +108,7 @@ impl Lower<'_> {
                 ["env", "defaults", "outputs", "timeout-minutes", "continue-on-error", "container"];
             for entry in map.entries.iter().filter(|entry| UNUSED.contains(&entry.key.value.as_str())) {
                 self.warn(
+                    Rule::IdleKey,
                     format!("`{}` does nothing in a job that calls a workflow", entry.key.value),
                     entry.key.span,
                     "the jobs of that workflow do not see it",

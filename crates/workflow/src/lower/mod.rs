@@ -27,9 +27,10 @@ mod values;
 
 use doc::{Diagnostic, Node, Source, Span, Spanned};
 
+pub(crate) use action::action_for_rules;
 pub use action::{ParsedAction, parse_action};
 
-use crate::{Site, Workflow, model::MAX_JOBS, shape::workflow::WORKFLOW, support};
+use crate::{Site, Workflow, model::MAX_JOBS, rules, shape::workflow::WORKFLOW, support};
 
 /// What became of a document.
 #[derive(Debug)]
@@ -55,6 +56,29 @@ impl Parsed {
 
 /// Most diagnostics of one file; nobody reads more, and each is rendered.
 const MAX_DIAGNOSTICS: usize = 100;
+
+/// A workflow as far as it could be read, for rules.
+pub(crate) struct Lowered<T> {
+    /// What there is of it.
+    pub(crate) model: Option<T>,
+    /// Errors and warnings in no order.
+    pub(crate) faults: Vec<Diagnostic>,
+    /// Whether every job is in the model, also of one with errors.
+    pub(crate) whole: bool,
+}
+
+/// Reads a workflow for rules.
+pub(crate) fn for_rules(source: &Source) -> Lowered<Workflow> {
+    let root = match doc::parse_yaml(source) {
+        Ok(root) => root,
+        Err(error) => return Lowered { model: None, faults: error.diagnostics, whole: false },
+    };
+    let mut lower = Lower::new(source);
+    let model = lower.workflow(&root);
+    let written = root.map().and_then(|map| map.get("jobs")).and_then(Node::map);
+    let read = model.as_ref().map(|workflow| workflow.jobs.len());
+    Lowered { whole: read == written.map(|jobs| jobs.entries.len()), model, faults: lower.faults }
+}
 
 /// Parses and checks a workflow that is to run. Of one with errors, what is not possible yet is among them as
 /// well, of whichever job; of a good one [`support::check`] says it, of the jobs that are to run.
@@ -87,6 +111,8 @@ fn to_run((workflow, mut faults): (Option<Workflow>, Vec<Diagnostic>)) -> Parsed
 
 fn parsed(workflow: Option<Workflow>, faults: Vec<Diagnostic>) -> Parsed {
     let good = !faults.iter().any(Diagnostic::is_error);
+    let source = workflow.as_ref().map(|workflow| workflow.source.clone());
+    let faults = source.into_iter().fold(faults, |faults, source| rules::allowed(&source, faults));
     Parsed { workflow: workflow.filter(|_| good), diagnostics: finish(faults, MAX_DIAGNOSTICS) }
 }
 
@@ -105,7 +131,7 @@ fn lowered(source: &Source, origin: Origin) -> (Option<Workflow>, Vec<Diagnostic
 }
 
 /// Diagnostics in the order of the file, each once, and not too many.
-fn finish(mut diagnostics: Vec<Diagnostic>, most: usize) -> Vec<Diagnostic> {
+pub(crate) fn finish(mut diagnostics: Vec<Diagnostic>, most: usize) -> Vec<Diagnostic> {
     let good = !diagnostics.iter().any(Diagnostic::is_error);
     diagnostics.sort_by_key(|fault| fault.primary.as_ref().map_or(0, |label| label.span.start));
     // An alias that holds a fault says it once for each use: once is enough.

@@ -3,9 +3,10 @@
 //! Purpose: the three forms (a word, a list, a map); inputs, secrets and outputs, typed; filters are read
 //! next door. Owner: the lowering. Invariant: an input's default is of the input's type.
 
-use doc::{Diagnostic, Kind, Map, Node, Spanned, did_you_mean};
+use doc::{Kind, Map, Node, Spanned, did_you_mean};
 
 use super::{Dots, Lower, filters::SCHEDULE};
+use crate::rules::Rule;
 use crate::{
     CallOutput, CallSecret, Filters, Input, InputKind, Site, Template, Trigger,
     expr::Host,
@@ -55,6 +56,7 @@ impl Lower<'_> {
         }
         if GITHUB.contains(&name) {
             self.warn(
+                Rule::GithubOnlyEvent,
                 format!("Forgejo starts no workflow for `{name}`"),
                 event.span,
                 "only GitHub has this event",
@@ -184,7 +186,8 @@ impl Lower<'_> {
             && (plain
                 || matches!(input.kind, InputKind::Boolean | InputKind::Number | InputKind::Environment))
         {
-            let fault = Diagnostic::warning("`options` do nothing without `type: choice`")
+            let fault = Rule::IdleKey
+                .warning("`options` do nothing without `type: choice`")
                 .at(self.source, entry.key.span)
                 .label("any value is taken")
                 .help("add `type: choice`");
@@ -216,7 +219,8 @@ impl Lower<'_> {
     }
 
     fn no_type(&mut self, name: &Spanned<String>) {
-        let warning = Diagnostic::warning("an input of `workflow_call` has no `type`")
+        let warning = Rule::UntypedInput
+            .warning("an input of `workflow_call` has no `type`")
             .at(self.source, name.span)
             .label("GitHub refuses it, Forgejo takes it as text")
             .help("add `type: string`, `type: boolean` or `type: number`");

@@ -5,6 +5,7 @@
 use doc::{Entry, Kind, Map, Node, Spanned};
 
 use super::Lower;
+use crate::rules::Rule;
 use crate::{
     Access, Concurrency, Defaults, Environment, MachineImage, OrExpr, Permission, Permissions, Queue, Site,
     Template, Variable, Variables,
@@ -40,7 +41,12 @@ impl Lower<'_> {
         for entry in &map.entries {
             let name = &entry.key.value;
             if name.contains("${{") {
-                self.warn("a name is not evaluated", entry.key.span, "Forgejo takes it as it is written");
+                self.warn(
+                    Rule::NotEvaluated,
+                    "a name is not evaluated",
+                    entry.key.span,
+                    "Forgejo takes it as it is written",
+                );
             } else if name.is_empty() || name.contains(['=', '\n']) {
                 self.fault("this is no name", entry.key.span, "a name is not empty and has no `=`");
             }

@@ -9,6 +9,7 @@ use super::{Dots, Lower};
 use crate::{
     BadUses, Site, Step, StepAction, Template, Uses,
     expr::Host,
+    rules::Rule,
     shape::{Shape, action::COMPOSITE_STEP, job::STEP},
 };
 
@@ -129,7 +130,8 @@ impl Lower<'_> {
             return None;
         }
         if place == Place::Action && map.get("shell").is_none_or(Node::is_null) {
-            let warning = doc::Diagnostic::warning("`shell` is missing")
+            let warning = Rule::MissingShell
+                .warning("`shell` is missing")
                 .at(self.source, key)
                 .label("GitHub refuses a step of an action without it")
                 .note("Forgejo takes bash")
@@ -158,7 +160,12 @@ impl Lower<'_> {
             return Some(StepAction::Computed { uses, with });
         }
         if text.value.starts_with("$/") {
-            self.warn("only GitHub knows `$/`", text.span, "Forgejo finds no action of this name");
+            self.warn(
+                Rule::GithubOnly,
+                "only GitHub knows `$/`",
+                text.span,
+                "Forgejo finds no action of this name",
+            );
         }
         match Uses::parse(&text.value) {
             Ok(parsed) => Some(StepAction::Uses { uses: doc::Spanned::new(parsed, text.span), with }),

@@ -16,7 +16,7 @@
 use doc::{Diagnostic, Node, Span, Style, Typed};
 
 use super::Lower;
-use crate::value::number_text;
+use crate::{rules::Rule, value::number_text};
 
 impl Lower<'_> {
     /// A value of a matrix, which keeps its kind.
@@ -25,38 +25,43 @@ impl Lower<'_> {
         let written = scalar.text.as_str();
         let quoted =
             |warning: Diagnostic, why: &str| warning.help(format!("write `'{written}'` if it is {why}"));
-        let at = |message: String, label: &str| {
-            Diagnostic::warning(message).at(self.source, node.span).label(label)
+        let at = |rule: Rule, message: String, label: &str| {
+            rule.warning(message).at(self.source, node.span).label(label)
         };
         let warning = match scalar.typed {
             Typed::Number(number) => match octal(written) {
                 Some(octal) => {
                     let message = format!("`{written}` is the number {} here", number_text(number));
                     let note = format!("Forgejo's server takes it as octal, {}", number_text(octal));
-                    quoted(at(message, "a number, not text").note(note), "a version, a mode or a name")
+                    quoted(
+                        at(Rule::OctalNumber, message, "a number, not text").note(note),
+                        "a version, a mode or a name",
+                    )
                 }
                 None if prints_otherwise(written, number) => {
                     let message = format!("`{written}` is the number {} here", number_text(number));
-                    quoted(at(message, "a number, not text"), "a version or a name")
+                    quoted(at(Rule::NumberAsVersion, message, "a number, not text"), "a version or a name")
                 }
                 None => return,
             },
             Typed::Text if with_underscores(written) => {
                 let digits = written.replace('_', "");
-                at(format!("`{written}` is text here"), "not a number")
+                at(Rule::NumberWithUnderscores, format!("`{written}` is text here"), "not a number")
                     .note("Forgejo's server takes it as a number")
                     .help(format!("write `{digits}` for the number, `'{written}'` for the text"))
             }
-            Typed::Text if is_date(written) => at(format!("`{written}` is text here"), "not a time")
-                .note("Forgejo's server takes it as a time and prints it otherwise")
-                .help(format!("write `'{written}'`")),
+            Typed::Text if is_date(written) => {
+                at(Rule::DateAsText, format!("`{written}` is text here"), "not a time")
+                    .note("Forgejo's server takes it as a time and prints it otherwise")
+                    .help(format!("write `'{written}'`"))
+            }
             Typed::Text => match written {
                 "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
-                    at(format!("`{written}` is text here"), "not a boolean")
+                    at(Rule::YesOrNo, format!("`{written}` is text here"), "not a boolean")
                         .help(format!("write `true` for the boolean, `'{written}'` for the text"))
                 }
                 "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
-                    at(format!("`{written}` is text here, and text is true"), "not a boolean")
+                    at(Rule::YesOrNo, format!("`{written}` is text here, and text is true"), "not a boolean")
                         .help(format!("write `false` for the boolean, `'{written}'` for the text"))
                 }
                 _ => return,
@@ -85,7 +90,8 @@ impl Lower<'_> {
             true => "put the value in quotes if it is part of it".to_owned(),
         };
         self.faults.push(
-            Diagnostic::warning("` #` begins a comment")
+            Rule::HashBeginsComment
+                .warning("` #` begins a comment")
                 .at(self.source, Span::new(start, end))
                 .label("not part of the value")
                 .help(help),
@@ -101,7 +107,8 @@ impl Lower<'_> {
             return;
         }
         self.faults.push(
-            Diagnostic::warning(format!("GitHub takes `{written}` as the number {}", number_text(number)))
+            Rule::NumberAsVersion
+                .warning(format!("GitHub takes `{written}` as the number {}", number_text(number)))
                 .at(self.source, node.span)
                 .label("Forgejo takes it as it is written")
                 .help(format!("write `'{written}'`, which both take as it is written")),

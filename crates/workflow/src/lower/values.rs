@@ -9,6 +9,7 @@ use super::{Dots, Lower, Origin};
 use crate::{
     Condition, Site, Template,
     expr::Host,
+    rules::Rule,
     shape::{Key, Others, Reader, Shape},
 };
 
@@ -22,8 +23,14 @@ impl Lower<'_> {
         self.faults.push(fault);
     }
 
-    pub(super) fn warn(&mut self, message: impl Into<String>, span: Span, label: impl Into<String>) {
-        self.faults.push(Diagnostic::warning(message).at(self.source, span).label(label));
+    pub(super) fn warn(
+        &mut self,
+        rule: Rule,
+        message: impl Into<String>,
+        span: Span,
+        label: impl Into<String>,
+    ) {
+        self.faults.push(rule.warning(message).at(self.source, span).label(label));
     }
 
     /// The map of a node that must be one.
@@ -91,12 +98,14 @@ impl Lower<'_> {
         match key.reader {
             Reader::Forgejo | Reader::Server => {}
             Reader::Ignored(why) => self.faults.push(
-                Diagnostic::warning(format!("`{name}` is ignored"))
+                Rule::IgnoredByForgejo
+                    .warning(format!("`{name}` is ignored"))
                     .at(self.source, span)
                     .label("does nothing in Forgejo")
                     .note(why),
             ),
             Reader::GitHub => self.warn(
+                Rule::GithubOnly,
                 format!("only GitHub knows `{name}`"),
                 span,
                 "Forgejo's runner refuses a workflow that has it",
@@ -109,7 +118,7 @@ impl Lower<'_> {
         let message = format!("{} has no key `{name}`", shape.what);
         let fault = match shape.others {
             Others::Refused | Others::Names(_) => Diagnostic::error(message),
-            Others::Ignored => Diagnostic::warning(message),
+            Others::Ignored => Rule::ActionMetadata.warning(message),
         };
         let fault = fault.at(self.source, key.span).label("unknown key");
         let near = match name {

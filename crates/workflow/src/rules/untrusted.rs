@@ -1,0 +1,225 @@
+//! Text that strangers write, where a program reads it as code.
+//!
+//! Purpose: `${{ github.event.issue.title }}` in a script is whatever someone wrote into an issue, put into the
+//! script before a shell reads it. Owner: [`super::steps`].
+//! Invariant: only what reaches the text counts: `contains(…)`, comparisons and tests give no text on.
+
+use doc::{Diagnostic, Source};
+
+use super::Rule;
+use crate::{
+    ContextName, Template,
+    expr::tree::{Accessor, Ast, AstKind, Function},
+};
+
+/// What strangers write, below `github`; `*` is each item of a list. What only those can set who can push anyway
+/// (tags, releases, inputs of a manual run) is not in here, nor what can only hold harmless characters (numbers,
+/// SHAs, names of users and repositories).
+const UNTRUSTED: [&str; 48] = [
+    "head_ref",
+    "event.issue.title",
+    "event.issue.body",
+    "event.pull_request.title",
+    "event.pull_request.body",
+    "event.pull_request.head.ref",
+    "event.pull_request.head.label",
+    "event.pull_request.head.repo.default_branch",
+    "event.pull_request.head.repo.description",
+    "event.pull_request.head.repo.homepage",
+    "event.comment.body",
+    "event.review.body",
+    "event.review.content",
+    "event.review_comment.body",
+    "event.discussion.title",
+    "event.discussion.body",
+    "event.pages.*.page_name",
+    "event.pages.*.title",
+    "event.changes.title.from",
+    "event.changes.body.from",
+    "event.commits.*.message",
+    "event.commits.*.author.email",
+    "event.commits.*.author.name",
+    "event.commits.*.committer.email",
+    "event.commits.*.committer.name",
+    "event.head_commit.message",
+    "event.head_commit.author.email",
+    "event.head_commit.author.name",
+    "event.head_commit.committer.email",
+    "event.head_commit.committer.name",
+    "event.merge_group.head_commit.message",
+    "event.merge_group.head_commit.author.email",
+    "event.merge_group.head_commit.author.name",
+    "event.workflow_run.display_title",
+    "event.workflow_run.head_branch",
+    "event.workflow_run.head_commit.message",
+    "event.workflow_run.head_commit.author.email",
+    "event.workflow_run.head_commit.author.name",
+    "event.workflow_run.head_commit.committer.email",
+    "event.workflow_run.head_commit.committer.name",
+    "event.workflow_run.head_repository.description",
+    "event.workflow_run.pull_requests.*.head.ref",
+    "event.check_run.check_suite.head_branch",
+    "event.check_run.check_suite.pull_requests.*.head.ref",
+    "event.check_run.pull_requests.*.head.ref",
+    "event.check_suite.head_branch",
+    "event.check_suite.pull_requests.*.head.ref",
+    "event.forkee.description",
+];
+
+/// What reads a text as code, and so how it reads a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// bash, sh and their kin.
+    Shell,
+    /// PowerShell.
+    PowerShell,
+    /// `cmd` of Windows.
+    Cmd,
+    /// Python.
+    Python,
+    /// Node, also actions/github-script.
+    Node,
+    /// A program that is not known.
+    Other,
+}
+
+impl Reader {
+    /// By the text of `shell`; without it bash.
+    pub(super) fn of(shell: Option<&str>) -> Reader {
+        let Some(shell) = shell else { return Reader::Shell };
+        let program = shell.split_whitespace().next().unwrap_or_default();
+        match program.rsplit('/').next().unwrap_or_default() {
+            "bash" | "sh" | "dash" | "zsh" | "" => Reader::Shell,
+            "pwsh" | "powershell" => Reader::PowerShell,
+            "cmd" => Reader::Cmd,
+            "python" | "python3" => Reader::Python,
+            "node" => Reader::Node,
+            _ => Reader::Other,
+        }
+    }
+
+    /// How it reads the variable `name`.
+    fn variable(self, name: &str) -> String {
+        match self {
+            Reader::Shell => format!("\"${name}\""),
+            Reader::PowerShell => format!("$env:{name}"),
+            Reader::Cmd => format!("%{name}%"),
+            Reader::Python => format!("os.environ[\"{name}\"]"),
+            Reader::Node => format!("process.env.{name}"),
+            Reader::Other => format!("the variable {name}"),
+        }
+    }
+}
+
+/// Each expression of a script that puts text of strangers into it.
+pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &mut Vec<Diagnostic>) {
+    for expr in script.exprs() {
+        let mut parts = Vec::new();
+        flows(expr.root(), Whole::No, &mut parts);
+        for part in parts {
+            let name = variable(&part.path);
+            found.push(
+                Rule::UntrustedInput
+                    .warning(format!(
+                        "`{}` can be set by strangers and becomes part of the script",
+                        part.text
+                    ))
+                    .at(source, part.ast.span)
+                    .label("put into the script before it is read")
+                    .note("whoever writes this text runs commands with the job's token and secrets")
+                    .help(format!(
+                        "write `{name}: ${{{{ {expr} }}}}` below the step's `env`, and here `{}`",
+                        reader.variable(&name)
+                    )),
+            );
+        }
+    }
+}
+
+/// Whether an object as a whole becomes text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
+struct Part<'a> {
+    ast: &'a Ast,
+    text: String,
+    path: Vec<String>,
+}
+
+/// What of an expression reaches its text.
+fn flows<'a>(ast: &'a Ast, whole: Whole, found: &mut Vec<Part<'a>>) {
+    match &ast.kind {
+        AstKind::Context(ContextName::Github) if whole == Whole::Yes => {
+            found.push(Part { ast, text: "github".to_owned(), path: vec!["github".to_owned()] });
+        }
+        AstKind::Access { base, path } => match &base.kind {
+            AstKind::Context(ContextName::Github) => {
+                let path: Vec<String> = path.iter().map(segment).collect();
+                if is_untrusted(&path, whole) {
+                    found.push(Part { ast, text: format!("github.{}", path.join(".")), path });
+                }
+            }
+            AstKind::Call { .. } => flows(base, whole, found),
+            _ => {}
+        },
+        AstKind::Call { function, args } => match function {
+            Function::Format | Function::Join | Function::FromJson => {
+                args.iter().for_each(|arg| flows(arg, whole, found));
+            }
+            Function::ToJson => args.iter().for_each(|arg| flows(arg, Whole::Yes, found)),
+            // conditions and values in turn, and what else there is
+            Function::Case => args
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| at % 2 == 1 || at + 1 == args.len())
+                .for_each(|(_, arg)| flows(arg, whole, found)),
+            Function::Contains
+            | Function::StartsWith
+            | Function::EndsWith
+            | Function::HashFiles
+            | Function::Success
+            | Function::Failure
+            | Function::Always
+            | Function::Cancelled => {}
+        },
+        // what stands in front of the last is given on only where it is empty
+        AstKind::And(items) => items.last().into_iter().for_each(|last| flows(last, whole, found)),
+        AstKind::Or(items) => items.iter().for_each(|item| flows(item, whole, found)),
+        AstKind::Null
+        | AstKind::Bool(_)
+        | AstKind::Number(_)
+        | AstKind::Text(_)
+        | AstKind::Context(_)
+        | AstKind::Not(_)
+        | AstKind::Compare { .. } => {}
+    }
+}
+
+fn segment(accessor: &Accessor) -> String {
+    match accessor {
+        Accessor::Name(name) => name.clone(),
+        Accessor::Index(Ast { kind: AstKind::Text(text), .. }) => text.clone(),
+        Accessor::All | Accessor::Index(_) => "*".to_owned(),
+    }
+}
+
+fn is_untrusted(path: &[String], whole: Whole) -> bool {
+    UNTRUSTED.iter().any(|known| {
+        let known: Vec<&str> = known.split('.').collect();
+        let same = |(ours, theirs): (&String, &&str)| ours == "*" || ours.eq_ignore_ascii_case(theirs);
+        let fits = path.len() == known.len() || (whole == Whole::Yes && path.len() < known.len());
+        fits && path.iter().zip(&known).all(same)
+    })
+}
+
+/// A name for the variable: `ISSUE_TITLE`.
+fn variable(path: &[String]) -> String {
+    let words: Vec<&str> =
+        path.iter().map(String::as_str).filter(|word| *word != "*" && *word != "event").collect();
+    let last = words.len().saturating_sub(2);
+    let name = words.get(last..).unwrap_or_default().join("_").to_ascii_uppercase();
+    if name.is_empty() { "EVENT".to_owned() } else { name.replace(|c: char| !c.is_ascii_alphanumeric(), "_") }
+}
