@@ -41,6 +41,7 @@ pub mod snapshot_cmd;
 pub mod state_dir;
 mod table;
 mod terminal;
+pub mod validate_cmd;
 pub mod worktree;
 
 pub use job::sanitise;

@@ -8,6 +8,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::Styles};
 
 use secrecy::SecretString;
+use workflow::rules::{Level, Rule};
 
 use super::{
     pair::{EnvArg, MatrixFilter, Pair, SecretArg},
@@ -42,6 +43,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Print the jobs of a workflow, each of a matrix and those of the workflows that it calls, and run nothing
     Expand(ExpandArgs),
+    /// Look for what is wrong with workflows and actions, and run nothing
+    Validate(ValidateArgs),
     /// Serve sandboxes to clients of forkd, each a microVM
     Controller(ControllerArgs),
     /// Keep microVMs ready for the other commands of this user, which then share them
@@ -331,6 +334,57 @@ pub struct ExpandArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ampoule validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Workflows, action.yml files, and directories that hold them, such as that of a repository
+    #[arg(value_name = "PATH", required_unless_present = "rules")]
+    pub paths: Vec<PathBuf>,
+    /// The form of what is found
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
+    /// What becomes of what a rule finds: error, warn or off; of two for one rule the last counts
+    #[arg(long = "rule", value_name = "NAME=LEVEL", value_parser = RuleLevel::parse)]
+    pub levels: Vec<RuleLevel>,
+    /// List the rules with their levels, and look at no file
+    #[arg(long, conflicts_with_all = ["paths", "format"])]
+    pub rules: bool,
+}
+
+/// The form of what `validate` finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people: each with its line
+    Text,
+    /// One object
+    Json,
+    /// SARIF 2.1.0, for code hosts and editors
+    Sarif,
+}
+
+/// A rule and the level that it is to have.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleLevel {
+    /// The rule.
+    pub rule: Rule,
+    /// Its level.
+    pub level: Level,
+}
+
+impl RuleLevel {
+    /// From `NAME=LEVEL`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (name, level) = text.split_once('=').ok_or("expected NAME=LEVEL")?;
+        let levels = [Level::Off, Level::Warn, Level::Error];
+        let rule = Rule::parse(name).map_err(|error| error.to_string())?;
+        let level = levels.into_iter().find(|known| known.name() == level);
+        Ok(Self { rule, level: level.ok_or("a level is error, warn or off")? })
+    }
 }
 
 /// Arguments of `ampoule controller`.

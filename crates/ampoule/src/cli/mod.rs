@@ -44,7 +44,7 @@ use crate::{
     sanitise::{self, Colours},
     setup,
     sink::Look,
-    snapshot_cmd,
+    snapshot_cmd, validate_cmd,
 };
 
 /// The program. The first thing that `main` does: the shim must not find a second thread.
@@ -79,6 +79,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         Command::Exec(args) => told(look, exec::run(&args, registry)),
         Command::Eval(args) => told(look, eval_cmd::run(&args)),
         Command::Expand(args) => told(look, expand_cmd::run(&args)),
+        Command::Validate(args) => told(look, validate_cmd::run(&args)),
         Command::Register(args) => told(look, runner_cmd::register(&args)),
         Command::Daemon(args) => told(look, runner_cmd::daemon(&args, registry)),
         Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),

@@ -21,6 +21,7 @@ fn the_help_is_what_it_was() {
         &["exec"],
         &["eval"],
         &["expand"],
+        &["validate"],
         &["controller"],
         &["sandbox"],
         &["sandbox", "run"],

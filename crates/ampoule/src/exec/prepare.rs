@@ -137,12 +137,16 @@ pub fn parse(root: &Path, path: &Path) -> Result<(Arc<Workflow>, Vec<Diagnostic>
 
 /// Reads a file, within the size that is parsed.
 pub(crate) fn read(root: &Path, path: &Path) -> Result<Source, PrepareError> {
+    read_as(path, &path.strip_prefix(root).unwrap_or(path).display().to_string())
+}
+
+/// The same, under a name that messages call it by.
+pub(crate) fn read_as(path: &Path, name: &str) -> Result<Source, PrepareError> {
     let limit = Limits::default().bytes as u64;
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
         .map_err(|source| PrepareError::Read { path: path.to_owned(), source })?;
-    let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
     Source::from_bytes(name, &bytes).map_err(|found| PrepareError::Diagnostics(vec![*found]))
 }
 

@@ -1,0 +1,141 @@
+//! Which files the paths of a command line mean.
+//!
+//! Purpose: workflows and actions of a repository, of a directory, or by name. Owner: [`super::run`].
+//! Invariant: the order is that of the paths, within a directory that of the names; no file comes twice.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{self, Path, PathBuf},
+};
+
+use workflow::rules::FileKind;
+
+use super::Unreadable;
+use crate::exec::find::{self, DIRECTORIES, Depth, FindError, Found};
+
+/// Names of an action's file.
+const ACTIONS: [&str; 2] = ["action.yml", "action.yaml"];
+
+/// Directories below a directory of actions, at most.
+const DEPTH_MAX: usize = 8;
+
+/// A file.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    /// As the report calls it.
+    pub(super) shown: String,
+    pub(super) kind: FileKind,
+    /// The repository that it is of.
+    pub(super) root: PathBuf,
+    /// The same, as the report calls it.
+    pub(super) shown_root: PathBuf,
+    /// Where it is in there.
+    pub(super) inside: String,
+}
+
+pub(super) fn find(paths: &[PathBuf]) -> (Vec<File>, Vec<Unreadable>) {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    for path in paths {
+        match of(path) {
+            Ok(found) => {
+                let new = |file: &File| seen.insert(file.root.join(&file.inside));
+                files.extend(found.into_iter().map(|path| file(&path)).filter(new));
+            }
+            Err(why) => unreadable.push(Unreadable { path: path.display().to_string(), why }),
+        }
+    }
+    (files, unreadable)
+}
+
+/// The files of one path, or why there are none.
+fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let meta = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !meta.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for directory in DIRECTORIES {
+        let workflows = path.join(directory);
+        if workflows.is_dir() {
+            found.extend(workflows_of(&workflows)?);
+        }
+        let actions = workflows.with_file_name("actions");
+        if actions.is_dir() {
+            collect(&actions, DEPTH_MAX, &mut found).map_err(|error| error.to_string())?;
+        }
+    }
+    found.extend(ACTIONS.iter().map(|name| path.join(name)).filter(|path| path.is_file()));
+    if found.is_empty() {
+        found = workflows_of(path)?;
+    }
+    if found.is_empty() {
+        return Err("there is no workflow and no action in it".to_owned());
+    }
+    Ok(found)
+}
+
+/// Workflows in a directory, and what is below it.
+fn workflows_of(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let nowhere = Path::new("");
+    match find::find(nowhere, nowhere, Some(path), Depth::All) {
+        Ok(Found::Directory { files, .. }) => Ok(files),
+        Ok(Found::File(file)) => Ok(vec![file]),
+        Err(FindError::Empty { .. }) => Ok(Vec::new()),
+        Err(FindError::Read { source, .. }) => Err(source.to_string()),
+        Err(
+            error @ (FindError::NoWorkflows { .. } | FindError::Missing { .. } | FindError::TooMany { .. }),
+        ) => Err(error.to_string()),
+    }
+}
+
+/// The actions below a directory; links to directories are not followed.
+fn collect(directory: &Path, below: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            if below > 0 {
+                collect(&path, below - 1, found)?;
+            }
+        } else if is_action(&path) && path.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_action(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| ACTIONS.iter().any(|action| name == *action))
+}
+
+fn file(path: &Path) -> File {
+    let whole = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let root = root(&whole);
+    let inside = whole.strip_prefix(&root).unwrap_or(&whole).to_owned();
+    // as it was given, where that says where the repository is
+    let given = path.components().count().checked_sub(inside.components().count());
+    let shown_root = given
+        .filter(|_| path.ends_with(&inside))
+        .map_or_else(|| root.clone(), |count| path.components().take(count).collect::<PathBuf>());
+    let in_workflows = whole.parent().is_some_and(|parent| parent.ends_with("workflows"));
+    File {
+        shown: path.display().to_string(),
+        kind: if is_action(path) && !in_workflows { FileKind::Action } else { FileKind::Workflow },
+        inside: inside.display().to_string(),
+        path: path.to_owned(),
+        root,
+        shown_root,
+    }
+}
+
+/// The repository of a file: above `.forgejo/workflows` and its kin, else where `.git` is, else beside it.
+fn root(whole: &Path) -> PathBuf {
+    let is_workflows = |dir: &&Path| DIRECTORIES.iter().any(|name| dir.ends_with(name));
+    let above = whole.ancestors().find(is_workflows).and_then(|dir| dir.ancestors().nth(2));
+    let git = || whole.ancestors().skip(1).find(|dir| dir.join(".git").exists());
+    above.or_else(git).or(whole.parent()).unwrap_or(Path::new("/")).to_owned()
+}

@@ -1,0 +1,234 @@
+//! `ampoule validate`: everything that is wrong with workflows and actions, in three forms.
+//!
+//! ```text
+//!  PATH… ─▶ files ─▶ read, rules::check (a thread per core) ─▶ Report ─┬─▶ text
+//!                         ▲── the files that jobs call                 ├─▶ JSON
+//!                                                                      └─▶ SARIF
+//! ```
+//! Owner: `cli` calls [`run`] once. Invariants: nothing runs; a path that cannot be read keeps no other from being
+//! looked at; the same files give the same report, whatever the number of threads.
+
+mod files;
+mod json;
+mod sarif;
+
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+    num::NonZero,
+    path::{Component, Path},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use doc::{Diagnostic, Rendering, Source};
+use workflow::{
+    Resolved, WorkflowRef,
+    rules::{Levels, Rule, check},
+};
+
+use self::files::File;
+use crate::{
+    class::{Class, Classed, End},
+    cli::args::{ReportFormat, ValidateArgs},
+    exec::prepare::{self, PrepareError},
+    sanitise::{self, Colours},
+    sink::Look,
+    table,
+};
+
+/// Why nothing can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ValidateCmdError {
+    /// Standard output cannot be written.
+    #[error("standard output cannot be written")]
+    Output(#[source] io::Error),
+}
+
+impl Classed for ValidateCmdError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Output(_) => Class::Infrastructure,
+        }
+    }
+}
+
+/// A path that cannot be looked at.
+#[derive(Debug)]
+struct Unreadable {
+    path: String,
+    why: String,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Report {
+    /// How many files were looked at.
+    files: usize,
+    /// In the order of the files, and of each file.
+    found: Vec<Diagnostic>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl Report {
+    fn errors(&self) -> usize {
+        self.found.iter().filter(|fault| fault.is_error()).count()
+    }
+
+    fn warnings(&self) -> usize {
+        self.found.len() - self.errors()
+    }
+
+    fn end(&self) -> End {
+        match (self.unreadable.as_slice(), self.errors()) {
+            ([], 0) => End::Success,
+            ([], _) => End::Failed,
+            _ => End::User,
+        }
+    }
+
+    /// All for people.
+    fn text(&self, rendering: Rendering) -> String {
+        let mut text: String = self.found.iter().map(|fault| fault.render(rendering) + "\n\n").collect();
+        let count = |number: usize, what: &str| match number {
+            0 => format!("no {what}s"),
+            1 => format!("1 {what}"),
+            more => format!("{more} {what}s"),
+        };
+        text.push_str(&format!(
+            "{} and {} in {}\n",
+            count(self.errors(), "error"),
+            count(self.warnings(), "warning"),
+            count(self.files, "file")
+        ));
+        text
+    }
+}
+
+/// Looks at the paths, and tells what is wrong.
+pub fn run(args: &ValidateArgs) -> Result<End, ValidateCmdError> {
+    let mut levels = Levels::default();
+    for given in &args.levels {
+        levels.set(given.rule, given.level);
+    }
+    if args.rules {
+        return print(&list(&levels)).map(|()| End::Success);
+    }
+    let report = report(args, &levels);
+    let rendering = match Look::of(&io::stdout()).colours() {
+        Colours::Keep => Rendering::Coloured,
+        Colours::Drop => Rendering::Plain,
+    };
+    let text = match args.format {
+        ReportFormat::Text => report.text(rendering),
+        ReportFormat::Json => format!("{:#}\n", json::json(&report)),
+        ReportFormat::Sarif => format!("{:#}\n", sarif::sarif(&report, &levels, env!("CARGO_PKG_HOMEPAGE"))),
+    };
+    print(&text)?;
+    let look = Look::of(&io::stderr());
+    for Unreadable { path, why } in &report.unreadable {
+        let text = sanitise::line(&format!("{path}: {why}"), Colours::Drop);
+        // nobody is left to tell if standard error is gone
+        let _ = writeln!(io::stderr().lock(), "{} {text}", look.error());
+    }
+    Ok(report.end())
+}
+
+fn print(text: &str) -> Result<(), ValidateCmdError> {
+    io::stdout().lock().write_all(text.as_bytes()).map_err(ValidateCmdError::Output)
+}
+
+/// The rules as a table.
+fn list(levels: &Levels) -> String {
+    let row = |rule: Rule| {
+        [rule.name().to_owned(), levels.of(rule).name().to_owned(), rule.about().finds.to_owned()]
+    };
+    table::text(["RULE", "LEVEL", "FINDS"], &Rule::all().map(row).collect::<Vec<_>>())
+}
+
+fn report(args: &ValidateArgs, levels: &Levels) -> Report {
+    let (files, mut unreadable) = files::find(&args.paths);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(file) = files.get(at) else { break done };
+            done.push((at, look(file, levels)));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(files.len().div_ceil(4));
+    let mut looked: Vec<_> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut looked = work();
+        for other in others {
+            match other.join() {
+                Ok(more) => looked.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        looked
+    });
+    looked.sort_by_key(|(at, _)| *at);
+    let mut report = Report::default();
+    let mut seen = HashSet::new();
+    for (_, result) in looked {
+        match result {
+            Ok(found) => {
+                report.files += 1;
+                // an error of a file that is called is found by all who call it
+                report.found.extend(found.into_iter().filter(|fault| seen.insert(key(fault))));
+            }
+            Err(error) => unreadable.push(error),
+        }
+    }
+    report.unreadable = unreadable;
+    report
+}
+
+fn key(fault: &Diagnostic) -> (String, usize, usize, String) {
+    let (name, start, end) = fault
+        .primary
+        .as_ref()
+        .map_or(("", 0, 0), |label| (label.source.name(), label.span.start, label.span.end));
+    (name.to_owned(), start, end, fault.message.clone())
+}
+
+fn look(file: &File, levels: &Levels) -> Result<Vec<Diagnostic>, Unreadable> {
+    let source = match read(&file.path, &file.shown) {
+        Ok(Ok(source)) => source,
+        Ok(Err(found)) => return Ok(found),
+        Err(error) => return Err(Unreadable { path: file.shown.clone(), why: error.to_string() }),
+    };
+    let mut resolve = |uses: &WorkflowRef| called(file, uses);
+    Ok(check(&source, file.kind, &file.inside, levels, &mut resolve))
+}
+
+/// A file, or what is wrong with its bytes.
+fn read(path: &Path, shown: &str) -> Result<Result<Source, Vec<Diagnostic>>, io::Error> {
+    match prepare::read_as(path, shown) {
+        Ok(source) => Ok(Ok(source)),
+        Err(PrepareError::Read { source, .. }) => Err(source),
+        Err(PrepareError::Diagnostics(found)) => Ok(Err(found)),
+        Err(other) => Err(io::Error::other(other)),
+    }
+}
+
+/// A workflow that a file calls, of the same repository.
+fn called(file: &File, uses: &WorkflowRef) -> Resolved {
+    let WorkflowRef::Local(path) = uses else { return Resolved::Elsewhere };
+    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Resolved::Missing("it lies outside of the repository".to_owned());
+    }
+    match read(&file.root.join(path), &file.shown_root.join(path).display().to_string()) {
+        Ok(Ok(source)) => Resolved::Text(source),
+        Ok(Err(found)) => Resolved::Missing(found.first().map(ToString::to_string).unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Resolved::Missing("the repository has no such file".to_owned())
+        }
+        Err(error) => Resolved::Missing(format!("it cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

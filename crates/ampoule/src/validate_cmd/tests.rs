@@ -1,0 +1,179 @@
+use std::{fs, path::PathBuf};
+
+use clap::Parser;
+use serde_json::json;
+
+use super::*;
+use crate::cli::args::{Cli, Command};
+
+const CI: &str = "on: push
+jobs:
+  build:
+    runs-on: debian
+    steps:
+      - run: echo \"${{ github.event.issue.title }}\"
+      - run: make
+        timeout: 5
+  deploy:
+    needs: biuld
+    uses: ./.forgejo/workflows/deploy.yml
+    with: {tagret: x}
+";
+const DEPLOY: &str = "on:
+  workflow_call:
+    inputs: {target: {type: string}}
+jobs: {a: {runs-on: debian, environment: prod, steps: [{run: make}]}}
+";
+const ACTION: &str = "name: a\nruns: {using: composite, steps: [{run: make}]}\n";
+
+/// A repository, and what is said of paths in it, which are shown from there.
+struct Repository(tempfile::TempDir);
+
+impl Repository {
+    fn new(files: &[(&str, &str)]) -> Repository {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Repository(dir)
+    }
+
+    fn usual() -> Repository {
+        Repository::new(&[
+            (".forgejo/workflows/ci.yml", CI),
+            (".forgejo/workflows/sub/deploy2.yaml", DEPLOY),
+            (".forgejo/workflows/deploy.yml", DEPLOY),
+            (".forgejo/workflows/notes.txt", "x: ["),
+            (".github/workflows/b.yml", "on: push\njobs: {a: {runs-on: debian, steps: [{run: make}]}}\n"),
+            (".forgejo/actions/x/action.yml", ACTION),
+            ("action.yaml", ACTION),
+            ("deep/action.yml", "a: ["),
+        ])
+    }
+
+    fn report(&self, paths: &[&str], more: &[&str]) -> Report {
+        let paths: Vec<String> =
+            paths.iter().map(|path| self.0.path().join(path).display().to_string()).collect();
+        let words = ["ampoule", "validate"].into_iter().chain(paths.iter().map(String::as_str));
+        let Command::Validate(args) = Cli::parse_from(words.chain(more.iter().copied())).command else {
+            panic!("validate")
+        };
+        let mut levels = Levels::default();
+        args.levels.iter().for_each(|given| levels.set(given.rule, given.level));
+        report(&args, &levels)
+    }
+
+    /// Without the directory, which has another name each time.
+    fn shown(&self, text: &str) -> String {
+        let dir = self.0.path().display().to_string();
+        text.replace(&format!("{dir}/"), "").replace(&dir, ".")
+    }
+}
+
+#[test]
+fn a_repository_in_three_forms() {
+    let repository = Repository::usual();
+    let report = repository.report(&[""], &[]);
+    assert_eq!((report.files, report.end()), (6, End::Failed));
+    insta::assert_snapshot!("validate_text", repository.shown(&report.text(Rendering::Plain)));
+    insta::assert_snapshot!("validate_json", repository.shown(&format!("{:#}", json::json(&report))));
+    let mut sarif = sarif::sarif(&report, &Levels::default(), "https://docs.example/");
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array_mut().unwrap();
+    assert_eq!(rules.len(), Rule::all().count());
+    rules.truncate(1);
+    sarif["runs"][0]["tool"]["driver"]["version"] = "0".into();
+    insta::assert_snapshot!("validate_sarif", repository.shown(&format!("{sarif:#}")).replace("file://", ""));
+}
+
+#[test]
+fn paths() {
+    let repository = Repository::usual();
+    let rows: [(&[&str], usize); 7] = [
+        (&["action.yaml"], 1),
+        (&[".forgejo/workflows"], 3),
+        (&[".forgejo/workflows/ci.yml", "", ".forgejo/workflows/ci.yml"], 6),
+        (&[".forgejo/actions/x"], 1),
+        (&[".github/workflows/b.yml"], 1),
+        (&["deep"], 1),
+        (&[".forgejo/actions"], 1),
+    ];
+    for (paths, files) in rows {
+        assert_eq!(repository.report(paths, &[]).files, files, "{paths:?}");
+    }
+}
+
+#[test]
+fn ends() {
+    let repository = Repository::usual();
+    let end = |paths: &[&str], more: &[&str]| repository.report(paths, more).end();
+    assert_eq!(end(&[".github/workflows/b.yml"], &[]), End::Success);
+    assert_eq!(end(&[".forgejo/workflows/deploy.yml"], &[]), End::Success, "a warning");
+    assert_eq!(end(&[".forgejo/workflows/deploy.yml"], &["--rule", "ignored-by-forgejo=error"]), End::Failed);
+    assert_eq!(end(&[".forgejo/workflows/ci.yml"], &[]), End::Failed);
+    assert_eq!(end(&["deep"], &[]), End::Failed);
+    let report = repository.report(&["nowhere", ".forgejo/workflows/ci.yml"], &[]);
+    assert_eq!((report.end(), report.files), (End::User, 1));
+    assert_eq!(report.unreadable.len(), 1);
+    let sarif = sarif::sarif(&report, &Levels::default(), "");
+    assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], json!(false));
+    assert_eq!(sarif["runs"][0]["tool"]["driver"]["rules"][0].get("helpUri"), None);
+    fs::create_dir(repository.0.path().join("empty")).unwrap();
+    assert_eq!(end(&["empty"], &[]), End::User);
+}
+
+#[test]
+fn levels() {
+    let repository = Repository::usual();
+    let warnings = |more: &[&str]| repository.report(&[".forgejo/workflows/deploy.yml"], more).warnings();
+    assert_eq!(warnings(&[]), 1);
+    assert_eq!(warnings(&["--rule", "ignored-by-forgejo=off"]), 0);
+    assert_eq!(warnings(&["--rule", "ignored-by-forgejo=off", "--rule", "ignored-by-forgejo=warn"]), 1);
+    for (bad, why) in [
+        ("ignored-by-forgjo=off", "did you mean `ignored-by-forgejo`?"),
+        ("ignored-by-forgejo=loud", "a level is error, warn or off"),
+        ("ignored-by-forgejo", "expected NAME=LEVEL"),
+    ] {
+        let error = Cli::try_parse_from(["ampoule", "validate", "x", "--rule", bad]).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    for bad in
+        [&["validate"][..], &["validate", "--rules", "x"], &["validate", "--rules", "--format", "json"]]
+    {
+        let words = ["ampoule"].iter().chain(bad);
+        assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{bad:?}");
+    }
+    let mut levels = Levels::default();
+    levels.set(Rule::UnpinnedAction, workflow::rules::Level::Error);
+    let table = list(&levels);
+    assert_eq!(table.lines().count(), Rule::all().count() + 1);
+    assert!(table.lines().any(|line| line.starts_with("unpinned-action          error  ")), "{table}");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error_of_the_file() {
+    let repository = Repository::new(&[]);
+    fs::write(repository.0.path().join("x.yml"), b"on: \xff").unwrap();
+    let report = repository.report(&["x.yml"], &[]);
+    assert_eq!((report.end(), report.errors()), (End::Failed, 1));
+}
+
+#[test]
+fn a_called_file_is_named_as_the_caller_is_and_its_errors_come_once() {
+    let caller = "on: push\njobs: {a: {uses: ./.forgejo/workflows/c.yml}}\n";
+    let repository = Repository::new(&[
+        (".forgejo/workflows/a.yml", caller),
+        (".forgejo/workflows/b.yml", caller),
+        (".forgejo/workflows/c.yml", "on: workflow_call\njobs: {a: {runs-on: d, step: []}}\n"),
+    ]);
+    let all = repository.report(&[""], &[]);
+    let one = repository.report(&[".forgejo/workflows/a.yml"], &[]);
+    let shown: Vec<_> = one.found.iter().map(|fault| repository.shown(&fault.to_string())).collect();
+    assert_eq!(shown, [".forgejo/workflows/c.yml:2:27: error: a job has no key `step`"]);
+    assert_eq!(all.found.len(), 1, "{:?}", all.found);
+    let file = files::find(&[PathBuf::from("some/.forgejo/workflows/x.yml")]).0.remove(0);
+    assert_eq!((file.shown_root.to_str(), file.inside.as_str()), (Some("some"), ".forgejo/workflows/x.yml"));
+    let file = files::find(&[PathBuf::from(".forgejo/workflows/x.yml")]).0;
+    assert!(file.is_empty(), "there is none");
+}
