@@ -112,7 +112,7 @@ fn is_action(path: &Path) -> bool {
     path.file_name().is_some_and(|name| ACTIONS.iter().any(|action| name == *action))
 }
 
-fn file(path: &Path) -> File {
+pub(super) fn file(path: &Path) -> File {
     let whole = path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let root = root(&whole);
     let inside = whole.strip_prefix(&root).unwrap_or(&whole).to_owned();
