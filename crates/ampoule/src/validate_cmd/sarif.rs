@@ -67,7 +67,8 @@ fn result(fault: &Diagnostic) -> Json {
     }
     object.insert("level".to_owned(), if fault.is_error() { "error" } else { "warning" }.into());
     object.insert("message".to_owned(), json!({"text": message(fault)}));
-    let locations: Vec<Json> = fault.primary.iter().map(location).collect();
+    // the label is in the message
+    let locations: Vec<Json> = fault.primary.iter().map(place).collect();
     object.insert("locations".to_owned(), locations.into());
     if !fault.others.is_empty() {
         let related: Vec<Json> = fault.others.iter().map(location).collect();
@@ -90,18 +91,22 @@ fn message(fault: &Diagnostic) -> String {
 }
 
 fn location(label: &Label) -> Json {
-    let (line, column) = label.source.line_column(label.span.start);
-    let (end_line, end_column) = label.source.line_column(label.span.end);
-    let mut object = json!({
-        "physicalLocation": {
-            "artifactLocation": {"uri": uri(label.source.name())},
-            "region": {"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column},
-        },
-    });
+    let mut object = place(label);
     if !label.text.is_empty() {
         object["message"] = json!({"text": label.text});
     }
     object
+}
+
+fn place(label: &Label) -> Json {
+    let (line, column) = label.source.line_column(label.span.start);
+    let (end_line, end_column) = label.source.line_column(label.span.end);
+    json!({
+        "physicalLocation": {
+            "artifactLocation": {"uri": uri(label.source.name())},
+            "region": {"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column},
+        },
+    })
 }
 
 /// A path as a URI: relative where the path is.

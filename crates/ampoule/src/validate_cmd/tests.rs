@@ -170,7 +170,7 @@ fn a_called_file_is_named_as_the_caller_is_and_its_errors_come_once() {
     let all = repository.report(&[""], &[]);
     let one = repository.report(&[".forgejo/workflows/a.yml"], &[]);
     let shown: Vec<_> = one.found.iter().map(|fault| repository.shown(&fault.to_string())).collect();
-    assert_eq!(shown, [".forgejo/workflows/c.yml:2:27: error: a job has no key `step`"]);
+    assert_eq!(shown, [".forgejo/workflows/c.yml:2:24: error: a job has no key `step`"]);
     assert_eq!(all.found.len(), 1, "{:?}", all.found);
     let file = files::file(&PathBuf::from("some/.forgejo/workflows/x.yml"));
     assert_eq!((file.shown_root.to_str(), file.inside.as_str()), (Some("some"), ".forgejo/workflows/x.yml"));

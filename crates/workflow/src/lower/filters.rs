@@ -140,6 +140,8 @@ impl Lower<'_> {
 
     fn patterns(&mut self, key: Spanned<FilterKey>, items: Vec<&Node>) -> PatternList {
         let (mut patterns, mut all_good) = (Vec::new(), true);
+        // that is how one says that none is wanted
+        let none = items.iter().all(|item| item.scalar().is_some_and(|scalar| scalar.text == "!**"));
         for item in items {
             let text = self.given(item);
             match Pattern::parse(&text.value) {
@@ -162,7 +164,7 @@ impl Lower<'_> {
             }
         }
         let only_out = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.value.is_negative());
-        if only_out && all_good && !key.value.ignores() {
+        if only_out && all_good && !none && !key.value.ignores() {
             let instead = key.value.opposite().unwrap_or(key.value);
             let warning = Rule::AdmitsNothing
                 .warning(format!("`{}` admits nothing: every pattern takes something out", key.value))

@@ -216,8 +216,27 @@ pub fn check(
         }
     };
     let found = lower::finish(found, MAX_DIAGNOSTICS);
-    let found = allow::lint(source, found, levels);
+    let found = folded(allow::lint(source, found, levels));
     found.into_iter().chain(elsewhere).filter_map(|fault| levels.apply(fault)).collect()
+}
+
+/// What Forgejo reads over is said once for each key: it is the same everywhere.
+fn folded(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut kept: Vec<(Diagnostic, usize)> = Vec::new();
+    for fault in found {
+        let same = |(first, _): &&mut (Diagnostic, usize)| first.message == fault.message;
+        let foldable = fault.rule == Some(Rule::IgnoredByForgejo.name());
+        match kept.iter_mut().find(|first| foldable && same(first)) {
+            Some((_, more)) => *more += 1,
+            None => kept.push((fault, 0)),
+        }
+    }
+    let say = |(fault, more): (Diagnostic, usize)| match more {
+        0 => fault,
+        1 => fault.note("so it is at one more place of this file"),
+        more => fault.note(format!("so it is at {more} more places of this file")),
+    };
+    kept.into_iter().map(say).collect()
 }
 
 /// What comments of the file do not silence: for those who read a file to run it.

@@ -223,6 +223,44 @@ fn untrusted() {
 }
 
 #[test]
+fn json_in_a_quoted_here_document_stays_in_there() {
+    let rows = [
+        ("cat <<'EOF'", "toJSON(github)", "EOF", 0),
+        ("cat > x <<-\"END\"", "toJSON(github.event.issue)", "END", 0),
+        ("cat <<EOF", "toJSON(github)", "EOF", 1),
+        ("cat <<'EOF'", "github.event.issue.body", "EOF", 1),
+        ("cat <<'EOF'", "toJSON(github)", "END", 1),
+        ("cat <<'EOF'", "format('{0}{1}', toJSON(github), github.head_ref)", "EOF", 2),
+    ];
+    for (open, expr, close, number) in rows {
+        let text =
+            format!("      - run: |\n          {open}\n          ${{{{ {expr} }}}}\n          {close}\n");
+        assert_eq!(names(&steps(&text)).len(), number, "{open} {expr} {close}");
+    }
+    let behind = "      - run: |\n          cat <<'E'\n          x\n          E\n          echo ${{ toJSON(github) }}\n";
+    assert_eq!(names(&steps(behind)), ["untrusted-input"]);
+}
+
+#[test]
+fn what_forgejo_reads_over_is_said_once_for_each_key() {
+    let text = "on: push
+permissions: {}
+jobs:
+  a: {permissions: {}, environment: e, runs-on: d, steps: [{run: x}]}
+  b: {permissions: {}, runs-on: d, steps: [{run: x}]}
+";
+    let found = checked(text, FileKind::Workflow, &all_on());
+    assert_eq!(names(&found), ["ignored-by-forgejo"; 2]);
+    assert!(found[0].notes.contains(&"so it is at 2 more places of this file".to_owned()), "{found:?}");
+    // where it is allowed once it is still told of the others
+    let allowed =
+        text.replace("permissions: {}\njobs", "permissions: {} # ampoule: allow ignored-by-forgejo: x\njobs");
+    assert_eq!(names(&checked(&allowed, FileKind::Workflow, &all_on())).len(), 2);
+    let none = "on: {push: {branches: ['**'], tags: ['!**']}}\njobs: {a: {runs-on: d, steps: [{run: x}]}}\n";
+    assert_eq!(names(&checked(none, FileKind::Workflow, &all_on())), [""; 0]);
+}
+
+#[test]
 fn untrusted_in_other_languages() {
     let rows = [
         ("pwsh", "$env:HEAD_REF"),

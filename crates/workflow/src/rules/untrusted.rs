@@ -4,7 +4,7 @@
 //! script before a shell reads it. Owner: [`super::steps`].
 //! Invariant: only what reaches the text counts: `contains(…)`, comparisons and tests give no text on.
 
-use doc::{Diagnostic, Source};
+use doc::{Diagnostic, Source, Span};
 
 use super::Rule;
 use crate::{
@@ -113,10 +113,20 @@ impl Reader {
 
 /// Each expression of a script that puts text of strangers into it.
 pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &mut Vec<Diagnostic>) {
+    let mut quoted = None;
     for expr in script.exprs() {
         let mut parts = Vec::new();
         flows(expr.root(), Whole::No, &mut parts);
         for part in parts {
+            // JSON has no line feed with which it could leave a here-document, and there the shell reads nothing else
+            let json = matches!(&expr.root().kind, AstKind::Call { function: Function::ToJson, .. });
+            if json && reader == Reader::Shell {
+                let quoted: &Vec<Span> = quoted.get_or_insert_with(|| here_documents(script));
+                let at = part.ast.span;
+                if quoted.iter().any(|within| within.start <= at.start && at.end <= within.end) {
+                    continue;
+                }
+            }
             let name = variable(&part.path);
             found.push(
                 Rule::UntrustedInput
@@ -134,6 +144,34 @@ pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &m
             );
         }
     }
+}
+
+/// The here-documents of a script whose delimiter is quoted, so that the shell leaves them as they are.
+fn here_documents(script: &Template) -> Vec<Span> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut open: Option<(&str, usize)> = None;
+    for line in script.raw().split_inclusive('\n') {
+        let end = start + line.len();
+        match open {
+            Some((delimiter, begin)) if line.trim() == delimiter => {
+                found.push(script.locator().locate(begin, start));
+                open = None;
+            }
+            Some(_) => {}
+            None => open = quoted_delimiter(line).map(|delimiter| (delimiter, end)),
+        }
+        start = end;
+    }
+    found
+}
+
+/// `END` of `<<'END'`.
+fn quoted_delimiter(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("<<")?;
+    let rest = rest.trim_start_matches('-').trim_start();
+    let quote = rest.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
+    rest[1..].split_once(quote).map(|(delimiter, _)| delimiter).filter(|delimiter| !delimiter.is_empty())
 }
 
 /// Whether an object as a whole becomes text.
