@@ -66,6 +66,22 @@ impl Example {
     }
 }
 
+/// In lines as the rest of the docs has them.
+fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 120;
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// The part of the page that is made of the table: a list of the rules and a section of each.
 pub fn page() -> String {
     let mut page = String::from("| rule | default | finds |\n|---|---|---|\n");
@@ -79,8 +95,10 @@ pub fn page() -> String {
         let off = if *level == Level::Off { " Off without `--rule`." } else { "" };
         let _ = write!(
             page,
-            "\n### `{name}`\n\n{costs}{off}\n\n```yaml\n# wrong\n{}```\n\n```yaml\n# right\n{}```\n",
-            wrong.text, right.text
+            "\n### `{name}`\n\n{}\n\n```yaml\n# wrong\n{}```\n\n```yaml\n# right\n{}```\n",
+            wrapped(&format!("{costs}{off}")),
+            wrong.text,
+            right.text
         );
     }
     page
