@@ -60,16 +60,19 @@ fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
     for directory in DIRECTORIES {
         let workflows = path.join(directory);
         if workflows.is_dir() {
-            found.extend(workflows_of(&workflows)?);
+            found.extend(workflows_of(&workflows, Depth::All)?);
         }
-        let actions = workflows.with_file_name("actions");
-        if actions.is_dir() {
-            collect(&actions, DEPTH_MAX, &mut found).map_err(|error| error.to_string())?;
-        }
+        actions_of(&workflows.with_file_name("actions"), &mut found)?;
     }
+    actions_of(&path.join("actions"), &mut found)?;
     found.extend(ACTIONS.iter().map(|name| path.join(name)).filter(|path| path.is_file()));
-    if found.is_empty() {
-        found = workflows_of(path)?;
+    if found.is_empty() && !path.join(".git").exists() {
+        let within = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let depth = if within.ancestors().any(is_workflows) { Depth::All } else { Depth::Flat };
+        found = workflows_of(path, depth)?;
+        if found.is_empty() {
+            actions_of(path, &mut found)?;
+        }
     }
     if found.is_empty() {
         return Err("there is no workflow and no action in it".to_owned());
@@ -77,10 +80,10 @@ fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// Workflows in a directory, and what is below it.
-fn workflows_of(path: &Path) -> Result<Vec<PathBuf>, String> {
+/// Workflows in a directory.
+fn workflows_of(path: &Path, depth: Depth) -> Result<Vec<PathBuf>, String> {
     let nowhere = Path::new("");
-    match find::find(nowhere, nowhere, Some(path), Depth::All) {
+    match find::find(nowhere, nowhere, Some(path), depth) {
         Ok(Found::Directory { files, .. }) => Ok(files),
         Ok(Found::File(file)) => Ok(vec![file]),
         Err(FindError::Empty { .. }) => Ok(Vec::new()),
@@ -89,6 +92,18 @@ fn workflows_of(path: &Path) -> Result<Vec<PathBuf>, String> {
             error @ (FindError::NoWorkflows { .. } | FindError::Missing { .. } | FindError::TooMany { .. }),
         ) => Err(error.to_string()),
     }
+}
+
+/// The actions below a directory, if it is one.
+fn actions_of(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    collect(path, DEPTH_MAX, found).map_err(|error| error.to_string())
+}
+
+fn is_workflows(path: &Path) -> bool {
+    DIRECTORIES.iter().any(|name| path.ends_with(name))
 }
 
 /// The actions below a directory; links to directories are not followed.
@@ -134,8 +149,7 @@ pub(super) fn file(path: &Path) -> File {
 
 /// The repository of a file: above `.forgejo/workflows` and its kin, else where `.git` is, else beside it.
 fn root(whole: &Path) -> PathBuf {
-    let is_workflows = |dir: &&Path| DIRECTORIES.iter().any(|name| dir.ends_with(name));
-    let above = whole.ancestors().find(is_workflows).and_then(|dir| dir.ancestors().nth(2));
+    let above = whole.ancestors().find(|dir| is_workflows(dir)).and_then(|dir| dir.ancestors().nth(2));
     let git = || whole.ancestors().skip(1).find(|dir| dir.join(".git").exists());
     above.or_else(git).or(whole.parent()).unwrap_or(Path::new("/")).to_owned()
 }

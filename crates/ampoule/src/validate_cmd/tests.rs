@@ -90,7 +90,10 @@ fn a_repository_in_three_forms() {
 #[test]
 fn paths() {
     let repository = Repository::usual();
-    let rows: [(&[&str], usize); 7] = [
+    fs::create_dir_all(repository.0.path().join("root/.git")).unwrap();
+    fs::write(repository.0.path().join("root/x.yml"), CI).unwrap();
+    assert_eq!(repository.report(&["root"], &[]).end(), End::User, "a repository without workflows");
+    let rows: [(&[&str], usize); 8] = [
         (&["action.yaml"], 1),
         (&[".forgejo/workflows"], 3),
         (&[".forgejo/workflows/ci.yml", "", ".forgejo/workflows/ci.yml"], 6),
@@ -98,6 +101,7 @@ fn paths() {
         (&[".github/workflows/b.yml"], 1),
         (&["deep"], 1),
         (&[".forgejo/actions"], 1),
+        (&[".forgejo/workflows/sub"], 1),
     ];
     for (paths, files) in rows {
         assert_eq!(repository.report(paths, &[]).files, files, "{paths:?}");
@@ -149,6 +153,24 @@ fn levels() {
     let table = list(&levels);
     assert_eq!(table.lines().count(), Rule::all().count() + 1);
     assert!(table.lines().any(|line| line.starts_with("unpinned-action          error  ")), "{table}");
+}
+
+/// The problem matcher of the docs reads what is printed.
+#[test]
+fn an_editor_finds_every_place() {
+    let page = include_str!("../../../../docs/src/validate.md");
+    let tasks = page.split("```json\n").find(|block| block.contains("problemMatcher")).unwrap();
+    let tasks: serde_json::Value = serde_json::from_str(tasks.split("```").next().unwrap()).unwrap();
+    let mut matcher = tasks["tasks"][0]["problemMatcher"].clone();
+    matcher.as_object_mut().unwrap().remove("fileLocation");
+    let file = json!({"problemMatcher": [matcher]}).to_string();
+    let mut matchers = workflow::matcher::Matchers::new();
+    matchers.add(workflow::matcher::parse("validate.md", file.as_bytes()).unwrap()).unwrap();
+    let repository = Repository::usual();
+    let report = repository.report(&[""], &[]);
+    let text = repository.shown(&report.text(Rendering::Plain));
+    let places = text.lines().filter(|row| matchers.read(row).is_some()).count();
+    assert_eq!(places, report.found.len(), "{text}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use doc::{Map, Node};
 
-use super::{Dots, Lower};
+use super::{Dots, Lower, values::misspelled};
 use crate::{
     BadUses, Site, Step, StepAction, Template, Uses,
     expr::Host,
@@ -94,6 +94,9 @@ impl Lower<'_> {
             return None;
         }
         let Some(entry) = first else {
+            if ["run", "uses"].iter().any(|key| misspelled(map, place.shape(), key)) {
+                return None;
+            }
             let first = map.entries.first().map_or(node.span, |entry| entry.key.span);
             self.fault("a step does nothing", first, "this step needs `run` or `uses`");
             return None;

@@ -145,6 +145,10 @@ fn piped(line: &str) -> Option<usize> {
     {
         return None;
     }
+    if trimmed.trim_end().ends_with([';', ')']) && trimmed.contains(')') {
+        // `a|b) …;;`
+        return None;
+    }
     let bytes = line.as_bytes();
     let mut quote = None;
     let mut command = 0;
