@@ -1,3 +1,5 @@
+//! The three forms, paths, exit codes, levels, and what the docs say of them.
+
 use std::{fs, path::PathBuf};
 
 use clap::Parser;

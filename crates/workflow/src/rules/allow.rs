@@ -4,6 +4,8 @@
 //! Invariants: a comment counts for its own line, and one that stands alone for the next line that is no such
 //! comment; a comment without a reason silences nothing; errors without a rule stay.
 
+use std::collections::HashSet;
+
 use doc::{Diagnostic, Source, Span};
 
 use super::{Level, Levels, Rule};
@@ -32,10 +34,12 @@ pub(super) fn filter(source: &Source, found: Vec<Diagnostic>) -> Vec<Diagnostic>
     if !source.text().contains(MARK) {
         return found;
     }
+    let lines = Lines::of(source);
     let comments = comments(source);
+    let allowed: HashSet<_> = comments.iter().flat_map(Comment::allows).collect();
     found
         .into_iter()
-        .filter(|fault| !comments.iter().any(|comment| comment.silences(source, fault)))
+        .filter(|fault| lines.of_rule(fault).is_none_or(|place| !allowed.contains(&place)))
         .collect()
 }
 
@@ -46,25 +50,46 @@ pub(super) fn lint(source: &Source, found: Vec<Diagnostic>, levels: &Levels) -> 
         return found;
     }
     let good = !found.iter().any(Diagnostic::is_error);
+    let lines = Lines::of(source);
+    let told: HashSet<_> = found.iter().filter_map(|fault| lines.of_rule(fault)).collect();
     let comments = comments(source);
-    let mut idle: Vec<Diagnostic> = Vec::new();
-    for comment in &comments {
-        let used = found.iter().any(|fault| comment.silences(source, fault));
-        idle.extend(comment.fault(source, used || !good, levels));
-    }
-    let kept =
-        found.into_iter().filter(|fault| !comments.iter().any(|comment| comment.silences(source, fault)));
-    let mut all: Vec<_> = kept.chain(idle).collect();
+    let wrong = comments.iter().filter_map(|comment| {
+        let used = comment.allows().any(|place| told.contains(&place));
+        comment.fault(source, used || !good, levels)
+    });
+    let wrong: Vec<_> = wrong.take(super::MAX_DIAGNOSTICS).collect();
+    let mut all = filter(source, found);
+    all.extend(wrong);
     all.sort_by_key(|fault| fault.primary.as_ref().map_or(usize::MAX, |label| label.span.start));
     all
 }
 
+/// A rule and a line.
+type Place = (&'static str, usize);
+
+/// Where the lines of a source begin.
+struct Lines<'a> {
+    source: &'a Source,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(source: &'a Source) -> Lines<'a> {
+        let feeds = source.text().bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Lines { source, starts: std::iter::once(0).chain(feeds.map(|(at, _)| at + 1)).collect() }
+    }
+
+    /// The rule of what was found, and the line where it stands, from 1.
+    fn of_rule(&self, fault: &Diagnostic) -> Option<Place> {
+        let label = fault.primary.as_ref().filter(|label| label.source == *self.source)?;
+        Some((fault.rule?, self.starts.partition_point(|start| *start <= label.span.start)))
+    }
+}
+
 impl Comment {
-    fn silences(&self, source: &Source, fault: &Diagnostic) -> bool {
-        let (Ok(rule), Some(label)) = (&self.what, &fault.primary) else { return false };
-        fault.rule == Some(rule.name())
-            && label.source == *source
-            && self.lines.contains(&source.line_column(label.span.start).0)
+    fn allows(&self) -> impl Iterator<Item = Place> {
+        let rule = self.what.as_ref().ok();
+        rule.into_iter().flat_map(|rule| self.lines.map(|line| (rule.name(), line)))
     }
 
     fn fault(&self, source: &Source, used: bool, levels: &Levels) -> Option<Diagnostic> {

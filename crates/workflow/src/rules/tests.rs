@@ -230,7 +230,7 @@ fn json_in_a_quoted_here_document_stays_in_there() {
         ("cat <<EOF", "toJSON(github)", "EOF", 1),
         ("cat <<'EOF'", "github.event.issue.body", "EOF", 1),
         ("cat <<'EOF'", "toJSON(github)", "END", 1),
-        ("cat <<'EOF'", "format('{0}{1}', toJSON(github), github.head_ref)", "EOF", 2),
+        ("cat <<'EOF'", "format('{0}{1}', toJSON(github), github.head_ref)", "EOF", 1),
     ];
     for (open, expr, close, number) in rows {
         let text =
@@ -473,6 +473,28 @@ fn whoever_runs_a_workflow_sees_the_names_and_the_comments_count() {
     assert!(shown.starts_with("warning[ignored-by-forgejo]: `environment` is ignored\n"), "{shown}");
     let silenced = text.replacen('\n', "\n# ampoule: allow ignored-by-forgejo: for GitHub\n", 1);
     assert!(crate::parse(&Source::new("x.yml", silenced)).diagnostics.is_empty());
+}
+
+#[test]
+fn a_file_of_the_largest_size_takes_no_time() {
+    let head = "on: push\njobs:\n  a:\n    runs-on: d\n    steps:\n";
+    let fill = |line: &str| line.repeat((1 << 20) / line.len() - 1);
+    let texts = [
+        head.to_owned() + "      - run: x\n" + &fill("# ampoule: allow yes-or-no: x\n")[..1_000_000],
+        head.to_owned()
+            + "      - run: |\n"
+            + &fill("          cat <<'E'\n          ${{ github.head_ref }}\n          E\n")[..1_000_000],
+        head.to_owned() + "      - run: |\n" + &fill("          echo ::set-output name=a::b\n")[..1_000_000],
+        head.to_owned() + "      - run: |\n" + &fill("          echo ${{ github.head_ref }}\n")[..1_000_000],
+        head.to_owned() + "      - run: |\n" + &fill("          echo 'a' || x=1 echo\n")[..1_000_000],
+    ];
+    for text in texts {
+        let begin = std::time::Instant::now();
+        let found = checked(&text, FileKind::Workflow, &all_on());
+        // without optimisation, and beside other tests: what is quadratic takes minutes
+        assert!(begin.elapsed().as_secs() < 20, "{:?} {}", begin.elapsed(), &text[..120]);
+        assert!(found.len() <= 2002, "{}", found.len());
+    }
 }
 
 /// The page of the docs holds what the table says: `UPDATE_DOCS=1 cargo test -p workflow` writes it there.

@@ -117,7 +117,8 @@ pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &m
     for expr in script.exprs() {
         let mut parts = Vec::new();
         flows(expr.root(), Whole::No, &mut parts);
-        for part in parts {
+        // the variable takes the place of the whole expression
+        if let Some(part) = parts.into_iter().next() {
             // JSON has no line feed with which it could leave a here-document, and there the shell reads nothing else
             let json = matches!(&expr.root().kind, AstKind::Call { function: Function::ToJson, .. });
             if json && reader == Reader::Shell {
@@ -149,13 +150,14 @@ pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &m
 /// The here-documents of a script whose delimiter is quoted, so that the shell leaves them as they are.
 fn here_documents(script: &Template) -> Vec<Span> {
     let mut found = Vec::new();
+    let locator = script.locator();
     let mut start = 0;
     let mut open: Option<(&str, usize)> = None;
     for line in script.raw().split_inclusive('\n') {
         let end = start + line.len();
         match open {
             Some((delimiter, begin)) if line.trim() == delimiter => {
-                found.push(script.locator().locate(begin, start));
+                found.push(locator.locate(begin, start));
                 open = None;
             }
             Some(_) => {}
