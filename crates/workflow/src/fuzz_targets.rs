@@ -10,7 +10,9 @@ use crate::{
     ContextName, Contexts, Eval, Plan, RefFacts, Resolved, Results, RunState, Site, Surroundings, Value,
     Workflow, WorkflowRef,
     expr::{Host, parse_expr},
-    parse, parse_action, support,
+    parse, parse_action,
+    rules::{self, FileKind, Level, Levels, Rule},
+    support,
 };
 use crate::{
     command::{self, Command, Echo, Form, Reader, Row},
@@ -22,6 +24,7 @@ use crate::{
 /// A whole workflow: parsed, planned, expanded, every diagnostic rendered.
 pub fn workflow(data: &[u8]) {
     let Ok(source) = Source::from_bytes("fuzz.yml", data) else { return };
+    judged(&source, FileKind::Workflow);
     let parsed = parse(&source);
     for diagnostic in &parsed.diagnostics {
         let _ = diagnostic.render(Rendering::Plain);
@@ -56,12 +59,22 @@ pub fn workflow(data: &[u8]) {
 /// An action.yml: parsed, every diagnostic rendered.
 pub fn action(data: &[u8]) {
     let Ok(source) = Source::from_bytes("fuzz/action.yml", data) else { return };
+    judged(&source, FileKind::Action);
     let parsed = parse_action(&source);
     for diagnostic in &parsed.diagnostics {
         let _ = diagnostic.render(Rendering::Plain);
     }
     let faults = parsed.diagnostics.iter().any(Diagnostic::is_error);
     assert_ne!(parsed.action.is_some(), faults, "an action with errors, or none without");
+}
+
+/// Every rule looks at a file, and what it says can be shown.
+fn judged(source: &Source, kind: FileKind) {
+    let mut levels = Levels::default();
+    Rule::all().for_each(|rule| levels.set(rule, Level::Warn));
+    for diagnostic in rules::check(source, kind, "fuzz.yml", &levels, &mut |_| Resolved::Elsewhere) {
+        let _ = diagnostic.render(Rendering::Plain);
+    }
 }
 
 /// Every call leads to the same jobs, made callable.

@@ -230,19 +230,18 @@ impl Condition {
         }
         let before = faults.len();
         let template = Template::parse(host, site, faults);
-        let mut exprs = template.parts.iter().filter(|part| match part {
-            Part::Text(text) => !text.trim().is_empty(),
-            Part::Expr(_) => true,
-        });
-        if let (Some(Part::Expr(expr)), None) = (exprs.next(), exprs.next()) {
+        // white space is text as well, also the line feed at the end of a block: so do both servers
+        if let [Part::Expr(expr)] = template.parts.as_slice() {
             let expr = expr.clone();
             faults.extend(too_early(&expr, site));
             return Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) };
         }
         if faults.len() == before {
+            let blank = template.texts().all(|text| text.trim().is_empty());
+            let what = if blank && template.exprs().count() == 1 { "white space" } else { "text" };
             faults.push(
                 Rule::IfAlwaysTrue
-                    .warning("this `if` is always true: text stands around the expression")
+                    .warning(format!("this `if` is always true: {what} stands around the expression"))
                     .at(host.source, host.span)
                     .label("text that is not empty is true")
                     .help(format!("write it as one expression: `{}`", unwrapped(trimmed))),

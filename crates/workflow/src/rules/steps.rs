@@ -10,13 +10,22 @@ use super::{
 };
 use crate::{
     Action, Condition, ContextName, Defaults, Image, Job, OrExpr, Runs, Step, StepAction, Template, Uses,
-    Variables, Workflow, WorkflowRef, expr::tree::AstKind, matrix,
+    Variables, Workflow, WorkflowRef,
+    expr::tree::{Accessor, AstKind},
+    matrix,
 };
 
 struct Look<'a> {
     source: &'a Source,
     levels: &'a Levels,
     found: &'a mut Vec<Diagnostic>,
+}
+
+/// Whose `if`.
+#[derive(Clone, Copy)]
+enum Whose {
+    Job,
+    Step,
 }
 
 /// The shell of a place without one of its own.
@@ -50,7 +59,7 @@ pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnosti
 
 impl Look<'_> {
     fn job(&mut self, job: &Job, defaults: &Defaults) {
-        self.condition(&job.condition);
+        self.condition(&job.condition, Whose::Job);
         if let Some(OrExpr::Written(uses)) = job.call.as_ref().map(|call| &call.uses)
             && let WorkflowRef::Repository { reference, .. } = &uses.value
         {
@@ -73,7 +82,7 @@ impl Look<'_> {
 
     fn steps(&mut self, steps: &[Step], around: &Around) {
         for step in steps {
-            self.condition(&step.condition);
+            self.condition(&step.condition, Whose::Step);
             match &step.action {
                 StepAction::Run { script, .. } => self.run(step, script, around),
                 StepAction::Uses { uses, with } => self.uses(&uses.value, uses.span, with),
@@ -86,25 +95,43 @@ impl Look<'_> {
         }
     }
 
-    fn condition(&mut self, condition: &Condition) {
+    fn condition(&mut self, condition: &Condition, whose: Whose) {
         if !self.levels.is_on(Rule::SecretInIf) {
             return;
         }
         for expr in condition.exprs() {
-            let mut place = None;
-            expr.root().walk(&mut |part| {
-                if matches!(part.kind, AstKind::Context(ContextName::Secrets)) {
+            let (mut place, mut name) = (None, None);
+            expr.root().walk(&mut |part| match &part.kind {
+                AstKind::Context(ContextName::Secrets) => {
                     place.get_or_insert(part.span);
                 }
+                AstKind::Access { base, path } => {
+                    if let (AstKind::Context(ContextName::Secrets), Some(Accessor::Name(first))) =
+                        (&base.kind, path.first())
+                    {
+                        name.get_or_insert(first.as_str());
+                    }
+                }
+                _ => {}
             });
             let Some(span) = place else { continue };
+            let name = name.unwrap_or("KEY");
+            let help = match whose {
+                Whose::Job => {
+                    "let a step of a job that this one needs look at it, and give out what it found"
+                        .to_owned()
+                }
+                Whose::Step => format!(
+                    "below the job's `env` write `HAS_{name}: ${{{{ secrets.{name} != '' }}}}`, and here `env.HAS_{name} == 'true'`"
+                ),
+            };
             self.found.push(
                 Rule::SecretInIf
                     .warning("a secret in an `if`")
                     .at(self.source, span)
                     .label("GitHub refuses it here")
-                    .note("whether the step runs is seen by all, and tells of the secret")
-                    .help("below the job's `env` write `HAS_KEY: ${{ secrets.KEY != '' }}`, and here `env.HAS_KEY == 'true'`"),
+                    .note("whether this runs is seen by all, and tells of the secret")
+                    .help(help),
             );
         }
     }

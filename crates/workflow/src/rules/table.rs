@@ -87,7 +87,8 @@ pub(super) static TABLE: [About; 30] = [
         level: Warn,
         finds: "an `if` with text around its `${{ }}`",
         costs: "What stands outside of `${{ }}` makes the whole a text, and text that is not empty is true: the \
-                step always runs.",
+                step always runs. So it is with a blank in quotes, and with the line feed at the end of a `|` \
+                block.",
         wrong: steps(
             "- if: ${{ github.ref }} == 'refs/heads/main'
   run: ./publish

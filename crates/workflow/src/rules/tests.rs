@@ -433,6 +433,28 @@ fn secrets_in_conditions() {
 }
 
 #[test]
+fn conditions_that_are_always_true() {
+    let rows = [
+        ("${{ github.ref }} == 'b'", true),
+        ("\"${{ github.ref == 'b' }} \"", true),
+        ("|\n          ${{ github.ref == 'b' }}", true),
+        (">-\n          ${{ github.ref == 'a' }} && ${{ github.ref == 'b' }}", true),
+        ("|-\n          ${{ github.ref == 'b' }}", false),
+        ("|\n          github.ref == 'b'", false),
+        ("${{ github.ref == 'b' }}", false),
+    ];
+    for (text, fires) in rows {
+        let found = steps(&format!("      - run: x\n        if: {text}\n"));
+        let expected: &[&str] = if fires { &["if-always-true"] } else { &[] };
+        assert_eq!(names(&found), expected, "{text}");
+        assert!(
+            !fires || found[0].help[0].starts_with("write it as one expression: `github.ref"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn needs_cycles_and_calls_are_looked_at_also_beside_other_errors() {
     let text = "on: push
 jobs:
