@@ -17,7 +17,7 @@ use std::{
     ffi::OsString,
     io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
-    process::{ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -94,7 +94,12 @@ fn in_a_bed(user: &str, name: &str) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
     let program = dir.path().join("datapath");
-    std::fs::copy(std::env::current_exe()?, &program)?;
+    // by a process of its own: a file that this one has open for writing is also open in what another trial's thread is
+    // just starting, and cannot be executed meanwhile
+    let copied = Command::new("cp").arg(std::env::current_exe()?).arg(&program).status()?;
+    if !copied.success() {
+        return Err(format!("this program cannot be copied: {copied}").into());
+    }
     let output = bed::command(&program, &["in-bed", user, name]).env("RUST_BACKTRACE", "0").output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     eprint!("{text}");

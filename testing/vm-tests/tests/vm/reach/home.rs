@@ -128,7 +128,10 @@ fn plain_place(programs: &Path) -> Place {
     let agent = std::env::var_os("AMPOULE_AGENT").map_or(beside, Into::into);
     fs::set_permissions(programs, fs::Permissions::from_mode(0o755)).expect("open it to everyone");
     for (from, name) in [(&harness, "ampoule-harness"), (&agent, "ampoule-agent")] {
-        fs::copy(from, programs.join(name)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        // by a process of its own: what this one has open for writing, others that it just starts have too, and it cannot be
+        // executed meanwhile
+        let copied = Command::new("cp").arg(from).arg(programs.join(name)).status();
+        assert!(copied.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());
     }
     Place::of(On::Qemu, programs.join("ampoule-harness")).owned_by(bed::NOBODY)
 }
