@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long each fuzz target runs in `ci`.
-const FUZZ_SECONDS: u32 = 10;
+const FUZZ_SECONDS: u32 = 6;
 
 /// What has to pass before a change lands.
 pub(crate) fn test() -> Result<()> {

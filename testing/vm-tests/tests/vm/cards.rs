@@ -1,6 +1,6 @@
 //! Many cards, one after the other and many at once, and engines that are killed meanwhile: nothing is left.
 //!
-//! `AMPOULE_TEST_CARDS` says how many in place of 40 and 10 at once: with 1000 it is a thousand and fifty.
+//! `AMPOULE_TEST_CARDS` says how many in place of 24 and 6 at once: with 1000 it is a thousand and fifty.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn cards() {
     let told = std::env::var("AMPOULE_TEST_CARDS").ok().and_then(|count| count.parse().ok());
-    let count: usize = told.unwrap_or(40);
+    let count: usize = told.unwrap_or(24);
     let at_once = (count / 4).min(50);
     let chunk = CHUNK.max(count / 10);
     let home = Home::new();
