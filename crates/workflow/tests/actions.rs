@@ -1,23 +1,10 @@
 //! Actions: what becomes of good ones, and what is said of wrong ones, a snapshot for each file.
 
-use std::path::Path;
+mod files;
 
 use doc::{Rendering, Source};
+use files::files;
 use workflow::{Image, OrExpr, Runs, StepAction, Using, parse_action};
-
-fn files(dir: &str) -> Vec<(String, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(dir);
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .expect("directory")
-        .map(|entry| entry.expect("entry").path())
-        .map(|path| {
-            let name = path.file_stem().expect("name").to_string_lossy().into_owned();
-            (name, std::fs::read_to_string(path).expect("file"))
-        })
-        .collect();
-    files.sort();
-    files
-}
 
 #[test]
 fn what_is_said_of_actions() {

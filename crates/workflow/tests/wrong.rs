@@ -1,8 +1,11 @@
 //! Wrong workflows, and what a person is told: one snapshot for each file of `tests/wrong`.
 
+mod files;
+
 use std::{path::Path, sync::Arc};
 
 use doc::{Diagnostic, Rendering, Source};
+use files::files;
 use proptest::test_runner::Config as ProptestConfig;
 use workflow::{Contexts, Plan, Results, RunState, Surroundings, parse, support};
 
@@ -29,20 +32,6 @@ fn complaints(source: &Source) -> Vec<Diagnostic> {
         }
     }
     found
-}
-
-fn files(dir: &str) -> Vec<(String, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(dir);
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .expect("directory")
-        .map(|entry| entry.expect("entry").path())
-        .map(|path| {
-            let name = path.file_stem().expect("name").to_string_lossy().into_owned();
-            (name, std::fs::read_to_string(path).expect("file"))
-        })
-        .collect();
-    files.sort();
-    files
 }
 
 #[test]
