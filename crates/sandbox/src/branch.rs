@@ -319,9 +319,13 @@ impl Source {
             Some(Span::Began(_)) | None => Duration::ZERO,
         };
         let saved = saved.map_err(|error| guest.error.take().unwrap_or(Error::Save(error)))?;
-        snapshots::seal(&saved.ram).map_err(Error::state("seal the memory of a branch in", &self.dir))?;
-        let snapshot = vm::Snapshot { ram: saved.ram, state: saved.state.into() };
-        let times = BranchTimes { pause: saved.pause, frozen, total: began.elapsed() };
+        let vm::Saved { ram, state, pause } = saved;
+        let sealed = spawn_blocking(move || snapshots::seal(&ram).map(|()| ram)).await;
+        let ram = sealed
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(Error::state("seal the memory of a branch in", &self.dir))?;
+        let snapshot = vm::Snapshot { ram, state: state.into() };
+        let times = BranchTimes { pause, frozen, total: began.elapsed() };
         tracing::debug!(vm = %self.sandbox.id(), ?times, "a VM was branched");
         let copy = Copy {
             source: self.sandbox.id(),

@@ -9,6 +9,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::FileExt,
     },
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -21,6 +22,10 @@ use vm::{Mebibytes, Ram};
 
 /// Name of disks, as /proc shows it.
 const DISK: &str = "ampoule-disk";
+/// How long the kernel may hold a page of a file that is to be sealed.
+const HELD: Duration = Duration::from_secs(10);
+/// After how long it is asked once more.
+const AGAIN: Duration = Duration::from_millis(10);
 /// The longest extent in bytes.
 const EXTENT: usize = 1 << 20;
 
@@ -60,9 +65,22 @@ fn empty(name: &str, length: u64) -> io::Result<File> {
 }
 
 /// Seals a file without a name against every write, for ever. Fails while a VM still has it mapped for writing.
+///
+/// Waits for those who hold a page of it for a moment. To the kernel each reference to a page might be somebody who
+/// writes to it, and it has them itself when it looks for pages to reclaim or moves them: on a host that is short of
+/// memory or processors its own patience of 150 ms is not enough.
 pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(file, seals).map_err(Into::into)
+    let begun = Instant::now();
+    loop {
+        match seal_once(&file) {
+            Err(Errno::BUSY) if begun.elapsed() < HELD => std::thread::sleep(AGAIN),
+            sealed => return sealed.map_err(Into::into),
+        }
+    }
+}
+
+fn seal_once(file: impl AsFd) -> rustix::io::Result<()> {
+    fcntl_add_seals(file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
 }
 
 /// A file without a name once more, with a position of its own: who looks for data moves it.
@@ -160,6 +178,8 @@ fn compared(file: &File, what: &str, name: &str, size: u64, extents: &[Extent]) 
 mod tests {
     use std::io::Write;
 
+    use rustix::pipe::SpliceFlags;
+
     use super::*;
 
     fn filled() -> Ram {
@@ -190,6 +210,25 @@ mod tests {
         assert!((&to).write_all(b"x").is_err() && to.set_len(0).is_err());
         let path = format!("/proc/self/fd/{}", to.as_raw_fd());
         assert!(File::options().write(true).open(path).and_then(|mut file| file.write_all(b"x")).is_err());
+    }
+
+    #[test]
+    fn who_holds_a_page_for_a_moment_is_waited_for() {
+        let ram = filled();
+        // what is in the pipe is the page itself
+        let (out, into) = rustix::pipe::pipe().unwrap();
+        let mut start = 0;
+        let count = rustix::pipe::splice(&ram, Some(&mut start), &into, None, 4096, SpliceFlags::empty());
+        assert_eq!(count, Ok(4096));
+        assert_eq!(seal_once(&ram), Err(Errno::BUSY), "the kernel waits for less than it is held");
+        let held = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            drop((out, into));
+        });
+        seal(&ram).unwrap();
+        held.join().unwrap();
+        let file = File::from(ram.as_fd().try_clone_to_owned().unwrap());
+        assert!((&file).write_all(b"x").is_err());
     }
 
     #[test]
