@@ -147,12 +147,6 @@ impl Namespace {
         if opened.is_empty() {
             return Ok(());
         }
-        if let Some(rules) = &self.shared.host_rules {
-            let hosts = lock(&self.shared.hosts).clone();
-            for open in opened.iter().filter(|open| hosts.contains(&open.address)) {
-                rules.write(host::open(rules.table(), open.address, open.ports, Some(open.seconds)));
-            }
-        }
         let script = guest::allow(&opened);
         let set = self.shared.client.nft("open addresses of names", Place::In(self.id), script).await;
         if set.is_err() {
@@ -206,7 +200,7 @@ impl Namespace {
         for rule in &policy.allow {
             let Target::Net(net) = &rule.target else { continue };
             for address in hosts.iter().filter(|address| net.contains(*address)) {
-                rules.write(host::open(rules.table(), *address, rule.ports, None));
+                rules.write(vec![host::open(rules.table(), *address, rule.ports)]);
             }
         }
     }

@@ -29,10 +29,10 @@ pub(crate) fn lines(interface: &str, table: &str, pair: &Pair) -> Vec<String> {
         format!("add rule netdev {table} enter ether daddr {shut} meta pkttype set unicast"),
         format!("add table inet {table} {{ flags owner; }}"),
         // what policies allow of the host itself, on all ports and on one
-        format!("add set inet {table} local4 {{ type ipv4_addr; flags timeout; }}"),
-        format!("add set inet {table} local6 {{ type ipv6_addr; flags timeout; }}"),
-        format!("add set inet {table} local_port4 {{ type ipv4_addr . inet_service; flags timeout; }}"),
-        format!("add set inet {table} local_port6 {{ type ipv6_addr . inet_service; flags timeout; }}"),
+        format!("add set inet {table} local4 {{ type ipv4_addr; }}"),
+        format!("add set inet {table} local6 {{ type ipv6_addr; }}"),
+        format!("add set inet {table} local_port4 {{ type ipv4_addr . inet_service; }}"),
+        format!("add set inet {table} local_port6 {{ type ipv6_addr . inet_service; }}"),
         // before any other rule of the host could turn a packet to one of its addresses elsewhere
         format!("add chain inet {table} arrive {{ type filter hook prerouting priority -310; }}"),
         rule("arrive", &format!("iifname != \"{interface}\" accept")),
@@ -74,18 +74,12 @@ pub(crate) fn tried(table: &str, pair: &Pair, destinations: &[IpAddr]) -> Vec<St
     std::iter::once(chain).chain(rules).collect()
 }
 
-/// What a policy allows of the host itself, for a time or for ever, as lines.
-pub(crate) fn open(table: &str, address: IpAddr, ports: Ports, seconds: Option<u64>) -> Vec<String> {
+/// What a policy allows of the host itself, by its addresses, as a line. What names lead to is never the host's.
+pub(crate) fn open(table: &str, address: IpAddr, ports: Ports) -> String {
     let family = if address.is_ipv4() { '4' } else { '6' };
     let (set, key) = match ports {
         Ports::All => (format!("local{family}"), address.to_string()),
         Ports::One(port) => (format!("local_port{family}"), format!("{address} . {port}")),
     };
-    let time = seconds.map(|seconds| format!(" timeout {seconds}s")).unwrap_or_default();
-    vec![
-        // an element that is there keeps its old time when it is added again
-        format!("add element inet {table} {set} {{ {key} }}"),
-        format!("delete element inet {table} {set} {{ {key} }}"),
-        format!("add element inet {table} {set} {{ {key}{time} }}"),
-    ]
+    format!("add element inet {table} {set} {{ {key} }}")
 }
