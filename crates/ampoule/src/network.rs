@@ -127,6 +127,9 @@ pub(crate) fn settled(
     look: Look,
 ) -> Result<Policy, MachineError> {
     match (asked, engine.no_network()) {
+        (Some(asked), _) if *asked == Policy::none() && !limits.is_default() => {
+            Err(MachineError::NothingToLimit)
+        }
         (Some(asked), None) => Ok(asked.clone()),
         (Some(asked), Some(_)) if *asked == Policy::none() => Ok(asked.clone()),
         (Some(_), Some(why)) => Err(MachineError::NoNetwork { why: why.to_owned() }),

@@ -58,6 +58,9 @@ pub struct Kept {
     /// What it may use of that.
     #[serde(default, skip_serializing_if = "net::Limits::is_default")]
     pub limits: net::Limits,
+    /// Names that lead out of it, over its link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<crate::Forward>,
     /// Who has it.
     pub holder: Holder,
 }
@@ -136,7 +139,7 @@ impl Record {
     /// As others see it.
     pub(crate) fn shown(&self, id: SlotId, holder: Holder) -> Kept {
         let Self { until, made, mark, root, cpus, memory, scratch_bytes, bind, info, .. } = self.clone();
-        let Bind { hostname, network, limits, .. } = bind;
+        let Bind { hostname, network, limits, forwards, .. } = bind;
         let origin = info.origin;
         Kept {
             id,
@@ -151,6 +154,7 @@ impl Record {
             origin,
             network,
             limits,
+            forwards,
             holder,
         }
     }

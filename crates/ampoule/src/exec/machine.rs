@@ -87,6 +87,11 @@ pub enum MachineError {
         /// Why not.
         why: String,
     },
+    /// Limits of a network that there is not to be.
+    #[error(
+        "--bandwidth limits a network card, and with --network none there is none; leave one of them out"
+    )]
+    NothingToLimit,
     /// No engine process can be used, and one is asked for.
     #[error(transparent)]
     Warm(Box<EngineCmdError>),
@@ -100,7 +105,7 @@ impl Classed for MachineError {
         match self {
             Self::Registry(error) => error.class(),
             Self::Agent(_) | Self::NoImage | Self::NoNetwork { .. } => Class::Infrastructure,
-            Self::UnknownImage { .. } => Class::User,
+            Self::UnknownImage { .. } | Self::NothingToLimit => Class::User,
             Self::Image(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Warm(error) => error.class(),

@@ -17,6 +17,8 @@ use vm_tests::{
 
 /// What keeps a VM small.
 pub(crate) const SMALL: [&str; 6] = ["--cpus", "1", "--memory", "256MiB", "--disk", "256MiB"];
+/// One that leads to the LAN.
+const FORWARD: &str = "lan.test:80=10.1.2.3:80";
 pub(crate) const TCG: [&str; 4] = ["--backend", "qemu", "--accel", "tcg"];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -157,15 +159,18 @@ fn kept() {
     while !origin.contains("pooled") {
         assert!(begun.elapsed() < Duration::from_secs(120), "no VM stands by");
         std::thread::sleep(Duration::from_secs(3));
-        let id = home.create(&["--network", "allow=10.1.2.3:80"]);
+        let id = home.create(&["--network", "allow=10.1.2.3:80", "--forward", FORWARD]);
         origin = home.call(&["inspect", &id], &[]).expect(0).stdout.join("\n");
         ids.push(id);
     }
     let pooled = ids.pop().expect("one");
-    assert!(origin.contains("allow=10.1.2.3:80"), "{origin}");
+    assert!(origin.contains("allow=10.1.2.3:80") && origin.contains(FORWARD), "{origin}");
     assert_eq!(reached(&home.inside(&pooled, &script)), ["lan"]);
+    let forward = tries(&[("forward", "lan.test")]);
+    assert_eq!(home.inside(&pooled, &forward), ["forward yes"]);
     let branch = home.call(&[&["branch", pooled.as_str()][..], &TCG].concat(), &[]).expect(0).stdout.concat();
     assert_eq!(reached(&home.inside(&branch, &script)), ["lan"]);
+    assert_eq!(home.inside(&branch, &forward), ["forward yes"]);
     // and its parent still does
     assert_eq!(reached(&home.inside(&pooled, &script)), ["lan"]);
     let refused = home.call(&["network", &pooled], &[]).expect(0).stdout.join("\n");
@@ -263,6 +268,8 @@ fn lacking(on: On) {
     let ended = run(&["--network", "internet"]);
     assert!(ended.expect(3).stderr.contains("cannot have the network"), "{}", ended.stderr);
     run(&["--network", "none"]).expect(0);
+    let limited = run(&["--network", "none", "--bandwidth", "10Mbit"]);
+    assert!(limited.expect(2).stderr.contains("--bandwidth limits"), "{}", limited.stderr);
     // where nothing was asked for nothing is enough
     run(&[]).expect(0);
     run(&["--network", "everything"]).expect(2);

@@ -87,9 +87,9 @@ pub(super) fn branch(args: &BranchArgs, registry: &Registry) -> Result<End, Sand
         };
         let began = Instant::now();
         let inherited = if args.kill_running { Inherited::Kill } else { Inherited::GoOn };
-        // what the sandbox reaches: nothing where that has gone with its engine
-        let Kept { network, limits, .. } = find(Some(engine), &name(sandbox.id())).await?;
-        let bind = Bind { network, limits, ..controller::guest::bind() };
+        // what the sandbox reaches: nothing by its card where that has gone with its engine
+        let Kept { network, limits, forwards, .. } = find(Some(engine), &name(sandbox.id())).await?;
+        let bind = Bind { network, limits, forwards, ..controller::guest::bind() };
         let fork = ForkSpec { bind, on_owner_loss: OwnerLoss::Keep { until }, inherited };
         let lease =
             async |cancel: &CancellationToken| engine.lease_branch(&branch, fork.clone(), cancel).await;

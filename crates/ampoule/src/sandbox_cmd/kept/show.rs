@@ -16,6 +16,9 @@ use crate::{
     table,
 };
 
+/// In bits per second.
+const MBIT: u64 = 1_000_000;
+
 /// A sandbox, and the image that it runs on, if that is there.
 pub(super) struct Named<'a> {
     kept: &'a Kept,
@@ -34,7 +37,8 @@ impl<'a> Named<'a> {
     }
 
     fn json(&self) -> Value {
-        let Kept { made, until, cpus, memory, scratch_bytes, hostname, origin, network, .. } = self.kept;
+        let Kept { made, until, cpus, memory, scratch_bytes, hostname, origin, network, limits, .. } =
+            self.kept;
         json!({
             "id": id(self.kept),
             "image": self.image,
@@ -44,9 +48,15 @@ impl<'a> Named<'a> {
             "hostname": hostname,
             "origin": origin_name(*origin),
             "network": network.to_string(),
+            "bandwidth_mbit": limits.upload.map(|bits| bits / MBIT),
+            "forwards": self.forwards(),
             "made": table::time(*made),
             "ends": table::time(*until),
         })
+    }
+
+    fn forwards(&self) -> Vec<String> {
+        self.kept.forwards.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -57,6 +67,11 @@ fn origin_name(origin: Origin) -> &'static str {
         Origin::Pooled => "pooled",
         Origin::Branched => "branched",
     }
+}
+
+/// A text of somebody else's.
+fn line(text: &str) -> String {
+    sanitise::line(text, Colours::Drop)
 }
 
 /// A policy in a column: its first words.
@@ -97,6 +112,7 @@ pub(super) fn table(all: &[Named<'_>]) -> String {
 /// Everything of one, for a person.
 pub(super) fn details(named: &Named<'_>) -> String {
     let kept = named.kept;
+    let forwards = if kept.forwards.is_empty() { "-".to_owned() } else { line(&named.forwards().join(" ")) };
     table::details(&[
         ("id", id(kept)),
         ("image", named.image.clone().unwrap_or_else(|| "-".to_owned())),
@@ -106,6 +122,11 @@ pub(super) fn details(named: &Named<'_>) -> String {
         ("host name", kept.hostname.clone()),
         ("origin", origin_name(kept.origin).to_owned()),
         ("network", kept.network.to_string()),
+        (
+            "bandwidth",
+            kept.limits.upload.map_or_else(|| "-".to_owned(), |bits| format!("{} Mbit/s", bits / MBIT)),
+        ),
+        ("forwards", forwards),
         ("made", format!("{} UTC", table::minute(kept.made))),
         ("ends", format!("{} UTC", table::minute(kept.until))),
     ])
@@ -131,7 +152,6 @@ pub(super) fn refused(all: &Refusals) -> String {
     if !all.counted {
         return NOT_COUNTED.to_owned();
     }
-    let line = |text: &str| sanitise::line(text, Colours::Drop);
     let mut tables = Vec::new();
     if !all.destinations.is_empty() {
         let row = |RefusedDestination { to, names }: &RefusedDestination| {
@@ -229,7 +249,11 @@ mod tests {
             hostname: "sandbox".to_owned(),
             origin: if number == 1 { Origin::Forked } else { Origin::Branched },
             network: if number == 1 { Policy::internet() } else { Policy::none() },
-            limits: sandbox::NetLimits::default(),
+            limits: sandbox::NetLimits {
+                upload: (number == 1).then_some(10 * MBIT),
+                ..sandbox::NetLimits::default()
+            },
+            forwards: (number == 1).then(|| "cache:80=127.0.0.1:9000".parse().unwrap()).into_iter().collect(),
             holder: Holder::Nobody,
         }
     }
