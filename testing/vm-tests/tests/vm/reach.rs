@@ -255,6 +255,15 @@ impl<'a> Neighbour<'a> {
         // that it would hear somebody
         assert!(neighbour.try_new().iter().all(|answer| answer == "reached"), "its network is there");
         neighbour.heard = neighbour.hears();
+        // the last answers to what it said come in their time
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let heard = neighbour.hears();
+            if heard == neighbour.heard {
+                break;
+            }
+            neighbour.heard = heard;
+        }
         assert!(neighbour.heard > idle, "its card counts");
         neighbour
     }
