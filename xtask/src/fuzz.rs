@@ -5,7 +5,7 @@
 //! in code without `unsafe`.
 //!
 //! A target `crate_name` calls `crate::fuzz_targets::name`; its kept corpus is `crates/crate/tests/corpus/name`,
-//! which the crate's tests replay.
+//! which the crate's tests replay. `fuzz/dictionaries/crate_name.dict`, where there is one, has the words of its input.
 //!
 //! Invariants: a target that crashes makes the task fail and leaves its input in `fuzz/artifacts`; a run adds
 //! to a scratch corpus below the target directory, never to the kept one.
@@ -105,6 +105,10 @@ fn one(target_dir: &Path, name: &str, seconds: u32) -> Result<()> {
         "-print_final_stats=1".to_owned(),
         "-verbosity=0".to_owned(),
     ]);
+    let dictionary = root().join("fuzz/dictionaries").join(name).with_extension("dict");
+    if dictionary.is_file() {
+        fuzz.arg(format!("-dict={}", dictionary.display()));
+    }
     println!("$ {}", shown(&fuzz));
     let output = fuzz.output().with_context(|| format!("starting {name}"))?;
     // what libFuzzer says on the way is thousands of lines of bytes: only a finding is worth them
@@ -113,8 +117,11 @@ fn one(target_dir: &Path, name: &str, seconds: u32) -> Result<()> {
         println!("{said}");
         bail!("ended with {}", output.status);
     }
-    for line in said.lines().filter(|line| line.starts_with("stat::number_of_executed_units")) {
-        println!("{name}: {}", line.trim_start_matches("stat::"));
+    let wanted = ["number_of_executed_units", "slowest_unit_time_sec"];
+    for stat in said.lines().filter_map(|line| line.strip_prefix("stat::")) {
+        if wanted.iter().any(|wanted| stat.starts_with(wanted)) {
+            println!("{name}: {stat}");
+        }
     }
     Ok(())
 }

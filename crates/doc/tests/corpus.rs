@@ -1,18 +1,10 @@
 //! Replays the fuzz corpus, and random documents.
 
-use std::path::Path;
+#[path = "../../../testing/replay.rs"]
+mod replay;
 
 use proptest::prelude::*;
-
-fn replay(name: &str, target: fn(&[u8])) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
-    let mut count = 0;
-    for entry in std::fs::read_dir(&dir).expect("corpus") {
-        target(&std::fs::read(entry.expect("entry").path()).expect("file"));
-        count += 1;
-    }
-    assert!(count > 0, "no corpus in {}", dir.display());
-}
+use replay::replay;
 
 #[test]
 fn yaml_corpus() {

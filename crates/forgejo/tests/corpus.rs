@@ -1,20 +1,16 @@
 //! Replays the fuzz corpus, and random answers.
 
-use std::path::Path;
+#[path = "../../../testing/replay.rs"]
+mod replay;
 
 use forgejo::messages::runner;
 use proptest::prelude::*;
 use prost::Message;
+use replay::replay;
 
 #[test]
 fn answers_corpus() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/answers");
-    let mut count = 0;
-    for entry in std::fs::read_dir(&dir).expect("corpus") {
-        forgejo::fuzz_targets::answers(&std::fs::read(entry.expect("entry").path()).expect("file"));
-        count += 1;
-    }
-    assert!(count > 0, "no corpus in {}", dir.display());
+    replay("answers", forgejo::fuzz_targets::answers);
 }
 
 proptest! {

@@ -1,16 +1,9 @@
 //! Replays the corpus of the fuzz targets.
 
-use std::{fs, path::Path};
+#[path = "../../../testing/replay.rs"]
+mod replay;
 
-fn replay(name: &str, target: fn(&[u8])) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
-    let mut count = 0;
-    for entry in fs::read_dir(&dir).expect("a directory of inputs") {
-        target(&fs::read(entry.expect("an entry").path()).expect("an input"));
-        count += 1;
-    }
-    assert!(count > 0, "no input in {}", dir.display());
-}
+use replay::replay;
 
 #[test]
 fn policies() {

@@ -18,6 +18,9 @@ pub const MAX_NAME: usize = 255;
 /// Most variables or paths of one file.
 pub const MAX_ENTRIES: usize = 10_000;
 
+/// What some programs write in front of a text in UTF-8.
+const BOM: char = '\u{feff}';
+
 /// Why a file is not readable. Rows count from 1; no text of the file is repeated, for it may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -209,11 +212,15 @@ pub fn standing(name: &str) -> Standing {
 /// The block by which a file sets a variable to any text.
 #[must_use]
 pub fn block(name: &str, value: &str) -> String {
-    let mut delimiter = "EOF".to_owned();
-    while value.split('\n').any(|row| row.strip_suffix('\r').unwrap_or(row) == delimiter) {
-        delimiter.push('_');
-    }
-    format!("{name}<<{delimiter}\n{value}\n{delimiter}\n")
+    let taken = value
+        .split('\n')
+        .filter_map(|row| row.strip_suffix('\r').unwrap_or(row).strip_prefix("EOF"))
+        .filter(|tail| tail.bytes().all(|byte| byte == b'_'))
+        .map(|tail| tail.len() + 1);
+    let delimiter = format!("EOF{}", "_".repeat(taken.max().unwrap_or_default()));
+    // a byte order mark is one only at a file's beginning; behind a row it is part of the name
+    let before = if name.starts_with(BOM) { "\n" } else { "" };
+    format!("{before}{name}<<{delimiter}\n{value}\n{delimiter}\n")
 }
 
 fn name(name: &str, line: usize) -> Result<&str, Error> {
@@ -424,6 +431,24 @@ mod tests {
         assert!(read(&format!("a<<{}", "x".repeat(MAX_FILE - 3))).is_err());
         assert!(read(&format!("a<<E\n{}", "x\n".repeat(MAX_FILE / 2 - 3))).is_err());
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_block_holds_any_name_and_text() {
+        for (name, value) in [
+            ("\u{feff}a", "x"),
+            ("\u{feff}", ""),
+            ("a<b", "EOF"),
+            ("a", "EOF_\nEOF\r\nEOF__x\n EOF____"),
+            ("a", "\n\r\n"),
+        ] {
+            let block = block(name, value);
+            assert_eq!(read(&block), pairs(&[(name, value)]), "{block:?}");
+        }
+        // every delimiter up to a length is taken: looking for a free one is no loop over the text
+        let rows: Vec<String> = (0..1400).map(|count| format!("EOF{}", "_".repeat(count))).collect();
+        let value = rows.join("\n");
+        assert_eq!(read(&block("a", &value)), pairs(&[("a", &value)]));
     }
 
     #[test]

@@ -206,13 +206,14 @@ fn unknown_anchor(at: &At<'_>) -> Diagnostic {
     let text = at.text();
     let rest = at.rest();
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}')).unwrap_or(rest.len());
-    let name = &rest[..end];
+    let written = &rest[..end];
+    let name = written.strip_prefix('*').unwrap_or(written);
     let fault = at
-        .error(format!("`{name}` names no value"), at.here(end))
+        .error(format!("`{written}` names no value"), at.here(end))
         .label("no anchor of this name stands before");
-    let plain = name[1..].chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if !plain {
-        return fault.help(in_quotes(name));
+        return fault.help(in_quotes(written));
     }
     let anchors: Vec<&str> = text[..at.at]
         .match_indices('&')
@@ -223,11 +224,11 @@ fn unknown_anchor(at: &At<'_>) -> Diagnostic {
         .filter(|name| !name.is_empty())
         .take(1000)
         .collect();
-    match did_you_mean(&name[1..], anchors) {
+    match did_you_mean(name, anchors) {
         Some(near) => fault.help(format!("did you mean `*{near}`?")),
         None => fault
             .help("text that begins with `*` must be quoted")
-            .help(format!("a value gets a name by `&{}` in front of it, above", &name[1..])),
+            .help(format!("a value gets a name by `&{name}` in front of it, above")),
     }
 }
 
@@ -238,7 +239,7 @@ fn unclosed_quote(at: &At<'_>) -> Diagnostic {
     let fault = at.error("this quote is not closed", at.here(rest.len().max(1))).label("opened here");
     // a key: `"a: 1`
     if line.entry().0 == at.at
-        && let Some((key, value)) = rest[1..].split_once(": ")
+        && let Some((key, value)) = rest.strip_prefix(quote).and_then(|rest| rest.split_once(": "))
     {
         return fault.help(format!("close it in front of the `:`: `{quote}{key}{quote}: {value}`"));
     }
@@ -256,7 +257,8 @@ fn unclosed_quote(at: &At<'_>) -> Diagnostic {
 
 fn after_quote(at: &At<'_>) -> Diagnostic {
     let line = at.line();
-    let before = &line.text[..at.at - line.start];
+    // the line feed itself may be the place
+    let before = line.text.get(..at.at - line.start).unwrap_or(line.text);
     let quote = before.trim_end().chars().next_back().unwrap_or('"');
     let fault = at.rest_is("text stands after the closing quote").label("the value has ended before this");
     let (_, entry) = line.entry();
@@ -292,12 +294,12 @@ fn escape(at: &At<'_>) -> Diagnostic {
             _ => 0,
         };
         let start = at.at + found;
-        let hex = text[start + 2..].chars().take(digits).filter(char::is_ascii_hexdigit).count();
+        let end = start + 1 + next.len_utf8();
+        let hex = text[end..].chars().take(digits).filter(char::is_ascii_hexdigit).count();
         let known = "0abtnvfre \"/\\N_LP\n\r\t".contains(next) || digits > 0 && hex == digits;
         if known {
             continue;
         }
-        let end = start + 1 + next.len_utf8();
         return at
             .error(format!("`\\{next}` is no escape"), Span::new(start, end))
             .label("`\\` begins an escape in double quotes")

@@ -316,8 +316,12 @@ impl Lower<'_> {
     }
 }
 
-/// Whether an unknown key of a map is probably meant to be this one: then that is said, and no more.
+/// Whether an unknown key of a map is probably meant to be this one: then that is said, and no more. Where unknown
+/// keys are only warnings it is not enough.
 pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
+    if matches!(shape.others, Others::Ignored) {
+        return false;
+    }
     let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
     unknown.into_iter().any(|entry| did_you_mean(&entry.key.value, shape.names()) == Some(name))
 }
