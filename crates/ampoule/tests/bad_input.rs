@@ -23,7 +23,7 @@ fn ampoule(dir: &Path, args: &[&str]) -> (i32, String) {
         .current_dir(dir)
         .stdin(Stdio::null())
         .output()
-        .unwrap();
+        .expect("it runs");
     let said =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     let shown: String = said.chars().take(600).collect();
@@ -138,10 +138,11 @@ fn texts_of_workflows() {
 /// What is no file, or not one to read to its end; none where this user can read everything.
 fn odd(dir: &Path) -> Vec<(PathBuf, &'static str)> {
     let at = |name: &str| dir.join(name);
-    File::create(at("sparse.yml")).unwrap().set_len(5 << 30).unwrap();
-    fs::create_dir_all(at("dir.yml")).unwrap();
-    symlink(at("loop.yml"), at("loop.yml")).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe.yml"), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    File::create(at("sparse.yml")).expect("made").set_len(5 << 30).expect("made");
+    fs::create_dir_all(at("dir.yml")).expect("made");
+    symlink(at("loop.yml"), at("loop.yml")).expect("made");
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe.yml"), rustix::fs::Mode::from_raw_mode(0o600))
+        .expect("made");
     let mut odd = vec![
         (at("sparse.yml"), "larger than"),
         (PathBuf::from("/dev/zero"), "larger than"),
@@ -149,8 +150,8 @@ fn odd(dir: &Path) -> Vec<(PathBuf, &'static str)> {
         (at("loop.yml"), "Too many levels of symbolic links"),
         (at("none.yml"), "No such file or directory"),
     ];
-    fs::write(at("secret.yml"), GOOD).unwrap();
-    fs::set_permissions(at("secret.yml"), fs::Permissions::from_mode(0)).unwrap();
+    fs::write(at("secret.yml"), GOOD).expect("made");
+    fs::set_permissions(at("secret.yml"), fs::Permissions::from_mode(0)).expect("made");
     if File::open(at("secret.yml")).is_err() {
         odd.push((at("secret.yml"), "Permission denied"));
     }
@@ -208,7 +209,7 @@ fn expressions_and_contexts() {
         assert!(said.contains(why), "{shown}");
         assert_eq!(code, 2, "{shown}");
     }
-    let list = format!("{{\"github\": {{\"list\": [{}1]}}}}", "1234567,".repeat(900_000));
+    let list = format!("{{\"github\": {{\"list\": [{}1]}}}}", "123456789,".repeat(900_000));
     let keys: String = (0..400_000).map(|at| format!("\"k{at}\": 1, ")).collect();
     for (bytes, text, why) in [
         (b"{\"github\": \"\xff\"}".to_vec(), "1", "are not JSON"),

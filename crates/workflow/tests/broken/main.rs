@@ -85,13 +85,14 @@ const KINDS: &[Kind] = &[
 ];
 
 fn examples(dir: &Path, found: &mut Vec<(String, String)>) {
-    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<_> =
+        std::fs::read_dir(dir).expect("directory").map(|entry| entry.expect("entry").path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
             examples(&path, found);
         } else if path.extension().is_some_and(|end| end == "yml") {
-            found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+            found.push((path.display().to_string(), std::fs::read_to_string(&path).expect("file")));
         }
     }
 }
@@ -101,7 +102,7 @@ fn our_files() -> Vec<File> {
     let mut workflows = Vec::new();
     examples(&root.join("examples"), &mut workflows);
     workflows.extend(files::files("good"));
-    let fork = std::fs::read_to_string(root.join("actions/fork/action.yml")).unwrap();
+    let fork = std::fs::read_to_string(root.join("actions/fork/action.yml")).expect("file");
     let actions = files::files("good_actions").into_iter().chain([("fork".to_owned(), fork)]);
     let file =
         |(name, whole): (String, String), action| File { text: Text::new(&whole), name, whole, action };
