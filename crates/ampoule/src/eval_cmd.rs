@@ -4,8 +4,7 @@
 //! printed on standard output but the value.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +16,7 @@ use crate::{
     class::{Class, Classed, End},
     cli::args::EvalArgs,
     exec::show,
+    input,
     sink::Look,
 };
 
@@ -121,8 +121,7 @@ fn value(text: &str, contexts: &Contexts) -> Result<Eval, Vec<doc::Diagnostic>> 
 /// The contexts of a file. The status functions say what `job.status` in it says.
 fn read(path: &Path) -> Result<Contexts, EvalCmdError> {
     let failed = |source| EvalCmdError::Read { path: path.to_owned(), source };
-    let mut text = Vec::new();
-    File::open(path).map_err(failed)?.take(FILE_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+    let text = input::read(path, FILE_MAX).map_err(failed)?;
     if text.len() as u64 > FILE_MAX {
         return Err(EvalCmdError::TooLarge { path: path.to_owned() });
     }

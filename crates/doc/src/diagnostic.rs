@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 
 use crate::{Source, Span};
 
@@ -47,6 +47,15 @@ pub struct Diagnostic {
     pub help: Vec<String>,
     /// What is good to know.
     pub notes: Vec<String>,
+}
+
+/// The part of a source that is shown.
+struct Window {
+    span: Span,
+    /// The number of its first line.
+    line: usize,
+    /// Line and column of the first label, where the line is shown from somewhere within.
+    place: Option<(usize, usize)>,
 }
 
 /// What the text is for.
@@ -139,13 +148,20 @@ impl Diagnostic {
         let mut elements: Vec<Element<'_>> = Vec::new();
         let sources = self.sources();
         for label in &sources {
-            let (window, first_line) = self.window(label);
-            let mut snippet =
-                Snippet::source(label.slice(window)).line_start(first_line).path(printable(label.name()));
+            let Window { span: window, line, place } = self.window(label);
+            let mut snippet = Snippet::source(label.slice(window)).line_start(line);
+            match place {
+                None => snippet = snippet.path(printable(label.name())),
+                Some((line, column)) => {
+                    let origin = Origin::path(printable(label.name())).line(line).char_column(column);
+                    elements.push(origin.into());
+                }
+            }
             for (kind, at) in self.labels() {
-                if at.source == *label {
+                if at.source == *label && (window.start..=window.end).contains(&at.span.start) {
+                    let end = at.span.end.min(window.end);
                     snippet = snippet.annotation(
-                        kind.span(at.span.start - window.start..at.span.end - window.start)
+                        kind.span(at.span.start - window.start..end - window.start)
                             .label((!at.text.is_empty()).then(|| printable(&at.text))),
                     );
                 }
@@ -172,15 +188,34 @@ impl Diagnostic {
         primary.chain(self.others.iter().map(|label| (AnnotationKind::Context, label)))
     }
 
-    /// The lines of a source from the first label to the last, and the number of the first: the renderer
-    /// would look at every line of a large file again for each diagnostic.
-    fn window(&self, source: &Source) -> (Span, usize) {
-        let spans = self.labels().filter(|(_, label)| label.source == *source).map(|(_, label)| label.span);
-        let all = spans.reduce(Span::to).unwrap_or_default();
+    /// The lines of a source from the first label to the last: the renderer would look at every line of a large file
+    /// again for each diagnostic. Of a line that is very long only what stands around.
+    fn window(&self, source: &Source) -> Window {
+        /// What is shown in front of a label and behind it, at most.
+        const AROUND: usize = 1 << 10;
+        /// Labels further apart than this are not shown together.
+        const WIDEST: usize = 64 << 10;
+        let mut spans =
+            self.labels().filter(|(_, label)| label.source == *source).map(|(_, label)| label.span);
+        let first = spans.next().unwrap_or_default();
+        let all = spans.fold(first, Span::to);
+        let all = match all.end - all.start > WIDEST {
+            true => source.fit(Span::new(first.start, first.end.min(first.start + WIDEST))),
+            false => all,
+        };
         let text = source.text();
         let start = text[..all.start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[all.end..].find('\n').map_or(text.len(), |at| all.end + at + 1);
-        (Span::new(start, end), text[..start].bytes().filter(|byte| *byte == b'\n').count() + 1)
+        let cut = all.start - start > 2 * AROUND;
+        let near = source.fit(Span::new(
+            if cut { all.start - AROUND } else { start },
+            end.min(all.end.saturating_add(AROUND)),
+        ));
+        Window {
+            span: near,
+            line: text[..start].bytes().filter(|byte| *byte == b'\n').count() + 1,
+            place: cut.then(|| source.line_column(first.start)),
+        }
     }
 
     /// Each source that a label points into, once, the primary one first.

@@ -11,7 +11,8 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
 
 use crate::{
     Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style,
-    diagnose::diagnose, keys::Keys,
+    diagnose::{diagnose, tab},
+    keys::Keys,
 };
 
 /// Parses one YAML document under the default limits. An empty one is a null scalar.
@@ -173,6 +174,7 @@ impl<'a> Builder<'a> {
     }
 
     fn open(&mut self, anchor: usize, start: Span, kind: OpenKind) -> Result<(), Error> {
+        self.check_indentation(start);
         let weight = Weight { nodes: 1, bytes: 0, depth: 1 };
         self.stack.push(Open { anchor, start, weight, kind });
         self.charge(weight, start)
@@ -277,6 +279,17 @@ impl<'a> Builder<'a> {
             return Ok(());
         };
         Err(self.fail(at, &format!("the document has {what}, aliases written out"), "make it smaller"))
+    }
+
+    /// The parser counts a tab in front of the first key or entry as a space, which YAML and servers do not.
+    fn check_indentation(&mut self, start: Span) {
+        let text = self.source.text();
+        let blank = text[..start.start].trim_end_matches([' ', '\t']);
+        let begins_line = blank.is_empty() || blank.ends_with('\n');
+        let block = !text[start.start..].starts_with(['[', '{']);
+        if block && begins_line && text[blank.len()..start.start].contains('\t') {
+            self.fault(tab(self.source, start.start));
+        }
     }
 
     fn check_tag(&mut self, tag: Option<&Tag>, at: Span) {

@@ -187,3 +187,26 @@ fn a_diagnostic_with_everything() {
     assert!(diagnostic.render(Rendering::Coloured).contains('\u{1b}'));
     insta::assert_snapshot!(plain);
 }
+
+/// A line of a megabyte is shown around the place, which is named by its true column, and quickly.
+#[test]
+fn what_is_wrong_in_a_very_long_line() {
+    let text = format!("a: 1\nb: {}\n", "word ".repeat(200_000));
+    let source = Source::new("t.yml", text);
+    let begun = std::time::Instant::now();
+    let mut said = Vec::new();
+    for at in 0..100 {
+        let start = 500_008 + at * 5;
+        let fault = doc::Diagnostic::error("no word")
+            .at(&source, doc::Span::new(start, start + 4))
+            .label("here")
+            .also(&source, doc::Span::new(5, 6), "of this key")
+            .help("remove it");
+        said.push(fault.render(Rendering::Plain));
+    }
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!(said.iter().all(|said| said.len() < 2000), "{}", said[0].len());
+    insta::assert_snapshot!(said[0]);
+    let whole = doc::Diagnostic::error("all of it").at(&source, doc::Span::new(8, 1_000_000)).label("here");
+    insta::assert_snapshot!(whole.render(Rendering::Plain).chars().take(1000).collect::<String>());
+}

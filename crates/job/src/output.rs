@@ -19,7 +19,7 @@ use std::{borrow::Cow, collections::VecDeque};
 use jiff::Timestamp;
 use sandbox::Stream;
 use workflow::{
-    command::{Annotation, Command, Echo, Reader, Row as Parsed},
+    command::{Annotation, Command, Echo, Reader, Row as Parsed, Tokens},
     envfile::{self, Standing},
     mask::{self, Masker, TooManyMasks},
 };
@@ -123,6 +123,11 @@ impl Output {
             problems: Problems::default(),
             effects: Effects::default(),
         }
+    }
+
+    /// Its commands are stopped by these tokens.
+    pub(crate) fn stopped_by(self, tokens: Tokens) -> Self {
+        Self { reader: self.reader.stopped_by(tokens), ..self }
     }
 
     /// Its rows are looked at by these.
@@ -268,8 +273,13 @@ impl Output {
                 Some("##[warning]`add-mask` is ignored: its value is empty or blank".to_owned())
             }
             Command::AddMask(value) => {
+                let before = masker.unencoded();
                 masker.add(&value)?;
-                None
+                (before == 0 && masker.unencoded() > 0).then(|| {
+                    "##[warning]from here on `add-mask` masks values only as written, not in base64 nor in other \
+                     encodings: all secrets together are too large for that"
+                        .to_owned()
+                })
             }
             Command::Debug(text) => match self.debug {
                 DebugRows::Shown => Some(marked(masker, "##[debug]", &text)),

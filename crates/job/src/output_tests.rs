@@ -136,6 +136,34 @@ fn what_anyone_who_prints_could_use_is_refused() {
 }
 
 #[test]
+fn a_commands_name_stops_commands_only_where_that_is_allowed() {
+    let text = "::stop-commands::warning\n::add-mask::word\n::warning::\nword\n";
+    let refused = run(&mut plain(), &mut Masker::default(), &[text]);
+    assert_eq!(
+        refused[1],
+        "##[warning]`stop-commands` needs a token that is not empty and not the name of a command"
+    );
+    assert_eq!(refused.last().unwrap(), "***");
+    let mut any = plain().stopped_by(Tokens::Any);
+    assert_eq!(run(&mut any, &mut Masker::default(), &[text]), ["::add-mask::word", "word"]);
+    let mut any = plain().stopped_by(Tokens::Any);
+    let empty = run(&mut any, &mut Masker::default(), &["::stop-commands::\n"]);
+    assert_eq!(empty.len(), 2, "{empty:?}");
+}
+
+#[test]
+fn it_is_said_once_that_masks_are_too_large_for_their_encoded_forms() {
+    let text: String =
+        (0..60).map(|i| format!("::add-mask::{}\n", format!("{i:04}=").repeat(3000))).collect();
+    let rows = run(&mut plain(), &mut Masker::default(), &[&text]);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(
+        rows[0].starts_with("##[warning]from here on `add-mask` masks values only as written"),
+        "{rows:?}"
+    );
+}
+
+#[test]
 fn too_many_masks_end_the_output() {
     let mut output = plain();
     let mut masker = Masker::default();

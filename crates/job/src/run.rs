@@ -71,6 +71,9 @@ pub(crate) async fn run(
         finish(&mut log, &outcome, started).await;
         return Err(Error::Secrets(error));
     }
+    if let Some(text) = unencoded(log.masker.unencoded()) {
+        log.say(None, &text).await;
+    }
     let mut steps = prepare(job, &context, &machine, &cancel, log);
     let result = session(&mut steps, job, &machine).await;
     let (result, outputs) = match result {
@@ -115,6 +118,19 @@ fn masker(context: &JobContext) -> Result<Masker, workflow::mask::TooManyMasks> 
         }
     }
     Ok(masker)
+}
+
+/// What the log says where secrets are so large that not all of their forms are looked for.
+fn unencoded(count: usize) -> Option<String> {
+    let which = match count {
+        0 => return None,
+        1 => "a secret is".to_owned(),
+        count => format!("{count} secrets are"),
+    };
+    Some(format!(
+        "##[warning]{which} masked only as written, not in base64 nor in other encodings: all secrets together are \
+         too large for that"
+    ))
 }
 
 /// An error with its causes, as one line.

@@ -17,7 +17,9 @@ use std::{
 
 use sandbox::{Error as SandboxError, ExecRequest, FailureKind, OutputMode, Running, Stdin};
 use tokio::time::Instant;
-use workflow::{Defaults, MINUTES, Shell, Step, StepAction, Template, matcher::Matchers, minutes_of};
+use workflow::{
+    Defaults, MINUTES, Shell, Step, StepAction, Template, command::Tokens, matcher::Matchers, minutes_of,
+};
 
 use crate::{
     Cancel, Error, EventKind, JobContext, Outcome, Stopped,
@@ -279,10 +281,17 @@ impl Steps<'_> {
         let Script { script, shell, cwd, own, files, until } = script;
         let extension = shell.unwrap_or(Shell::Bash).extension();
         let env = self.environment(guest, own, files);
-        let allowed = |(name, value): &(String, String)| {
-            name == "ACTIONS_ALLOW_UNSECURE_COMMANDS" && value.eq_ignore_ascii_case("true")
+        let allows = |switch: &str| {
+            env.iter().any(|(name, value)| name == switch && value.eq_ignore_ascii_case("true"))
         };
-        let unsecure = if env.iter().any(allowed) { Unsecure::Allowed } else { Unsecure::Refused };
+        let unsecure = match allows("ACTIONS_ALLOW_UNSECURE_COMMANDS") {
+            true => Unsecure::Allowed,
+            false => Unsecure::Refused,
+        };
+        let tokens = match allows("ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS") {
+            true => Tokens::Any,
+            false => Tokens::Safe,
+        };
         guest.deliver(files.dir(), StepFiles::archive(extension, &script)).await?;
         let path = guest.seen(&files.script(extension));
         let origin = self.scope.environ.path_origin(own);
@@ -297,7 +306,7 @@ impl Steps<'_> {
         };
         let workspace = guest.seen(guest.workspace());
         let problems = Problems::new(std::mem::take(&mut self.matchers), workspace);
-        let mut output = Output::new(self.debug, unsecure).with(problems);
+        let mut output = Output::new(self.debug, unsecure).stopped_by(tokens).with(problems);
         let ended = drive(running, guest, &mut output, &mut self.log, index, limits).await;
         self.matchers = std::mem::take(&mut output.problems.matchers);
         let ended = ended?;

@@ -170,18 +170,35 @@ pub enum Echo {
     Off,
 }
 
+/// Which tokens may stop commands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tokens {
+    /// Those that no command is called by.
+    #[default]
+    Safe,
+    /// Any that is not empty (`ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS`).
+    Any,
+}
+
 /// Reads the rows of one step.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     stopped_until: Option<String>,
     echo: Echo,
+    tokens: Tokens,
 }
 
 impl Reader {
     /// A reader that takes commands; who wants debug rows sees them too.
     #[must_use]
     pub fn new(echo: Echo) -> Self {
-        Self { stopped_until: None, echo }
+        Self { stopped_until: None, echo, tokens: Tokens::Safe }
+    }
+
+    /// The same, which lets these tokens stop commands.
+    #[must_use]
+    pub fn stopped_by(self, tokens: Tokens) -> Self {
+        Self { tokens, ..self }
     }
 
     /// What this row is. It has no line feed at its end.
@@ -249,7 +266,7 @@ impl Reader {
                 let token = raw.text();
                 let known =
                     NAMES.iter().chain(&["pause-logging"]).any(|name| name.eq_ignore_ascii_case(&token));
-                if token.trim().is_empty() || known {
+                if token.trim().is_empty() || known && self.tokens == Tokens::Safe {
                     return Err(Reason::Token);
                 }
                 self.stopped_until = Some(token);

@@ -57,6 +57,8 @@ pub struct Masker {
     plain: Count,
     /// What the encoded forms add to the automata.
     encoded: usize,
+    /// How many values are masked only as they are.
+    unencoded: usize,
     /// Grows with every change of the tiers, so that streams know that their states are of older ones.
     version: u64,
 }
@@ -128,12 +130,13 @@ impl Masker {
         if plain.bytes > MAX_TOTAL || plain.values > MAX_VALUES {
             return Err(TooManyMasks);
         }
-        let mut encoded = self.encoded;
+        let (mut encoded, mut unencoded) = (self.encoded, self.unencoded);
         for value in values {
             let forms = forms::encoded(value);
             let adds = |form: &Form| if self.values.contains(&form.text) { 0 } else { form.adds };
             let adds: usize = forms.iter().map(adds).sum();
             if encoded + adds > MAX_ENCODED_TOTAL {
+                unencoded += 1;
                 continue;
             }
             encoded += adds;
@@ -141,6 +144,7 @@ impl Masker {
         }
         self.plain = plain;
         self.encoded = encoded;
+        self.unencoded = unencoded;
         if new.is_empty() {
             return Ok(());
         }
@@ -154,6 +158,13 @@ impl Masker {
         }
         self.tiers.push(Tier::new(values));
         Ok(())
+    }
+
+    /// How many values are masked as they are and not in their encoded forms, because those of the others have used
+    /// up [`MAX_ENCODED_TOTAL`]. A value that was added twice counts twice.
+    #[must_use]
+    pub fn unencoded(&self) -> usize {
+        self.unencoded
     }
 
     /// The text without secrets.

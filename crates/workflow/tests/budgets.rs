@@ -102,8 +102,12 @@ fn values_that_grow() {
     let list = |count: usize| -> Value { (0..count).map(|_| Value::from("x")).collect::<Vec<_>>().into() };
     let text: Value = "x".repeat(9 << 20).into();
     let json = format!("[{}1]", "1,".repeat(1_000_000));
+    let ones: Value = (0..900_000).map(|_| Value::Number(1.0)).collect::<Vec<_>>().into();
+    let parts: Value = (0..900_000).map(|at| Value::Number(f64::from(at) + 0.1)).collect::<Vec<_>>().into();
     let object: workflow::Object =
-        [("text", text), ("list", list(500_000)), ("json", json.into())].into_iter().collect();
+        [("text", text), ("list", list(500_000)), ("json", json.into()), ("ones", ones), ("parts", parts)]
+            .into_iter()
+            .collect();
     contexts.set(ContextName::Github, object);
     let too_large = "the result is larger than 10485760 bytes";
     let too_much = "the evaluation makes or looks at more than 268435456 bytes";
@@ -113,6 +117,14 @@ fn values_that_grow() {
         ("join(github.list, github.text)".to_owned(), too_large),
         ("join(github.list, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxx')".to_owned(), too_large),
         ("toJSON(github)".to_owned(), too_large),
+        ("toJSON(github.ones)".to_owned(), &format!("[{}", "\n  1,".repeat(16))[..80]),
+        ("join(github.ones, '')".to_owned(), &"1".repeat(80)),
+        ("toJSON(github.parts)".to_owned(), too_large),
+        (
+            "join(github.parts)".to_owned(),
+            &"0.1,1.1,2.1,3.1,4.1,5.1,6.1,7.1,8.1,9.1,10.1,11.1,12.1,13.1,14.1,15.1,16.1,17.1,"[..80],
+        ),
+        (many("!toJSON(github.ones)"), too_much),
         ("fromJSON(github.json)".to_owned(), "`fromJSON` was given JSON with more than 1000000 values"),
         (many("contains(github.text, 'y')"), too_much),
         (many("startsWith(github.text, 'y')"), too_much),

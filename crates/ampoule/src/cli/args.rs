@@ -45,6 +45,8 @@ pub enum Command {
     Expand(ExpandArgs),
     /// Look for what is wrong with workflows and actions, and run nothing
     Validate(ValidateArgs),
+    /// Print the JSON schema of workflows or of action.yml, for editors
+    Schema(SchemaArgs),
     /// Serve sandboxes to clients of forkd, each a microVM
     Controller(ControllerArgs),
     /// Keep microVMs ready for the other commands of this user, which then share them
@@ -351,6 +353,23 @@ pub struct ValidateArgs {
     /// List the rules with their levels, and look at no file
     #[arg(long, conflicts_with_all = ["paths", "format"])]
     pub rules: bool,
+}
+
+/// Arguments of `ampoule schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Of which files
+    #[arg(value_enum, value_name = "KIND")]
+    pub of: SchemaOf,
+}
+
+/// What a schema is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Workflows
+    Workflow,
+    /// action.yml
+    Action,
 }
 
 /// The form of what `validate` finds.

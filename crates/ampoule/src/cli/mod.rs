@@ -42,7 +42,7 @@ use crate::{
     registry::Registry,
     runner_cmd, sandbox_cmd,
     sanitise::{self, Colours},
-    setup,
+    schema_cmd, setup,
     sink::Look,
     snapshot_cmd, validate_cmd,
 };
@@ -80,6 +80,7 @@ fn run(args: Vec<OsString>, registry: &Registry) -> ExitCode {
         Command::Eval(args) => told(look, eval_cmd::run(&args)),
         Command::Expand(args) => told(look, expand_cmd::run(&args)),
         Command::Validate(args) => told(look, validate_cmd::run(&args)),
+        Command::Schema(args) => told(look, schema_cmd::run(&args)),
         Command::Register(args) => told(look, runner_cmd::register(&args)),
         Command::Daemon(args) => told(look, runner_cmd::daemon(&args, registry)),
         Command::OneJob(args) => told(look, runner_cmd::one_job(&args, registry)),

@@ -5,9 +5,9 @@
 //! Empty lines and lines that begin with `#` are left out, `export ` before a name as well.
 //! Invariant: no error shows a value.
 
-use std::{fs::File, io, io::Read, path::Path};
+use std::{io, path::Path};
 
-use crate::cli::pair::Pair;
+use crate::{cli::pair::Pair, input};
 
 /// Largest file, in bytes.
 const SIZE_MAX: u64 = 1 << 20;
@@ -63,12 +63,12 @@ pub enum Fault {
 pub fn read(path: &Path) -> Result<Vec<Pair>, DotenvError> {
     let name = path.display().to_string();
     let failed = |source| DotenvError::Read { path: name.clone(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(SIZE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > SIZE_MAX {
+    let bytes = input::read(path, SIZE_MAX).map_err(failed)?;
+    if bytes.len() as u64 > SIZE_MAX {
         return Err(DotenvError::TooLarge { path: name });
     }
+    let text = String::from_utf8(bytes)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
     parse(&text).map_err(|(line, fault)| DotenvError::Line { path: name, line, fault })
 }
 

@@ -3,11 +3,11 @@
 //! Invariant: what the server would know and a local run cannot is there with a value of its type, so that
 //! a workflow reads the same names in both places; a job adds what only it knows (`job`, `workspace`, …).
 
-use std::{fs::File, io, io::Read, path::Path};
+use std::{io, path::Path};
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::worktree::WorkTree;
+use crate::{input, worktree::WorkTree};
 
 /// Largest payload that is read, in bytes.
 const PAYLOAD_MAX: u64 = 16 << 20;
@@ -53,8 +53,7 @@ pub enum PayloadError {
 pub fn read_payload(path: &Path) -> Result<Map<String, Json>, PayloadError> {
     let name = path.display().to_string();
     let failed = |source| PayloadError::Read { path: name.clone(), source };
-    let mut text = Vec::new();
-    File::open(path).map_err(failed)?.take(PAYLOAD_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+    let text = input::read(path, PAYLOAD_MAX).map_err(failed)?;
     if text.len() as u64 > PAYLOAD_MAX {
         return Err(PayloadError::TooLarge { path: name });
     }

@@ -4,8 +4,7 @@
 //! Invariant: after this a workflow has no fault that could have been found without running a job.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,7 +20,7 @@ use super::{
     github::{self, Facts},
     inputs::{self, InputError},
 };
-use crate::cli::args::ExecArgs;
+use crate::{cli::args::ExecArgs, input};
 
 /// A workflow that can run.
 #[derive(Debug)]
@@ -143,10 +142,8 @@ pub(crate) fn read(root: &Path, path: &Path) -> Result<Source, PrepareError> {
 /// The same, under a name that messages call it by.
 pub(crate) fn read_as(path: &Path, name: &str) -> Result<Source, PrepareError> {
     let limit = Limits::default().bytes as u64;
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
-        .map_err(|source| PrepareError::Read { path: path.to_owned(), source })?;
+    let bytes =
+        input::read(path, limit).map_err(|source| PrepareError::Read { path: path.to_owned(), source })?;
     Source::from_bytes(name, &bytes).map_err(|found| PrepareError::Diagnostics(vec![*found]))
 }
 

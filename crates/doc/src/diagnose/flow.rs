@@ -98,7 +98,7 @@ pub(super) fn separator(at: &At<'_>) -> Diagnostic {
 }
 
 /// `${{ … }}` or `{{ … }}` within brackets, where braces are maps.
-fn expression(at: &At<'_>) -> Option<Diagnostic> {
+pub(super) fn expression(at: &At<'_>) -> Option<Diagnostic> {
     let line = at.line();
     let column = at.at - line.start;
     let start = line.text.get(..(column + 3).min(line.text.len()))?.rfind("{{")?;
@@ -115,6 +115,14 @@ fn expression(at: &At<'_>) -> Option<Diagnostic> {
         .label("its braces begin a map of YAML");
     let wanted = if dollar { written.to_owned() } else { format!("${written}") };
     Some(fault.help(in_quotes(&wanted)))
+}
+
+/// A bracket of a line above that is open where the next line of a list or a map begins.
+pub(super) fn open_above(at: &At<'_>) -> Option<Diagnostic> {
+    let line = at.line();
+    let open = open(at.text(), at.at).pop()?;
+    let begins = line.text.get(..at.at - line.start)?.trim().is_empty();
+    (begins && open.at < line.start).then(|| unclosed(at, open.at, Some(line.span())))
 }
 
 /// A bracket that nothing closes.

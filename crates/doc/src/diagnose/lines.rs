@@ -30,6 +30,11 @@ impl<'a> Line<'a> {
         self.text.len() - self.text.trim_start_matches(' ').len()
     }
 
+    /// The white space in front of it.
+    pub(super) fn blank(&self) -> &'a str {
+        &self.text[..self.text.len() - self.text.trim_start().len()]
+    }
+
     /// It without white space around.
     pub(super) fn trimmed(&self) -> &'a str {
         self.text.trim()
@@ -74,6 +79,18 @@ impl<'a> Line<'a> {
         let Some((_, value)) = self.key() else { return false };
         let value = value.split(" #").next().unwrap_or_default().trim_end();
         value.starts_with(['|', '>']) && value[1..].chars().all(|c| matches!(c, '+' | '-' | '0'..='9'))
+    }
+
+    /// It and the lines behind it.
+    pub(super) fn onward(&self, text: &'a str) -> impl Iterator<Item = Line<'a>> + use<'a> {
+        let mut start = Some(self.start);
+        let lines = std::iter::from_fn(move || {
+            let line = Line::at(text, start?);
+            let end = text[line.start..].find('\n').map(|end| line.start + end + 1);
+            start = end.filter(|end| *end < text.len());
+            Some(line)
+        });
+        lines.take(BACK)
     }
 
     /// The lines before it that say something, the nearest first.

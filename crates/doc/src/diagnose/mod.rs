@@ -61,7 +61,8 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => tab(&at),
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart => tab(source, at.at),
         ErrorKind::UnexpectedCharacter { character } => character_at(&at, *character),
         ErrorKind::UnknownAnchor => unknown_anchor(&at),
         ErrorKind::MissingAnchorOrAliasName => begins_with(&at),
@@ -85,10 +86,11 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
         ErrorKind::MismatchedFlowCollectionEnd { open, close } => flow::mismatch(&at, *open, *close),
         ErrorKind::MisplacedFlowCollectionEnd => flow::misplaced(&at),
         ErrorKind::UnclosedFlowCollection { .. } => flow::unclosed(&at, at.at, None),
-        ErrorKind::BlockEntryInFlowCollection => at
-            .error("`- ` stands in brackets", at.here(1))
-            .label("entries in brackets have a comma between them")
-            .help("write `[a, b]`, or close the brackets before"),
+        ErrorKind::BlockEntryInFlowCollection => flow::open_above(&at).unwrap_or_else(|| {
+            at.error("`- ` stands in brackets", at.here(1))
+                .label("entries in brackets have a comma between them")
+                .help("write `[a, b]`, or close the brackets before")
+        }),
         ErrorKind::BlockSequenceEntryNotAllowed => at
             .rest_is("a list cannot begin on the line of its key")
             .label("this begins a list")
@@ -154,10 +156,12 @@ fn page(at: &At<'_>) -> Option<Diagnostic> {
     Some(fault)
 }
 
-fn tab(at: &At<'_>) -> Diagnostic {
-    let line = at.line();
-    let blank = line.text.len() - line.text.trim_start().len();
-    let span = match line.text[..blank].find('\t') {
+/// A tab in the indentation of the line of a place, on a character boundary.
+pub(crate) fn tab(source: &Source, at: usize) -> Diagnostic {
+    let at = At { source, at };
+    // a value that seems to go on is told where it began: the tab is in front of a line below
+    let line = at.line().onward(at.text()).find(|line| line.blank().contains('\t')).unwrap_or(at.line());
+    let span = match line.blank().find('\t') {
         Some(first) => {
             let count = line.text[first..].chars().take_while(|c| *c == '\t').count();
             Span::new(line.start + first, line.start + first + count)
@@ -260,6 +264,9 @@ fn after_quote(at: &At<'_>) -> Diagnostic {
     // the line feed itself may be the place
     let before = line.text.get(..at.at - line.start).unwrap_or(line.text);
     let quote = before.trim_end().chars().next_back().unwrap_or('"');
+    if let Some(fault) = open_since(at, line.start + before.trim_end().len(), quote) {
+        return fault;
+    }
     let fault = at.rest_is("text stands after the closing quote").label("the value has ended before this");
     let (_, entry) = line.entry();
     let value = entry.split_once(": ").map_or(entry, |(_, value)| value);
@@ -274,6 +281,39 @@ fn after_quote(at: &At<'_>) -> Diagnostic {
         Some(quoted) => format!("put quotes around the whole value: `{quoted}`"),
         None => "write the value below `|` on lines of its own".to_owned(),
     })
+}
+
+/// A quote that was left open on a line above, and met the next of its kind here, which ends at `end`.
+fn open_since(at: &At<'_>, end: usize, quote: char) -> Option<Diagnostic> {
+    let text = at.text();
+    let mut open = end.checked_sub(1)?;
+    loop {
+        open = text[..open].rfind(quote)?;
+        // within the quotes it is written twice, or behind a backslash
+        let twice = text[..open].chars().rev().take_while(|c| *c == quote).count();
+        let escapes = text[..open].chars().rev().take_while(|c| *c == '\\').count();
+        match quote {
+            '\'' if twice % 2 == 1 => open -= 1,
+            '"' if escapes % 2 == 1 => {}
+            _ => break,
+        }
+    }
+    let (first, last) = (Line::at(text, open), at.line());
+    // a text over several lines has no keys and no entries in it, and is further in than what it belongs to
+    let goes_on = |line: &Line<'_>| line.indent() > first.indent() && line.key().is_none() && !line.is_item();
+    let all = std::iter::once(last).chain(last.before(text));
+    if first.start == last.start || all.take_while(|line| line.start > first.start).all(|line| goes_on(&line))
+    {
+        return None;
+    }
+    let opened = At { source: at.source, at: open };
+    Some(flow::expression(&opened).unwrap_or_else(|| {
+        unclosed_quote(&opened).also(
+            at.source,
+            Span::new(end - quote.len_utf8(), end),
+            "the next of its kind",
+        )
+    }))
 }
 
 fn escape(at: &At<'_>) -> Diagnostic {
@@ -372,6 +412,9 @@ fn second_colon(at: &At<'_>) -> Diagnostic {
     let Some(before) = line.before(at.text()).next() else {
         return at.error("a `:` cannot stand here", at.here(1)).label("here").help("put the text in quotes");
     };
+    if before.blank().contains('\t') {
+        return tab(at.source, before.start);
+    }
     match before.key() {
         // `key: value` and, further in, another key
         Some((key, value)) if !value.is_empty() && line.indent() > before.indent() => at

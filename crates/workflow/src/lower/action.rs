@@ -3,9 +3,9 @@
 //! Purpose: actions of all kinds: composite, with a script, docker. Owner: [`parse_action`]'s call.
 //! Invariants: an action is given only when there is no error; what other runners read over is a warning.
 
-use doc::{Diagnostic, Map, Node, Source, Span, Spanned};
+use doc::{Diagnostic, Entry, Map, Node, Source, Span, Spanned};
 
-use super::{Lower, Lowered, MAX_DIAGNOSTICS, finish, step::Place};
+use super::{Lower, Lowered, MAX_DIAGNOSTICS, finish, step::Place, values::misspelled};
 use crate::{
     Action, ActionInput, ActionOutput, Branding, Hook, Image, Runs, Site, Using,
     model::MAX_STEPS,
@@ -69,7 +69,8 @@ impl Lower<'_> {
         }
         let map = self.map(root, ACTION.what)?;
         self.all_keys(map, &ACTION, Span::new(root.span.start, root.span.start));
-        let runs = map.get("runs").filter(|node| !node.is_null()).and_then(|node| self.runs(node));
+        let runs =
+            map.entry("runs").filter(|entry| !entry.value.is_null()).and_then(|entry| self.runs(entry));
         let inputs = map.get("inputs").filter(|node| !node.is_null());
         let inputs = inputs.and_then(|node| self.map(node, "`inputs`"));
         let outputs = map.get("outputs").filter(|node| !node.is_null());
@@ -174,14 +175,20 @@ impl Lower<'_> {
         Some(ActionOutput { name: name.clone(), description, value })
     }
 
-    fn runs(&mut self, node: &Node) -> Option<Runs> {
+    fn runs(&mut self, entry: &Entry) -> Option<Runs> {
+        let node = &entry.value;
         let map = self.map(node, RUNS.what)?;
         let Some(using) = map.get("using").filter(|node| !node.is_null()) else {
-            let fault = self
-                .error("`using` is missing", node.span)
-                .label("`runs` needs it")
-                .help(format!("add one of {}", USINGS.join(", ")));
-            self.faults.push(fault);
+            match misspelled(map, &RUNS, "using") {
+                true => self.needed(map, &RUNS, "using"),
+                false => {
+                    let fault = self
+                        .error("`using` is missing", entry.key.span)
+                        .label("`runs` needs it")
+                        .help(format!("add one of {}", USINGS.join(", ")));
+                    self.faults.push(fault);
+                }
+            }
             return None;
         };
         let written = self.text(using, "`using`")?;
@@ -191,7 +198,7 @@ impl Lower<'_> {
             Some(word) => Spanned::new(*word, written.span),
             None => self.one_of(using, "`using`", &USINGS)?,
         };
-        let start = Span::new(node.span.start, node.span.start);
+        let start = entry.key.span;
         match using.value {
             "composite" => {
                 self.all_keys(map, &COMPOSITE, start);

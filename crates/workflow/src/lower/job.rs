@@ -117,7 +117,8 @@ impl Lower<'_> {
             return;
         }
         for (key, example) in [("runs-on", "runs-on: ubuntu-latest"), ("steps", "steps:")] {
-            if map.get(key).is_none() && !misspelled(map, &JOB, key) {
+            // what stands for `uses` would make it a job without them
+            if map.get(key).is_none() && !misspelled(map, &JOB, key) && !misspelled(map, &JOB, "uses") {
                 let fault = self
                     .error(format!("`{key}` is missing"), id.span)
                     .label(format!("job `{}` needs it", id.value))

@@ -3,7 +3,7 @@
 //! Purpose: what is asked of a node at many keys, said once. Owner: the lowering.
 //! Invariant: a fault says what was expected and what is there.
 
-use doc::{Diagnostic, Map, Node, Span, Spanned, Typed, did_you_mean};
+use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Typed, did_you_mean};
 
 use super::{Dots, Lower, Origin};
 use crate::{
@@ -84,13 +84,33 @@ impl Lower<'_> {
     pub(super) fn all_keys(&mut self, map: &Map, shape: &Shape, place: Span) {
         self.keys(map, shape);
         for key in shape.keys.iter().filter(|key| key.need == crate::shape::Need::Required) {
-            if map.get(key.name).is_none_or(Node::is_null) && !misspelled(map, shape, key.name) {
+            if !map.get(key.name).is_none_or(Node::is_null) {
+                continue;
+            }
+            if !misspelled(map, shape, key.name) {
                 let fault = self
                     .error(format!("{} needs `{}`", shape.what, key.name), place)
                     .label("it is missing here");
                 self.faults.push(fault);
+            } else if matches!(shape.others, Others::Ignored) {
+                self.needed(map, shape, key.name);
             }
         }
+    }
+
+    /// Of a map in which other keys are only warned about: this one is needed, and another stands in its place.
+    pub(super) fn needed(&mut self, map: &Map, shape: &Shape, name: &str) {
+        let near = |entry: &&Entry| {
+            let key = &entry.key.value;
+            shape.key(key).is_none() && did_you_mean(key, shape.names()) == Some(name)
+        };
+        let Some(entry) = map.entries.iter().find(near) else { return };
+        let fault = self
+            .error(format!("{} needs `{name}`", shape.what), entry.key.span)
+            .label(format!("`{}` is another key", entry.key.value))
+            .help(format!("did you mean `{name}`?"));
+        self.faults.retain(|fault| fault.primary.as_ref().is_none_or(|label| label.span != entry.key.span));
+        self.faults.push(fault);
     }
 
     fn reader(&mut self, key: &Key, span: Span) {
@@ -115,6 +135,17 @@ impl Lower<'_> {
 
     fn unknown(&mut self, key: &Spanned<String>, shape: &Shape) {
         let name = key.value.as_str();
+        if let Some(known) = run_together(name, shape) {
+            let colon = name[known.len()..].starts_with(':');
+            let end = key.span.start + known.len() + usize::from(colon);
+            let what = if colon { "a space is missing after" } else { "a `:` is missing after" };
+            let written = if colon { format!("{known}:") } else { known.to_owned() };
+            let fault = self.error(format!("{what} `{written}`"), Span::new(key.span.start, end));
+            let line = self.source.slice(Span::new(end, self.source.text().len())).lines().next();
+            let rest = line.unwrap_or_default().trim();
+            self.faults.push(fault.label("this should be a key").help(format!("write `{known}: {rest}`")));
+            return;
+        }
         let message = format!("{} has no key `{name}`", shape.what);
         let fault = match shape.others {
             Others::Refused | Others::Names(_) => Diagnostic::error(message),
@@ -317,13 +348,19 @@ impl Lower<'_> {
 }
 
 /// Whether an unknown key of a map is probably meant to be this one: then that is said, and no more. Where unknown
-/// keys are only warnings it is not enough.
+/// keys are only warnings it is not enough: [`Lower::needed`].
 pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
-    if matches!(shape.others, Others::Ignored) {
-        return false;
+    if map.entries.iter().any(|entry| run_together(&entry.key.value, shape) == Some(name)) {
+        return true;
     }
     let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
     unknown.into_iter().any(|entry| did_you_mean(&entry.key.value, shape.names()) == Some(name))
+}
+
+/// The key that `steps:[{run: a}]` or `steps [{run: a}]` should have been: YAML takes all to the next `: ` as one.
+fn run_together(name: &str, shape: &Shape) -> Option<&'static str> {
+    let known = |known: &&str| name.strip_prefix(known).is_some_and(|rest| rest.starts_with([':', ' ']));
+    shape.names().find(known)
 }
 
 /// Where a key belongs that is not of this map.

@@ -211,6 +211,10 @@ fn encoded_forms_have_a_budget_and_the_values_themselves_do_not_pay_for_it() {
     let keys: Vec<String> = (0..60).map(|i| format!("{i:04}=").repeat(3000)).collect();
     let m = Masker::new(keys.iter().map(String::as_str).chain(["small one"])).unwrap();
     assert!(m.encoded <= MAX_ENCODED_TOTAL && m.encoded > MAX_ENCODED_TOTAL / 2, "{}", m.encoded);
+    let without = keys.iter().filter(|key| !m.finds(&base64_of(key.as_bytes(), false)));
+    assert_eq!(m.unencoded(), without.count());
+    assert!(m.unencoded() > 0);
+    assert_eq!(Masker::new(["small one"]).unwrap().unencoded(), 0);
     let nodes: usize = m.tiers.iter().map(|tier| tier.automaton.size()).sum();
     assert!(nodes <= m.encoded + m.plain.bytes + 1, "{nodes} nodes, {} and {}", m.encoded, m.plain.bytes);
     assert_eq!(m.mask("small%20one"), MASK);

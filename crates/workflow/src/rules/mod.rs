@@ -14,6 +14,7 @@
 mod about;
 mod allow;
 mod cache;
+mod half;
 mod script;
 mod steps;
 mod table;
@@ -44,6 +45,7 @@ pub enum Rule {
     UnpinnedAction,
     IfAlwaysTrue,
     MatrixInJobIf,
+    HalfExpression,
     RetiredCommand,
     LostPipeFailure,
     ConstantCacheKey,

@@ -5,7 +5,7 @@
 use doc::{Diagnostic, Source, Span};
 
 use super::{
-    Levels, Rule, cache, script,
+    Levels, Rule, cache, half, script,
     untrusted::{self, Reader},
 };
 use crate::{
@@ -39,6 +39,9 @@ pub(super) fn workflow(workflow: &Workflow, levels: &Levels, found: &mut Vec<Dia
     for job in &workflow.jobs {
         look.job(job, &workflow.defaults);
     }
+    if levels.is_on(Rule::HalfExpression) {
+        half::find(&workflow.source, found);
+    }
 }
 
 pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnostic>) {
@@ -54,6 +57,9 @@ pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnosti
             }
         }
         Runs::Script { .. } => {}
+    }
+    if levels.is_on(Rule::HalfExpression) {
+        half::find(&action.source, found);
     }
 }
 

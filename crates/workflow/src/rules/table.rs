@@ -29,7 +29,7 @@ const fn action(text: &'static str) -> Example {
     of(Frame::Action, text)
 }
 
-pub(super) static TABLE: [About; 30] = [
+pub(super) static TABLE: [About; 31] = [
     About {
         rule: Rule::UntrustedInput,
         name: "untrusted-input",
@@ -117,6 +117,22 @@ if: matrix.os == 'debian'
     exclude:
       - os: alpine
 "),
+    },
+    About {
+        rule: Rule::HalfExpression,
+        name: "half-expression",
+        level: Warn,
+        finds: "an expression that lacks its `$` or a brace, and so is text",
+        costs: "Only `${{` begins an expression. `${ github.sha }}` and `{{ github.sha }}` reach the program as they \
+                are written; a shell fails over the first, and the second is taken for a name.",
+        wrong: steps(
+            "- run: echo \"of ${ github.sha }}\"
+",
+        ),
+        right: steps(
+            "- run: echo \"of ${{ github.sha }}\"
+",
+        ),
     },
     About {
         rule: Rule::RetiredCommand,

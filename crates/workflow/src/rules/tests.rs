@@ -107,6 +107,32 @@ fn a_comment_with_a_reason_silences_every_rule() {
     }
 }
 
+/// What lacks its `$` or a brace is told where it is surely one of ours.
+#[test]
+fn half_expressions() {
+    for (text, said) in [
+        ("echo ${ github.sha }}", "`${ github.sha }}` is text: a brace is missing"),
+        ("echo ${github.sha}}", "`${github.sha}}` is text: a brace is missing"),
+        ("echo {{ github.sha }}", "`{{ github.sha }}` is text: the `$` is missing"),
+        ("echo {{steps.a.outputs.b}}", "`{{steps.a.outputs.b}}` is text: the `$` is missing"),
+        ("echo ${{ github.sha }}", ""),
+        ("echo ${{github.sha}} ${{ github.ref }}", ""),
+        ("docker inspect -f '{{ .Id }} {{ range.x }} {{ env.A }}'", ""),
+        ("echo ${A.b} ${ github }} {{{ github.sha }}}", ""),
+        ("console.log(`{${job.id}}`)", ""),
+        ("# as in {{ github.sha }}", ""),
+    ] {
+        let found = steps(&format!("      - run: |\n          {text}\n"));
+        let halves: Vec<_> = found
+            .iter()
+            .filter(|fault| fault.rule == Some("half-expression"))
+            .map(|fault| &fault.message)
+            .collect();
+        let expected: Vec<_> = Some(said).filter(|said| !said.is_empty()).into_iter().collect();
+        assert_eq!(halves, expected, "{text}");
+    }
+}
+
 #[test]
 fn comments() {
     let reason = "[allow-comment, hash-begins-comment]";
