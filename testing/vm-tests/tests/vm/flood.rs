@@ -38,6 +38,10 @@ const FORWARDED: usize = 2048;
 const CARD: usize = 4096;
 /// Of the table of connections beside those: what the guest sends to its gateway, and what is just ending.
 const BESIDE: usize = 256;
+/// How often a VM's connections can be in the router's table: those whose time is over (30 s for a datagram that nobody
+/// answers) are counted there until the kernel looks for such, which it does every 60 s; the count of a VM's own rules
+/// leaves them out.
+const GENERATIONS: usize = 4;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![network::on_a_bed("a_guest_that_takes_all_it_can_have_leaves_its_neighbour_its_own", |_: On| {
@@ -124,7 +128,7 @@ async fn flooded(dir: &Path) {
     let (most_of_a_vm, most_of_all) = watch.connections();
     assert!(most_of_a_vm > CARD / 2, "{most_of_a_vm} connections of a VM: they were not seen");
     assert!(most_of_a_vm <= CARD + BESIDE, "{most_of_a_vm} connections of a VM");
-    assert!(most_of_all <= CARD + 2 * BESIDE, "{most_of_all} connections of all VMs");
+    assert!(most_of_all <= GENERATIONS * (CARD + BESIDE), "{most_of_all} connections of all VMs");
 
     let questions = format!(
         "u = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(64)]\n\
