@@ -122,7 +122,9 @@ pub(crate) fn quote(file: &File, made: &mut Made) {
         let row = &file.text.rows[inner.row];
         let text = &row.text[inner.start..inner.end];
         let in_single = row.text[..inner.start].matches('\'').count() % 2 == 1;
-        if let Some(place) = text.rfind('\'').filter(|_| !in_single && text.matches('\'').count() % 2 == 0) {
+        if let Some(place) =
+            text.rfind('\'').filter(|_| !in_single && text.matches('\'').count().is_multiple_of(2))
+        {
             let place = inner.start + place;
             made.add(inner.row, file.text.cut(inner.row, place, place + 1, ""));
         }
