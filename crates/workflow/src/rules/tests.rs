@@ -2,7 +2,7 @@
 
 use doc::{Diagnostic, Rendering, Source};
 
-use super::{Example, FileKind, Frame, Level, Levels, Rule, check, page};
+use super::{Example, FileKind, Frame, Level, Levels, Rule, check};
 use crate::Resolved;
 
 const CALLED: &str = "on:
@@ -543,21 +543,4 @@ fn a_file_of_the_largest_size_takes_no_time() {
         assert!(begin.elapsed().as_secs() < 20, "{:?} {}", begin.elapsed(), &text[..120]);
         assert!(found.len() <= 2002, "{}", found.len());
     }
-}
-
-/// The page of the docs holds what the table says: `UPDATE_DOCS=1 cargo test -p workflow` writes it there.
-#[test]
-fn the_page_of_the_docs_is_up_to_date() {
-    const BEGIN: &str = "<!-- made of the table of rules, by UPDATE_DOCS=1 cargo test -p workflow -->\n";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/rules.md");
-    let before = std::fs::read_to_string(path).unwrap();
-    let (head, _) = before.split_once(BEGIN).unwrap();
-    let expected = format!("{head}{BEGIN}{}", page());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &expected).unwrap();
-    }
-    assert!(
-        before == expected || std::env::var_os("UPDATE_DOCS").is_some(),
-        "docs/src/rules.md is not up to date"
-    );
 }
