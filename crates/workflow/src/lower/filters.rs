@@ -191,7 +191,9 @@ impl Lower<'_> {
         } else {
             // what Git lets in no name of a branch or tag, or a class of a regular expression
             let class = ["\\d", "\\w", "\\s", "\\b"].iter().any(|class| pattern.contains(class));
-            if !class && !pattern.contains(['^', '~', ':', ' ']) {
+            // that is said already
+            let evaluated = pattern.contains("${{");
+            if evaluated || !class && !pattern.contains(['^', '~', ':', ' ']) {
                 return;
             }
             let regular = class || pattern.starts_with('^') || pattern.ends_with('$');

@@ -181,7 +181,7 @@ impl Lower<'_> {
                 let help = match error {
                     BadUses::NoReference => {
                         format!(
-                            "add `@` and a version, which is a tag, a branch or a commit: `{}@v4`",
+                            "add `@` and a version (a tag, a branch or a commit), such as `{}@v4`",
                             text.value
                         )
                     }
