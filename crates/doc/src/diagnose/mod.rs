@@ -124,10 +124,9 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
         | ErrorKind::InvalidDirectiveName => directive(&at),
         ErrorKind::UnexpectedEofBlockMapping if text[at.at..].starts_with(',') => begins_with(&at),
         ErrorKind::ExpectedNodeContent if at.rest().starts_with([',', ']', '}']) => begins_with(&at),
-        _ => tab_below(&at).unwrap_or_else(|| {
-            at.error(format!("this is not YAML: {}", error.info()), at.here(1))
-                .label("the parser stopped here")
-        }),
+        _ => at
+            .error(format!("this is not YAML: {}", error.info()), at.here(1))
+            .label("the parser stopped here"),
     }
 }
 
@@ -172,13 +171,6 @@ pub(crate) fn tab(source: &Source, at: usize) -> Diagnostic {
     at.error("a tab stands in the indentation", span)
         .label("YAML takes only spaces here")
         .help("write spaces for it, two for each level")
-}
-
-/// A tab in the indentation of the next line, which the parser takes for more of this one's value.
-fn tab_below(at: &At<'_>) -> Option<Diagnostic> {
-    let next = at.at + at.text()[at.at..].find('\n')? + 1;
-    let blank = at.text()[next..].split(|c: char| c != ' ' && c != '\t').next()?;
-    blank.contains('\t').then(|| tab(&At { source: at.source, at: next }))
 }
 
 fn character_at(at: &At<'_>, character: char) -> Diagnostic {
