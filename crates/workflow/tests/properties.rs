@@ -107,6 +107,12 @@ fn of_what_cannot_be_known() {
     assert_eq!(job("", "matrix.os").len(), 1, "there is no matrix");
     assert_eq!(job("", "inputs.x").len(), 1, "nothing has inputs");
     assert_eq!(job("", "github.event.inputs.x"), [""; 0], "of another event it may be anything");
+    let maps = "    strategy: {matrix: {db: [{name: x}, {name: y, port: 1}]}}\n";
+    assert_eq!(job(maps, "matrix.db.port"), [""; 0], "one has it");
+    assert_eq!(job(maps, "matrix.db.prt"), ["6:34: warning: no value of `db` has a `prt`"]);
+    assert_eq!(job("    strategy: {matrix: {db: [{name: x}, z]}}\n", "matrix.db.prt"), [""; 0]);
+    let included = "    strategy: {matrix: {db: [{name: x}], include: [{db: {prt: 1}}]}}\n";
+    assert_eq!(job(included, "matrix.db.prt"), [""; 0]);
     // where something is wrong, a part that is missing here may be there
     assert_eq!(job("    stategy: {}\n", "matrix.os").len(), 1);
 }

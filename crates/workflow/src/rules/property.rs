@@ -247,8 +247,12 @@ impl<'a> Look<'a, '_> {
             }
             ContextName::Matrix => {
                 let names = self.matrix.as_ref()?;
-                let message = || format!("the matrix has no `{first}`");
-                (!has(names, first)).then(|| path.unknown(0, message(), names, "it has"))
+                if !has(names, first) {
+                    return Some(path.unknown(0, format!("the matrix has no `{first}`"), names, "it has"));
+                }
+                let (key, keys) = (path.names.get(1)?, keys_of(self.job?, first)?);
+                let message = || format!("no value of `{first}` has a `{key}`");
+                (!has(&keys, key)).then(|| path.unknown(1, message(), &keys, "they have"))
             }
             ContextName::Inputs => self.of_inputs(path, 0),
             ContextName::Github if same(first, "event") => {
@@ -347,6 +351,27 @@ fn matrix(job: &Job) -> Names<'_> {
     names.extend(included(include.as_ref())?);
     // `${{ insert }}` takes in more
     (!names.iter().any(|name| name.contains("${{"))).then_some(names)
+}
+
+/// The keys that any of the values of a variable has, where all of them are written maps.
+fn keys_of<'a>(job: &'a Job, variable: &str) -> Names<'a> {
+    let Matrix::Written { axes, include, .. } = job.strategy.as_ref()?.matrix.as_ref()? else { return None };
+    if included(include.as_ref())?.iter().any(|name| same(name, variable)) {
+        return None;
+    }
+    let (_, values) = axes.iter().find(|(name, _)| same(&name.value, variable))?;
+    let DataKind::List(values) = &values.kind else { return None };
+    let mut keys = Vec::new();
+    for value in values {
+        let DataKind::Map(entries) = &value.kind else { return None };
+        for (name, _) in entries {
+            if !keys.contains(&name.value.as_str()) {
+                keys.push(&name.value);
+            }
+        }
+    }
+    // `${{ insert }}` takes in more
+    (!keys.iter().any(|key| key.contains("${{"))).then_some(keys)
 }
 
 /// The names that an `include` adds.
