@@ -155,8 +155,8 @@ impl File {
 
     /// Whether Forgejo never reads it.
     pub(super) fn is_only_githubs(&self) -> bool {
-        let own = |directory: &&str| !directory.starts_with(".github/");
-        self.is_githubs() && DIRECTORIES.iter().filter(own).any(|own| self.root.join(own).is_dir())
+        let own = |directory: &str| !directory.starts_with(".github/") && self.root.join(directory).is_dir();
+        self.is_githubs() && DIRECTORIES.into_iter().any(own)
     }
 }
 
