@@ -34,6 +34,8 @@ pub(super) const ACTIONLINT: Pinned = Pinned {
 /// Where this repository has workflows, right ones and wrong ones.
 const OWN: [&str; 5] =
     ["examples", "docs/faulty", "docs/mistakes", "crates/workflow/tests/good", "crates/workflow/tests/wrong"];
+/// What actionlint panics at (1.7.12: two jobs that call the same file, and no repository around).
+const PANICS: &str = "wrong/calls.yml";
 /// Runs that are measured together.
 const GROUP: u32 = 10;
 /// A megabyte, which is just below what is read at all.
@@ -66,6 +68,7 @@ pub(super) fn task(words: &[String]) -> Result<()> {
         workflows(path, &mut files)
             .with_context(|| format!("looking for workflows in {}", path.display()))?;
     }
+    files.retain(|file| !file.ends_with(PANICS));
     let mut lines = 0;
     for file in &files {
         lines += fs::read_to_string(file).unwrap_or_default().lines().count();
