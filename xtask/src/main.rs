@@ -59,6 +59,9 @@ Usage: cargo xtask <task> [options]
   bench runner [--runs N] [--lines N] [--accel auto|kvm|tcg]
                          a forge's jobs, in VMs and without: how long until row and end are at the
                          server, and the log's throughput; a table, and target/bench-runner.json
+  bench validate [--runs N] [PATH]...
+                         `validate` beside actionlint over the same files, by default our own, and over
+                         one of a megabyte; a table, and target/bench-validate.json
 ";
 
 fn main() -> ExitCode {

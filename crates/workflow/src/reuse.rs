@@ -293,8 +293,13 @@ fn wrong_inputs(
             );
         }
     }
+    let declared = |name: &str| names().any(|known| known.eq_ignore_ascii_case(name));
     for input in &trigger.inputs {
-        let given = call.with.iter().any(|given| given.name.value.eq_ignore_ascii_case(&input.name.value));
+        let given = call.with.iter().map(|given| given.name.value.as_str()).any(|given| {
+            // one that is misspelt is told above
+            let meant = if declared(given) { Some(given) } else { did_you_mean(given, names()) };
+            meant.is_some_and(|meant| meant.eq_ignore_ascii_case(&input.name.value))
+        });
         if input.required && !given && input.default.is_none() && input.computed.is_none() {
             faults.push(
                 Diagnostic::error(format!("the input `{}` is missing", input.name.value))

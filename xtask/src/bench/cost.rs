@@ -64,6 +64,21 @@ pub(super) fn of(command: &mut Command) -> Result<(Cost, String)> {
     Ok((Cost { wall, cpu: TICK * ticks }, output))
 }
 
+/// What one run of a program without VMMs takes, on average of so many. That it found something, the exit code 1 of
+/// linters, is no failure.
+pub(super) fn on_average(runs: u32, command: &mut Command) -> Result<Cost> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let (waited, begun) = (waited_for()?, Instant::now());
+    for _ in 0..runs {
+        let status = command.status().with_context(|| format!("starting {}", shown(command)))?;
+        if !matches!(status.code(), Some(0 | 1)) {
+            bail!("`{}` ended with {status}", shown(command));
+        }
+    }
+    let ticks = waited_for()?.saturating_sub(waited);
+    Ok(Cost { wall: begun.elapsed() / runs, cpu: TICK * ticks / runs })
+}
+
 /// Notes the ticks of the VMMs below a process.
 fn below(id: u32, vmms: &mut BTreeMap<u32, u32>) {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
@@ -115,5 +130,8 @@ mod tests {
         assert_eq!(output, "done\n");
         assert!(cost.cpu >= TICK, "{cost:?}");
         assert!(of(Command::new("sh").args(["-c", "exit 3"])).is_err());
+        let average = on_average(2, Command::new("sh").args(["-c", &format!("{burn}; exit 1")])).unwrap();
+        assert!(average.cpu >= TICK && average.cpu < cost.cpu * 8, "{average:?}, {cost:?}");
+        assert!(on_average(1, Command::new("sh").args(["-c", "exit 3"])).is_err());
     }
 }

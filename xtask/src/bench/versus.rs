@@ -259,7 +259,7 @@ const PARTS: [(&str, Part); 3] = [
 ];
 
 /// The median of each, on its own.
-fn middle(costs: &[Cost]) -> Cost {
+pub(super) fn middle(costs: &[Cost]) -> Cost {
     let of = |part: fn(&Cost) -> Duration| {
         let mut times: Vec<_> = costs.iter().map(part).collect();
         times.sort();
@@ -272,11 +272,11 @@ fn median(sorted: &[Duration]) -> Option<Duration> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-fn ratio(ours: Duration, theirs: Duration) -> f64 {
+pub(super) fn ratio(ours: Duration, theirs: Duration) -> f64 {
     ours.as_secs_f64() / theirs.as_secs_f64().max(0.001)
 }
 
-fn ms(time: Option<Duration>) -> f64 {
+pub(super) fn ms(time: Option<Duration>) -> f64 {
     time.unwrap_or_default().as_secs_f64() * 1000.0
 }
 

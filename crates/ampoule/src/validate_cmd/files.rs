@@ -147,6 +147,19 @@ pub(super) fn file(path: &Path) -> File {
     }
 }
 
+impl File {
+    /// Whether it lies where GitHub looks: Forgejo does only where a repository has no directory of its own.
+    pub(super) fn is_githubs(&self) -> bool {
+        self.inside.starts_with(".github/")
+    }
+
+    /// Whether Forgejo never reads it.
+    pub(super) fn is_only_githubs(&self) -> bool {
+        let own = |directory: &str| !directory.starts_with(".github/") && self.root.join(directory).is_dir();
+        self.is_githubs() && DIRECTORIES.into_iter().any(own)
+    }
+}
+
 /// The repository of a file: above `.forgejo/workflows` and its kin, else where `.git` is, else beside it.
 fn root(whole: &Path) -> PathBuf {
     let above = whole.ancestors().find(|dir| is_workflows(dir)).and_then(|dir| dir.ancestors().nth(2));

@@ -13,10 +13,10 @@ mod json;
 mod sarif;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{self, Write},
     num::NonZero,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -24,7 +24,7 @@ use std::{
 use doc::{Diagnostic, Rendering, Source};
 use workflow::{
     Resolved, WorkflowRef,
-    rules::{Levels, Rule, check},
+    rules::{Level, Levels, Rule, check, tally},
 };
 
 use self::files::File;
@@ -90,17 +90,8 @@ impl Report {
     /// All for people.
     fn text(&self, rendering: Rendering) -> String {
         let mut text: String = self.found.iter().map(|fault| fault.render(rendering) + "\n\n").collect();
-        let count = |number: usize, what: &str| match number {
-            0 => format!("no {what}s"),
-            1 => format!("1 {what}"),
-            more => format!("{more} {what}s"),
-        };
-        text.push_str(&format!(
-            "{} and {} in {}\n",
-            count(self.errors(), "error"),
-            count(self.warnings(), "warning"),
-            count(self.files, "file")
-        ));
+        text.push_str(&tally(&self.found, self.files));
+        text.push('\n');
         text
     }
 }
@@ -148,13 +139,14 @@ fn list(levels: &Levels) -> String {
 
 fn report(args: &ValidateArgs, levels: &Levels) -> Report {
     let (files, mut unreadable) = files::find(&args.paths);
+    let githubs = for_github(args, levels);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(file) = files.get(at) else { break done };
-            done.push((at, look(file, levels)));
+            done.push((at, look(file, if file.is_only_githubs() { &githubs } else { levels })));
         }
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(files.len().div_ceil(4));
@@ -171,19 +163,80 @@ fn report(args: &ValidateArgs, levels: &Levels) -> Report {
     });
     looked.sort_by_key(|(at, _)| *at);
     let mut report = Report::default();
-    let mut seen = HashSet::new();
-    for (_, result) in looked {
+    let (mut seen, mut repeated) = (HashSet::new(), Repeated::default());
+    for (at, result) in looked {
         match result {
             Ok(found) => {
                 report.files += 1;
-                // an error of a file that is called is found by all who call it
-                report.found.extend(found.into_iter().filter(|fault| seen.insert(key(fault))));
+                for fault in found {
+                    // an error of a file that is called is found by all who call it
+                    let new = seen.insert(key(&fault));
+                    if new
+                        && !files.get(at).is_some_and(|file| repeated.knows(file, &fault, report.found.len()))
+                    {
+                        report.found.push(fault);
+                    }
+                }
             }
             Err(error) => unreadable.push(error),
         }
     }
+    repeated.note(&mut report.found);
     report.unreadable = unreadable;
     report
+}
+
+/// The levels for a file that Forgejo never reads: what is about Forgejo is off, unless the command line names it.
+fn for_github(args: &ValidateArgs, levels: &Levels) -> Levels {
+    let mut levels = levels.clone();
+    let named = |rule: &Rule| args.levels.iter().any(|given| given.rule == *rule);
+    Rule::all()
+        .filter(|rule| rule.is_about_forgejo() && !named(rule))
+        .for_each(|rule| levels.set(rule, Level::Off));
+    levels
+}
+
+/// What is about Forgejo and said of a `.github` once for all of its files: it is the same in each, and most such
+/// files are for GitHub alone.
+#[derive(Default)]
+struct Repeated(HashMap<(PathBuf, String), Said>);
+
+/// A warning that was said.
+struct Said {
+    /// Its number in the report.
+    at: usize,
+    /// The file that had it last.
+    last: PathBuf,
+    /// Further files.
+    more: usize,
+}
+
+impl Repeated {
+    /// Whether it was said before, of another file; else it becomes the one at `at` of the report.
+    fn knows(&mut self, file: &File, fault: &Diagnostic, at: usize) -> bool {
+        let about_forgejo =
+            fault.rule.and_then(|name| Rule::parse(name).ok()).is_some_and(Rule::is_about_forgejo);
+        if !about_forgejo || fault.is_error() || !file.is_githubs() {
+            return false;
+        }
+        let new = || Said { at, last: file.path.clone(), more: 0 };
+        let said = self.0.entry((file.root.clone(), fault.message.clone())).or_insert_with(new);
+        if said.last == file.path {
+            return said.more > 0;
+        }
+        said.last.clone_from(&file.path);
+        said.more += 1;
+        true
+    }
+
+    fn note(self, found: &mut [Diagnostic]) {
+        for Said { at, more, .. } in self.0.into_values().filter(|said| said.more > 0) {
+            if let Some(fault) = found.get_mut(at) {
+                let files = if more == 1 { "file" } else { "files" };
+                fault.notes.push(format!("so it is in {more} more {files} of `.github`"));
+            }
+        }
+    }
 }
 
 fn key(fault: &Diagnostic) -> (String, usize, usize, String) {

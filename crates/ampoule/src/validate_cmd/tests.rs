@@ -175,6 +175,35 @@ fn an_editor_finds_every_place() {
     assert_eq!(places, report.found.len(), "{text}");
 }
 
+/// `.github` is full of what only GitHub reads, and often read by GitHub alone.
+#[test]
+fn what_is_about_forgejo_is_said_once_for_a_github_and_not_at_all_where_forgejo_does_not_look() {
+    let text = "on: [push, merge_group]\npermissions: {}\njobs: {a: {runs-on: d, steps: [{run: x}], environment: e}}\n";
+    let github = [".github/workflows/a.yml", ".github/workflows/b.yml", ".github/workflows/c.yml"];
+    let mut files: Vec<_> = github.iter().map(|name| (*name, text)).collect();
+    let rules = |repository: &Repository, more: &[&str]| -> Vec<String> {
+        let found = repository.report(&[""], more).found;
+        found
+            .iter()
+            .map(|fault| format!("{} {}", fault.rule.unwrap_or_default(), fault.notes.len()))
+            .collect()
+    };
+    let repository = Repository::new(&files);
+    let once = ["github-only-event 1", "ignored-by-forgejo 2", "ignored-by-forgejo 2"];
+    assert_eq!(rules(&repository, &[]), once);
+    let note = &repository.report(&[""], &[]).found[1].notes[1];
+    assert_eq!(note, "so it is in 2 more files of `.github`");
+    assert_eq!(
+        rules(&repository, &["--rule", "ignored-by-forgejo=error"]).len(),
+        1 + 2 * 3,
+        "errors are all there"
+    );
+    files.push((".forgejo/workflows/x.yml", "on: push\njobs: {a: {runs-on: d, steps: [{run: x}]}}\n"));
+    let repository = Repository::new(&files);
+    assert_eq!(rules(&repository, &[]), [""; 0]);
+    assert_eq!(rules(&repository, &["--rule", "ignored-by-forgejo=warn"]), once[1..]);
+}
+
 #[test]
 fn bytes_that_are_no_text_are_an_error_of_the_file() {
     let repository = Repository::new(&[]);

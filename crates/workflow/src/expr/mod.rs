@@ -36,7 +36,7 @@ pub(crate) use template::Host;
 pub(crate) mod tree {
     pub(crate) use super::{
         ast::{Accessor, Ast, AstKind},
-        function::Function,
+        function::{Function, format},
     };
 }
 

@@ -328,14 +328,16 @@ impl Parser<'_> {
             Some(context) if allowed.contains(&context) => return AstKind::Context(context),
             Some(context) => {
                 let here: Vec<_> = allowed.iter().map(|context| context.name()).collect();
-                self.faults.push(
-                    self.error(
-                        format!("`{}` is not available in {}", context.name(), self.site.name()),
-                        span,
-                    )
+                let fault = self
+                    .error(format!("`{}` is not available in {}", context.name(), self.site.name()), span)
                     .label("not available here")
-                    .note(format!("here are {}", here.join(", "))),
-                );
+                    .note(format!("here are {}", here.join(", ")));
+                self.faults.push(match context {
+                    ContextName::Env if allowed.contains(&ContextName::Vars) => {
+                        fault.help("a variable of the repository is there: `vars.NAME`")
+                    }
+                    _ => fault,
+                });
             }
             None => {
                 let fault =

@@ -145,7 +145,10 @@ impl Lower<'_> {
         for item in items {
             let text = self.given(item);
             match Pattern::parse(&text.value) {
-                Ok(pattern) => patterns.push(Spanned::new(pattern, item.span)),
+                Ok(pattern) => {
+                    self.fits_nothing(key.value, &text);
+                    patterns.push(Spanned::new(pattern, item.span));
+                }
                 Err(bad) => {
                     all_good = false;
                     let span = self.within(item, bad.start, bad.end);
@@ -174,6 +177,42 @@ impl Lower<'_> {
             self.faults.push(warning);
         }
         PatternList { key, patterns }
+    }
+
+    /// A pattern that no name can be like: one of another kind, or a path that does not begin in the repository.
+    fn fits_nothing(&mut self, key: FilterKey, text: &Spanned<String>) {
+        let pattern = text.value.strip_prefix('!').unwrap_or(&text.value);
+        use FilterKey::{Branches, BranchesIgnore, Paths, PathsIgnore, Tags, TagsIgnore};
+        let (why, help) = if matches!(key, Paths | PathsIgnore) {
+            let Some(rest) = pattern.strip_prefix("./").or_else(|| pattern.strip_prefix('/')) else { return };
+            ("paths begin at the root of the repository, without a `/`", format!("write `{rest}`"))
+        } else if !matches!(key, Branches | BranchesIgnore | Tags | TagsIgnore) {
+            return;
+        } else {
+            // what Git lets in no name of a branch or tag, or a class of a regular expression
+            let class = ["\\d", "\\w", "\\s", "\\b"].iter().any(|class| pattern.contains(class));
+            // that is said already
+            let evaluated = pattern.contains("${{");
+            if evaluated || !class && !pattern.contains(['^', '~', ':', ' ']) {
+                return;
+            }
+            let regular = class || pattern.starts_with('^') || pattern.ends_with('$');
+            match regular {
+                true => (
+                    "a pattern is no regular expression",
+                    "write `[0-9]+` for digits, `*` for any text".to_owned(),
+                ),
+                false => {
+                    ("no branch and no tag has such a name", "take out the `^`, `~`, `:` or space".to_owned())
+                }
+            }
+        };
+        let warning = Rule::AdmitsNothing
+            .warning(format!("nothing is like `{}`", text.value))
+            .at(self.source, text.span)
+            .label(why)
+            .help(help);
+        self.faults.push(warning);
     }
 
     /// `types`. What is not known is a warning: servers have more every year.

@@ -126,13 +126,16 @@ impl Lower<'_> {
                 self.faults.push(fault);
             }
         }
-        for key in ["with", "secrets"] {
+        for (key, instead) in [
+            ("with", "give a step its inputs by its own `with`"),
+            ("secrets", "give a step a secret by its `env`: `KEY: ${{ secrets.KEY }}`"),
+        ] {
             if let Some(entry) = map.entry(key) {
-                self.fault(
-                    format!("`{key}` of a job belongs to `uses`"),
-                    entry.key.span,
-                    "this job calls no workflow",
-                );
+                let fault = self
+                    .error(format!("`{key}` of a job belongs to `uses`"), entry.key.span)
+                    .label("this job calls no workflow")
+                    .help(instead);
+                self.faults.push(fault);
             }
         }
     }

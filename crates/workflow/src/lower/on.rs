@@ -210,6 +210,8 @@ impl Lower<'_> {
             Ok(value) => input.default = Some(value),
             // GitHub's form has fields that are empty at first
             Err(_) if text.value.is_empty() => {}
+            // that is said of the type
+            Err(_) if matches!(&input.kind, InputKind::Choice(options) if options.is_empty()) => {}
             Err(wanted) => self.fault(
                 format!("the default of `{}` is not of its type", input.name.value),
                 node.span,

@@ -178,7 +178,16 @@ impl Lower<'_> {
                     BadUses::WorkflowInStep => "this workflow",
                     _ => "this action",
                 };
-                let fault = self.error(error.to_string(), text.span).label(what).help(error.help());
+                let help = match error {
+                    BadUses::NoReference => {
+                        format!(
+                            "add `@` and a version (a tag, a branch or a commit), such as `{}@v4`",
+                            text.value
+                        )
+                    }
+                    _ => error.help().to_owned(),
+                };
+                let fault = self.error(error.to_string(), text.span).label(what).help(help);
                 self.faults.push(fault);
                 None
             }

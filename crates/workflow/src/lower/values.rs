@@ -44,9 +44,15 @@ impl Lower<'_> {
             let colon = text.split_once(':').filter(|(key, value)| {
                 !key.is_empty() && !key.contains(' ') && !value.is_empty() && !value.starts_with(['/', ' '])
             });
-            self.faults.push(match colon {
-                Some((key, value)) => fault.help(format!("put a space after the colon: `{key}: {value}`")),
-                None => fault,
+            let equals = node.seq().and_then(|items| items.first()?.scalar()?.text.split_once('='));
+            self.faults.push(match (colon, equals) {
+                (Some((key, value)), _) => {
+                    fault.help(format!("put a space after the colon: `{key}: {value}`"))
+                }
+                (None, Some((key, value))) => {
+                    fault.help(format!("write `{key}: {value}`, each on a line of its own"))
+                }
+                (None, None) => fault,
             });
         }
         map
@@ -75,7 +81,7 @@ impl Lower<'_> {
         for entry in &map.entries {
             match shape.key(&entry.key.value) {
                 Some(key) => self.reader(key, entry.key.span),
-                None => self.unknown(&entry.key, shape),
+                None => self.unknown(&entry.key, shape, map),
             }
         }
     }
@@ -133,7 +139,7 @@ impl Lower<'_> {
         }
     }
 
-    fn unknown(&mut self, key: &Spanned<String>, shape: &Shape) {
+    fn unknown(&mut self, key: &Spanned<String>, shape: &Shape, map: &Map) {
         let name = key.value.as_str();
         if let Some(known) = run_together(name, shape) {
             let colon = name[known.len()..].starts_with(':');
@@ -152,17 +158,15 @@ impl Lower<'_> {
             Others::Ignored => Rule::ActionMetadata.warning(message),
         };
         let fault = fault.at(self.source, key.span).label("unknown key");
-        let near = match name {
-            // what parsers of YAML 1.1 write for it
-            "true" if shape.key("on").is_some() => Some("on"),
-            _ => did_you_mean(name, shape.names()),
-        };
-        self.faults.push(match near {
-            Some(near) => fault.help(format!("did you mean `{near}`?")),
-            None => match home(name, shape) {
-                Some(help) => fault.help(help),
-                None => fault.note(format!("the keys are {}", shape.common().collect::<Vec<_>>().join(", "))),
-            },
+        self.faults.push(match (home(name, shape), meant(name, shape)) {
+            (Some(help), _) => fault.help(help),
+            (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
+            (None, None) if shape.key("uses").is_some() && map.get("uses").is_some() => {
+                fault.help(format!("if `{name}` is an input of what it uses, put it below `with`"))
+            }
+            (None, None) => {
+                fault.note(format!("the keys are {}", shape.common().collect::<Vec<_>>().join(", ")))
+            }
         });
     }
 
@@ -354,7 +358,40 @@ pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
         return true;
     }
     let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
-    unknown.into_iter().any(|entry| did_you_mean(&entry.key.value, shape.names()) == Some(name))
+    unknown.into_iter().any(|entry| meant(&entry.key.value, shape) == Some(name))
+}
+
+/// The key that is probably meant by one that is not there.
+fn meant(name: &str, shape: &Shape) -> Option<&'static str> {
+    match name {
+        // what parsers of YAML 1.1 write for it
+        "true" if shape.key("on").is_some() => Some("on"),
+        _ if home(name, shape).is_some() => None,
+        _ => foreign(name, shape).or_else(|| did_you_mean(name, shape.names())),
+    }
+}
+
+/// What other languages of this kind call a key.
+fn foreign(name: &str, shape: &Shape) -> Option<&'static str> {
+    const WORDS: [(&str, &str, &str); 14] = [
+        ("workflow", "triggers", "on"),
+        ("workflow", "trigger", "on"),
+        ("job", "depends_on", "needs"),
+        ("job", "depends-on", "needs"),
+        ("job", "image", "container"),
+        ("job", "tags", "runs-on"),
+        ("job", "when", "if"),
+        ("step", "script", "run"),
+        ("step", "command", "run"),
+        ("step", "action", "uses"),
+        ("step", "inputs", "with"),
+        ("step", "cwd", "working-directory"),
+        ("step", "workdir", "working-directory"),
+        ("step", "when", "if"),
+    ];
+    let id = shape.id.trim_start_matches("composite-");
+    let row = WORDS.iter().find(|(of, word, _)| *of == id && word.eq_ignore_ascii_case(name));
+    row.map(|(.., key)| *key)
 }
 
 /// The key that `steps:[{run: a}]` or `steps [{run: a}]` should have been: YAML takes all to the next `: ` as one.

@@ -14,7 +14,9 @@
 mod about;
 mod allow;
 mod cache;
+mod exclude;
 mod half;
+mod property;
 mod script;
 mod steps;
 mod table;
@@ -46,6 +48,7 @@ pub enum Rule {
     IfAlwaysTrue,
     MatrixInJobIf,
     HalfExpression,
+    UnknownProperty,
     RetiredCommand,
     LostPipeFailure,
     ConstantCacheKey,
@@ -131,6 +134,11 @@ impl Rule {
     pub fn about(self) -> &'static About {
         // the table has the order of the rules, which a test looks at
         &table::TABLE[self as usize]
+    }
+
+    /// Whether what it finds matters only where Forgejo reads the file.
+    pub fn is_about_forgejo(self) -> bool {
+        matches!(self, Rule::IgnoredByForgejo | Rule::GithubOnly | Rule::GithubOnlyEvent)
     }
 
     /// What it says, so far without a place.
@@ -220,6 +228,18 @@ pub fn check(
     let found = lower::finish(found, MAX_DIAGNOSTICS);
     let found = folded(allow::lint(source, found, levels));
     found.into_iter().chain(elsewhere).filter_map(|fault| levels.apply(fault)).collect()
+}
+
+/// How many errors and warnings there are, for the end of a list of them.
+pub fn tally(found: &[Diagnostic], files: usize) -> String {
+    let count = |number: usize, what: &str| match number {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        more => format!("{more} {what}s"),
+    };
+    let errors = found.iter().filter(|fault| fault.is_error()).count();
+    let warnings = found.len() - errors;
+    format!("{} and {} in {}", count(errors, "error"), count(warnings, "warning"), count(files, "file"))
 }
 
 /// What Forgejo reads over is said once for each key: it is the same everywhere.

@@ -2,10 +2,10 @@
 //!
 //! Purpose: walks a model once and asks each rule that is on. Owner: [`super::check`].
 
-use doc::{Diagnostic, Source, Span};
+use doc::{Diagnostic, Source, Span, did_you_mean};
 
 use super::{
-    Levels, Rule, cache, half, script,
+    Levels, Rule, cache, exclude, half, property, script,
     untrusted::{self, Reader},
 };
 use crate::{
@@ -36,12 +36,14 @@ struct Around {
 
 pub(super) fn workflow(workflow: &Workflow, levels: &Levels, found: &mut Vec<Diagnostic>) {
     let mut look = Look { source: &workflow.source, levels, found };
+    look.shell(workflow.defaults.shell.as_ref());
     for job in &workflow.jobs {
         look.job(job, &workflow.defaults);
     }
     if levels.is_on(Rule::HalfExpression) {
         half::find(&workflow.source, found);
     }
+    property::workflow(workflow, found);
 }
 
 pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnostic>) {
@@ -61,6 +63,7 @@ pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnosti
     if levels.is_on(Rule::HalfExpression) {
         half::find(&action.source, found);
     }
+    property::action(action, found);
 }
 
 impl Look<'_> {
@@ -71,11 +74,12 @@ impl Look<'_> {
         {
             self.pin(reference, uses.span);
         }
-        if self.levels.is_on(Rule::LooseInclude)
-            && let Some(matrix) = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref())
-        {
+        if let Some(matrix) = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref()) {
             let source = self.source;
-            self.found.extend(matrix::loose_inclusions(matrix).map(|span| matrix::loose(source, span)));
+            exclude::stray(matrix, source, self.found);
+            if self.levels.is_on(Rule::LooseInclude) {
+                self.found.extend(matrix::loose_inclusions(matrix).map(|span| matrix::loose(source, span)));
+            }
         }
         let labels = job.runs_on.iter().flat_map(|runs_on| &runs_on.labels);
         let windows = labels.into_iter().any(|label| {
@@ -83,6 +87,7 @@ impl Look<'_> {
             // of a matrix it may be
             label.contains("windows") || label.contains("${{")
         });
+        self.shell(job.defaults.shell.as_ref());
         self.steps(&job.steps, &Around { defaults: job.defaults.or(defaults), windows });
     }
 
@@ -90,7 +95,10 @@ impl Look<'_> {
         for step in steps {
             self.condition(&step.condition, Whose::Step);
             match &step.action {
-                StepAction::Run { script, .. } => self.run(step, script, around),
+                StepAction::Run { script, shell, .. } => {
+                    self.shell(shell.as_ref());
+                    self.run(step, script, around);
+                }
                 StepAction::Uses { uses, with } => self.uses(&uses.value, uses.span, with),
                 StepAction::Parallel(inner) => self.steps(inner, around),
                 StepAction::Computed { .. }
@@ -140,6 +148,24 @@ impl Look<'_> {
                     .help(help),
             );
         }
+    }
+
+    /// A shell that is none: without `{0}` the script is not given to it.
+    fn shell(&mut self, shell: Option<&Template>) {
+        const KNOWN: [&str; 7] = ["bash", "sh", "python", "node", "pwsh", "powershell", "cmd"];
+        let Some((template, name)) = shell.and_then(|shell| Some((shell, shell.literal()?.trim()))) else {
+            return;
+        };
+        if name.is_empty() || name.contains("{0}") || KNOWN.contains(&name) {
+            return;
+        }
+        let fault = Diagnostic::error(format!("the shell `{name}` is unknown"))
+            .at(self.source, template.span())
+            .label("no server has a shell of this name");
+        self.found.push(match did_you_mean(name, KNOWN) {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None => fault.help(format!("write `{name} {{0}}` for a program that is given the script's file")),
+        });
     }
 
     fn run(&mut self, step: &Step, text: &Template, around: &Around) {

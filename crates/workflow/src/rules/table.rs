@@ -29,7 +29,7 @@ const fn action(text: &'static str) -> Example {
     of(Frame::Action, text)
 }
 
-pub(super) static TABLE: [About; 31] = [
+pub(super) static TABLE: [About; 32] = [
     About {
         rule: Rule::UntrustedInput,
         name: "untrusted-input",
@@ -132,6 +132,27 @@ if: matrix.os == 'debian'
         right: steps(
             "- run: echo \"of ${{ github.sha }}\"
 ",
+        ),
+    },
+    About {
+        rule: Rule::UnknownProperty,
+        name: "unknown-property",
+        level: Warn,
+        finds: "a step, a need, an output, an input or a value of the matrix that is not there",
+        costs: "What is not there is empty, and the step runs all the same: with an empty version, or not at all, by \
+                an `if` that is never true. Of `github`, `runner` and `strategy`, to which servers add, only what is \
+                near a known name is told.",
+        wrong: steps(
+            r#"- id: version
+  run: echo "tag=$(git describe)" >> "$GITHUB_OUTPUT"
+- run: ./publish "${{ steps.verson.outputs.tag }}"
+"#,
+        ),
+        right: steps(
+            r#"- id: version
+  run: echo "tag=$(git describe)" >> "$GITHUB_OUTPUT"
+- run: ./publish "${{ steps.version.outputs.tag }}"
+"#,
         ),
     },
     About {
@@ -359,9 +380,9 @@ if: matrix.os == 'debian'
         rule: Rule::AdmitsNothing,
         name: "admits-nothing",
         level: Warn,
-        finds: "a filter of which every pattern begins with `!`",
-        costs: "Patterns with `!` take out of what the ones before them let in. Where none lets in anything, \
-                nothing starts the workflow.",
+        finds: "a filter, or a pattern of it, that nothing can be like",
+        costs: "Patterns with `!` take out of what the ones before them let in: where none lets in anything, nothing \
+                starts the workflow. Neither does a regular expression, or a path that begins with `./` or `/`.",
         wrong: on("on:
   push:
     branches: ['!wip/**']

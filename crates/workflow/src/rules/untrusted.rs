@@ -248,10 +248,14 @@ fn segment(accessor: &Accessor) -> String {
 
 fn is_untrusted(path: &[String], whole: Whole) -> bool {
     UNTRUSTED.iter().any(|known| {
-        let known: Vec<&str> = known.split('.').collect();
-        let same = |(ours, theirs): (&String, &&str)| ours == "*" || ours.eq_ignore_ascii_case(theirs);
-        let fits = path.len() == known.len() || (whole == Whole::Yes && path.len() < known.len());
-        fits && path.iter().zip(&known).all(same)
+        let (mut ours, mut theirs) = (path.iter(), known.split('.'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some(ours), Some(theirs)) if ours == "*" || ours.eq_ignore_ascii_case(theirs) => {}
+                (None, Some(_)) => return whole == Whole::Yes,
+                (ours, theirs) => return ours.is_none() && theirs.is_none(),
+            }
+        }
     })
 }
 

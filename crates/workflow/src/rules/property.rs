@@ -1,0 +1,460 @@
+//! Properties that are nowhere: an expression of one is empty, and nothing says so.
+//!
+//! Purpose: `steps`, `needs`, `matrix`, `inputs` and `jobs` against what the file has, the other contexts by their
+//! known names; and texts of `format` that have no value. Owner: [`super::steps`].
+//! Invariants: only a file without errors is looked at, for of a faulty one parts are missing; what a server may fill
+//! in (`env`, `vars`, `secrets`, the event, outputs of actions) is never said to be empty.
+
+use std::sync::Arc;
+
+use doc::{Diagnostic, Source, Span, did_you_mean};
+
+use super::Rule;
+use crate::{
+    Action, Condition, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step, StepAction,
+    Template, Variables, Workflow,
+    expr::tree::{Accessor, Ast, AstKind, Function, format as formatted},
+};
+
+/// What a step leaves.
+const STEP: [&str; 3] = ["outputs", "outcome", "conclusion"];
+
+/// What a job leaves.
+const JOB: [&str; 2] = ["outputs", "result"];
+
+/// `github`, of all servers.
+const GITHUB: [&str; 49] = [
+    "action",
+    "action_path",
+    "action_ref",
+    "action_repository",
+    "action_status",
+    "actor",
+    "actor_id",
+    "api_url",
+    "artifact_cache_size_limit",
+    "base_ref",
+    "env",
+    "event",
+    "event_name",
+    "event_path",
+    "graphql_url",
+    "head_ref",
+    "job",
+    "job_name",
+    "job_workflow_ref",
+    "job_workflow_sha",
+    "output",
+    "path",
+    "ref",
+    "ref_name",
+    "ref_protected",
+    "ref_type",
+    "repository",
+    "repository_id",
+    "repository_owner",
+    "repository_owner_id",
+    "repository_visibility",
+    "repositoryUrl",
+    "retention_days",
+    "run_attempt",
+    "run_id",
+    "run_number",
+    "runner_perflog",
+    "runner_tracking_id",
+    "secret_source",
+    "server_url",
+    "sha",
+    "state",
+    "step_summary",
+    "token",
+    "triggering_actor",
+    "workflow",
+    "workflow_ref",
+    "workflow_sha",
+    "workspace",
+];
+
+const RUNNER: [&str; 8] = ["name", "os", "arch", "temp", "tool_cache", "debug", "environment", "workspace"];
+
+const STRATEGY: [&str; 4] = ["fail-fast", "job-index", "job-total", "max-parallel"];
+
+/// Names, unless they are made when the workflow runs.
+type Names<'a> = Option<Vec<&'a str>>;
+
+/// What the expressions of a job, or of an action, can see.
+struct Look<'a, 'f> {
+    workflow: Option<&'a Workflow>,
+    job: Option<&'a Job>,
+    inputs: Vec<&'a str>,
+    matrix: Names<'a>,
+    /// The ids of the steps, with the number of each step.
+    steps: Vec<(usize, &'a str)>,
+    /// The number of the step that is looked at: those before it have run.
+    now: usize,
+    found: &'f mut Vec<Diagnostic>,
+}
+
+pub(super) fn workflow(workflow: &Workflow, found: &mut Vec<Diagnostic>) {
+    if found.iter().any(Diagnostic::is_error) {
+        return;
+    }
+    let triggers = workflow.on.iter().filter(|trigger| trigger.event.value.starts_with("workflow_"));
+    let inputs: Vec<&str> =
+        triggers.flat_map(|trigger| &trigger.inputs).map(|input| input.name.value.as_str()).collect();
+    let mut look =
+        Look { workflow: Some(workflow), job: None, inputs, matrix: None, steps: Vec::new(), now: 0, found };
+    look.all(workflow.run_name.iter());
+    look.variables(&workflow.env);
+    let concurrency = workflow.concurrency.iter();
+    look.all(concurrency.flat_map(|it| it.group.iter().chain(&it.cancel_in_progress)));
+    for trigger in &workflow.on {
+        look.all(trigger.outputs.iter().map(|output| &output.value));
+    }
+    for job in &workflow.jobs {
+        look.job(job);
+    }
+}
+
+pub(super) fn action(action: &Action, found: &mut Vec<Diagnostic>) {
+    if found.iter().any(Diagnostic::is_error) {
+        return;
+    }
+    let inputs = action.inputs.iter().map(|input| input.name.value.as_str()).collect();
+    let mut look = Look { workflow: None, job: None, inputs, matrix: None, steps: Vec::new(), now: 0, found };
+    match &action.runs {
+        Runs::Composite { steps } => {
+            look.steps(steps);
+            look.all(action.outputs.iter().filter_map(|output| output.value.as_ref()));
+        }
+        Runs::Docker { env, args, .. } => {
+            look.variables(env);
+            look.all(args.iter());
+        }
+        Runs::Script { .. } => {}
+    }
+}
+
+impl<'a> Look<'a, '_> {
+    fn job(&mut self, job: &'a Job) {
+        self.job = Some(job);
+        self.matrix = matrix(job);
+        self.steps.clear();
+        self.all(job.name.iter());
+        self.condition(&job.condition);
+        if let Some(runs_on) = &job.runs_on {
+            self.all(runs_on.labels.iter().chain(&runs_on.group));
+        }
+        if let Some(strategy) = &job.strategy {
+            self.all(strategy.whole.iter().chain(&strategy.fail_fast).chain(&strategy.max_parallel));
+            if let Some(matrix) = &strategy.matrix {
+                self.all(matrix.templates().into_iter());
+            }
+        }
+        self.variables(&job.env);
+        self.all(job.defaults.shell.iter().chain(&job.defaults.working_directory));
+        self.all(job.timeout_minutes.iter().chain(&job.continue_on_error));
+        if let Some(concurrency) = &job.concurrency {
+            self.all(concurrency.group.iter().chain(&concurrency.cancel_in_progress));
+        }
+        if let Some(call) = &job.call {
+            self.all(call.templates());
+        }
+        self.steps(&job.steps);
+        self.all(job.outputs.iter().map(|output| &output.value));
+        if let Some(environment) = &job.environment {
+            self.all(std::iter::once(&environment.name).chain(&environment.url));
+        }
+    }
+
+    /// Steps one after the other; behind them all have run.
+    fn steps(&mut self, steps: &'a [Step]) {
+        for (number, step) in steps.iter().enumerate() {
+            ids(step, number, &mut self.steps);
+        }
+        for (number, step) in steps.iter().enumerate() {
+            self.now = number;
+            self.step(step);
+        }
+        self.now = steps.len();
+    }
+
+    fn step(&mut self, step: &'a Step) {
+        self.all(step.name.iter().chain(&step.timeout_minutes).chain(&step.continue_on_error));
+        self.condition(&step.condition);
+        self.variables(&step.env);
+        match &step.action {
+            StepAction::Run { script, shell, working_directory } => {
+                self.all(std::iter::once(script).chain(shell).chain(working_directory));
+            }
+            StepAction::Uses { with, .. } => self.variables(with),
+            StepAction::Computed { uses, with } => {
+                self.all(std::iter::once(uses));
+                self.variables(with);
+            }
+            StepAction::Parallel(inner) => {
+                self.now += 1;
+                inner.iter().for_each(|step| self.step(step));
+            }
+            StepAction::Wait(_) | StepAction::WaitAll | StepAction::Cancel(_) => {}
+        }
+    }
+
+    fn condition(&mut self, condition: &Condition) {
+        condition.exprs().for_each(|expr| self.expr(expr));
+    }
+
+    fn variables(&mut self, variables: &Variables) {
+        match variables {
+            OrExpr::Written(list) => self.all(list.iter().map(|variable| &variable.value)),
+            OrExpr::Expr(template) => self.all(std::iter::once(template)),
+        }
+    }
+
+    fn all<'t>(&mut self, templates: impl Iterator<Item = &'t Template>) {
+        for template in templates {
+            template.exprs().for_each(|expr| self.expr(expr));
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        let mut faults = Vec::new();
+        expr.root().walk(&mut |part| match &part.kind {
+            AstKind::Access { base, path } => {
+                let AstKind::Context(context) = base.kind else { return };
+                let names = path.iter().map_while(name).collect();
+                let path = Path { source: &expr.source, base: base.span, whole: part.span, names };
+                faults.extend(self.property(context, &path));
+            }
+            AstKind::Call { function: Function::Format, args } => faults.extend(format(&expr.source, args)),
+            _ => {}
+        });
+        self.found.extend(faults);
+    }
+
+    fn property(&self, context: ContextName, path: &Path<'_>) -> Option<Diagnostic> {
+        let first = path.names.first()?;
+        match context {
+            ContextName::Steps => self.of_step(path),
+            ContextName::Needs => self.of_need(path),
+            ContextName::Jobs => {
+                let jobs = &self.workflow?.jobs;
+                let Some(job) = jobs.iter().find(|job| same(&job.id.value, first)) else {
+                    let ids: Vec<&str> = jobs.iter().map(|job| job.id.value.as_str()).collect();
+                    return Some(path.unknown(0, format!("there is no job `{first}`"), &ids, "the jobs are"));
+                };
+                of_job(path, job)
+            }
+            ContextName::Matrix => {
+                let names = self.matrix.as_ref()?;
+                if !has(names, first) {
+                    return Some(path.unknown(0, format!("the matrix has no `{first}`"), names, "it has"));
+                }
+                let (key, keys) = (path.names.get(1)?, keys_of(self.job?, first)?);
+                let message = || format!("no value of `{first}` has a `{key}`");
+                (!has(&keys, key)).then(|| path.unknown(1, message(), &keys, "they have"))
+            }
+            ContextName::Inputs => self.of_inputs(path, 0),
+            ContextName::Github if same(first, "event") => {
+                let inputs = path.names.get(1).is_some_and(|name| same(name, "inputs"));
+                let run_by_hand = self.workflow?.trigger("workflow_dispatch").is_some();
+                (inputs && run_by_hand).then(|| self.of_inputs(path, 2)).flatten()
+            }
+            ContextName::Github => path.near(context, &GITHUB),
+            ContextName::Runner => path.near(context, &RUNNER),
+            ContextName::Strategy => path.near(context, &STRATEGY),
+            ContextName::Job | ContextName::Env | ContextName::Vars | ContextName::Secrets => None,
+        }
+    }
+
+    fn of_step(&self, path: &Path<'_>) -> Option<Diagnostic> {
+        let id = path.names.first()?;
+        let Some((number, _)) = self.steps.iter().find(|(_, known)| same(known, id)) else {
+            let before: Vec<&str> =
+                self.steps.iter().filter(|(number, _)| *number < self.now).map(|(_, id)| *id).collect();
+            return Some(path.unknown(0, format!("no step has the id `{id}`"), &before, "the ids are"));
+        };
+        if *number >= self.now {
+            let message = format!("the step `{id}` has not run yet");
+            return Some(path.empty(0, message).help("only the steps above can be looked at"));
+        }
+        let property = path.names.get(1).filter(|name| !has(&STEP, name))?;
+        Some(path.unknown(1, format!("a step has no property `{property}`"), &STEP, "it has"))
+    }
+
+    fn of_need(&self, path: &Path<'_>) -> Option<Diagnostic> {
+        let (id, workflow, job) = (path.names.first()?, self.workflow?, self.job?);
+        let other = workflow.jobs.iter().find(|other| same(&other.id.value, id));
+        if job.needs.iter().any(|need| same(&need.value, id)) {
+            return of_job(path, other?);
+        }
+        Some(match other {
+            Some(other) => {
+                let (own, other) = (&job.id.value, &other.id.value);
+                let fault = path.empty(0, format!("the job `{own}` does not need `{other}`"));
+                fault.help(format!("add `{other}` to its `needs`"))
+            }
+            None => {
+                let needs: Vec<&str> = job.needs.iter().map(|need| need.value.as_str()).collect();
+                path.unknown(0, format!("there is no need `{id}`"), &needs, "the needs are")
+            }
+        })
+    }
+
+    fn of_inputs(&self, path: &Path<'_>, index: usize) -> Option<Diagnostic> {
+        let name = path.names.get(index).filter(|name| !has(&self.inputs, name))?;
+        let what = if self.workflow.is_some() { "workflow" } else { "action" };
+        Some(path.unknown(index, format!("the {what} has no input `{name}`"), &self.inputs, "it has"))
+    }
+}
+
+/// What is wrong with a text of `format`, which is so whenever it is evaluated.
+fn format(source: &Source, args: &[Ast]) -> Option<Diagnostic> {
+    let (text, others) = args.split_first()?;
+    let AstKind::Text(pattern) = &text.kind else { return None };
+    let values = vec![Arc::from(""); others.len()];
+    let fault = formatted(pattern, &values, usize::MAX).err()?;
+    Some(Diagnostic::error(fault.to_string()).at(source, text.span).label("this text"))
+}
+
+/// What a job that is done leaves.
+fn of_job(path: &Path<'_>, job: &Job) -> Option<Diagnostic> {
+    let property = path.names.get(1)?;
+    if !has(&JOB, property) {
+        let message = format!("a job has no property `{property}` here");
+        return Some(path.unknown(1, message, &JOB, "it has"));
+    }
+    // what is called may give out more than is known here
+    let name = path.names.get(2).filter(|_| same(property, "outputs") && job.call.is_none())?;
+    let outputs: Vec<&str> = job.outputs.iter().map(|output| output.name.value.as_str()).collect();
+    let message = || format!("the job `{}` has no output `{name}`", job.id.value);
+    (!has(&outputs, name)).then(|| path.unknown(2, message(), &outputs, "it has"))
+}
+
+/// The ids of a step and of those in it.
+fn ids<'a>(step: &'a Step, number: usize, found: &mut Vec<(usize, &'a str)>) {
+    found.extend(step.id.iter().map(|id| (number, id.value.as_str())));
+    if let StepAction::Parallel(inner) = &step.action {
+        inner.iter().for_each(|step| ids(step, number, found));
+    }
+}
+
+/// The names of a job's matrix.
+fn matrix(job: &Job) -> Names<'_> {
+    let Some(strategy) = &job.strategy else { return Some(Vec::new()) };
+    if strategy.whole.is_some() {
+        return None;
+    }
+    let Some(matrix) = &strategy.matrix else { return Some(Vec::new()) };
+    let Matrix::Written { axes, include, .. } = matrix else { return None };
+    let mut names: Vec<&str> = axes.iter().map(|(name, _)| name.value.as_str()).collect();
+    names.extend(included(include.as_ref())?);
+    // `${{ insert }}` takes in more
+    (!names.iter().any(|name| name.contains("${{"))).then_some(names)
+}
+
+/// The keys that any of the values of a variable has, where all of them are written maps.
+fn keys_of<'a>(job: &'a Job, variable: &str) -> Names<'a> {
+    let Matrix::Written { axes, include, .. } = job.strategy.as_ref()?.matrix.as_ref()? else { return None };
+    if included(include.as_ref())?.iter().any(|name| same(name, variable)) {
+        return None;
+    }
+    let (_, values) = axes.iter().find(|(name, _)| same(&name.value, variable))?;
+    let DataKind::List(values) = &values.kind else { return None };
+    let mut keys = Vec::new();
+    for value in values {
+        let DataKind::Map(entries) = &value.kind else { return None };
+        for (name, _) in entries {
+            if !keys.contains(&name.value.as_str()) {
+                keys.push(&name.value);
+            }
+        }
+    }
+    // `${{ insert }}` takes in more
+    (!keys.iter().any(|key| key.contains("${{"))).then_some(keys)
+}
+
+/// The names that an `include` adds.
+fn included(include: Option<&Data>) -> Names<'_> {
+    let entries = match include.map(|data| &data.kind) {
+        None | Some(DataKind::Value(_)) => return Some(Vec::new()),
+        Some(DataKind::List(entries)) => entries,
+        Some(DataKind::Template(_) | DataKind::Map(_)) => return None,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let DataKind::Map(values) = &entry.kind else { return None };
+        for (name, _) in values {
+            if !names.contains(&name.value.as_str()) {
+                names.push(&name.value);
+            }
+        }
+    }
+    Some(names)
+}
+
+/// A context and the names behind it.
+struct Path<'e> {
+    source: &'e Source,
+    base: Span,
+    whole: Span,
+    /// Up to the first that is made when it runs.
+    names: Vec<&'e str>,
+}
+
+impl Path<'_> {
+    /// Where one of the names stands.
+    fn place(&self, index: usize) -> Span {
+        let text = self.source.slice(Span::new(self.base.end, self.whole.end));
+        let mut found = None;
+        let mut from = 0;
+        for name in self.names.iter().take(index + 1) {
+            let Some(at) = text.get(from..).and_then(|rest| rest.find(name)) else { return self.whole };
+            let start = self.base.end + from + at;
+            found = Some(Span::new(start, start + name.len()));
+            from += at + name.len();
+        }
+        found.unwrap_or(self.whole)
+    }
+
+    fn empty(&self, index: usize, message: String) -> Diagnostic {
+        let warning = Rule::UnknownProperty.warning(message);
+        warning.at(self.source, self.place(index)).label("this is always empty")
+    }
+
+    fn unknown(&self, index: usize, message: String, known: &[&str], have: &str) -> Diagnostic {
+        const SHOWN: usize = 20;
+        let fault = self.empty(index, message);
+        let name = self.names.get(index).copied().unwrap_or_default();
+        match did_you_mean(name, known.iter().copied()) {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None if known.is_empty() => fault.note("there are none here"),
+            None if known.len() > SHOWN => fault,
+            None => fault.note(format!("{have} {}", known.join(", "))),
+        }
+    }
+
+    /// Of a context that servers extend: only what is near a known name is told.
+    fn near(&self, context: ContextName, known: &[&'static str]) -> Option<Diagnostic> {
+        let name = self.names.first().filter(|name| !has(known, name))?;
+        let near = did_you_mean(name, known.iter().copied())?;
+        let message = format!("`{}` has no property `{name}`", context.name());
+        Some(self.empty(0, message).help(format!("did you mean `{near}`?")))
+    }
+}
+
+fn name(accessor: &Accessor) -> Option<&str> {
+    match accessor {
+        Accessor::Name(name) => Some(name),
+        Accessor::Index(Ast { kind: AstKind::Text(text), .. }) => Some(text),
+        Accessor::Index(_) | Accessor::All => None,
+    }
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+fn has(known: &[&str], name: &str) -> bool {
+    known.iter().any(|known| same(known, name))
+}
