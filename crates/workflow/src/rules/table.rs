@@ -125,14 +125,8 @@ if: matrix.os == 'debian'
         finds: "an expression that lacks its `$` or a brace, and so is text",
         costs: "Only `${{` begins an expression. `${ github.sha }}` and `{{ github.sha }}` reach the program as they \
                 are written; a shell fails over the first, and the second is taken for a name.",
-        wrong: steps(
-            "- run: echo \"of ${ github.sha }}\"
-",
-        ),
-        right: steps(
-            "- run: echo \"of ${{ github.sha }}\"
-",
-        ),
+        wrong: steps("- run: echo \"of ${ github.sha }}\"\n"),
+        right: steps("- run: echo \"of ${{ github.sha }}\"\n"),
     },
     About {
         rule: Rule::UnknownProperty,
@@ -313,16 +307,8 @@ if: matrix.os == 'debian'
         level: Warn,
         finds: "` #` and a digit in a value without quotes",
         costs: "A `#` behind a blank begins a comment, and the rest of the line is gone.",
-        wrong: steps(
-            "- name: Fix #12
-  run: make
-",
-        ),
-        right: steps(
-            "- name: 'Fix #12'
-  run: make
-",
-        ),
+        wrong: steps("- name: Fix #12\n  run: make\n"),
+        right: steps("- name: 'Fix #12'\n  run: make\n"),
     },
     About {
         rule: Rule::IgnoredByForgejo,
