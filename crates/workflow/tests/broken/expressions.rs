@@ -131,6 +131,16 @@ pub(crate) fn quote(file: &File, made: &mut Made) {
     }
 }
 
+/// The rows of the job that a row is of: a job's name stands two columns to the right, in all our files.
+fn job_of(file: &File, row: usize) -> impl Iterator<Item = &str> {
+    let rows = &file.text.rows;
+    let begins =
+        |row: &str| row.starts_with("  ") && row[2..].starts_with(|c: char| c.is_ascii_alphanumeric());
+    let start = rows[..row].iter().rposition(|row| begins(&row.text)).unwrap_or_default();
+    let length = rows[start + 1..].iter().position(|row| begins(&row.text)).unwrap_or(rows.len() - start - 1);
+    rows[start..].iter().take(length + 1).map(|row| row.text.as_str())
+}
+
 /// A name behind `steps.`, `needs.`, `matrix.` or `inputs.` that the file has nowhere else. The language gives null for
 /// it, so it is what a rule says.
 pub(crate) fn name(file: &File, made: &mut Made) {
@@ -142,6 +152,12 @@ pub(crate) fn name(file: &File, made: &mut Made) {
             let [of, word] = pair else { continue };
             let known = ["steps", "needs", "matrix", "inputs"].contains(&of.text.as_str());
             if !known || of.before == '.' || word.start != of.end + 1 || word.before != '.' {
+                continue;
+            }
+            // where a job has no matrix the right name says nothing either
+            if of.text == "matrix"
+                && !job_of(file, inner.row).any(|row| row.trim_start().starts_with("matrix:"))
+            {
                 continue;
             }
             let wrong = format!("{}q", word.text);
