@@ -19,7 +19,7 @@ const CALLER: &str = "call_that_does_not_fit";
 const CALLED: &str = "deploy";
 
 /// Each mistake: its file, its title, and what a person meant. The page has this order.
-const MISTAKES: [(&str, &str, &str); 39] = [
+const MISTAKES: [(&str, &str, &str); 40] = [
     ("misspelt_keys", "A misspelt key", "The token should only read, and the step end after ten minutes."),
     (
         "key_at_the_wrong_level",
@@ -77,6 +77,11 @@ const MISTAKES: [(&str, &str, &str); 39] = [
     ("call_that_does_not_fit", "A call that does not fit", "The job should call the other workflow."),
     ("secrets_without_a_call", "`secrets` without a call", "Both jobs should see the secrets."),
     ("expression_not_closed", "An expression that is not closed", "The script should get the ref."),
+    (
+        "half_an_expression",
+        "An expression without its beginning",
+        "Both should be built with the commit as version.",
+    ),
     ("quotes_in_an_expression", "Double quotes in an expression", "Only the main branch should be deployed."),
     (
         "unknown_context_and_function",

@@ -11,8 +11,8 @@ use doc::{Diagnostic, Source, Span, did_you_mean};
 
 use super::Rule;
 use crate::{
-    Action, Condition, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step, StepAction,
-    Template, Variables, Workflow,
+    Action, Condition, Container, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step,
+    StepAction, Template, Variables, Workflow,
     expr::tree::{Accessor, Ast, AstKind, Function, format as formatted},
 };
 
@@ -140,6 +140,7 @@ impl<'a> Look<'a, '_> {
         self.job = Some(job);
         self.matrix = matrix(job);
         self.steps.clear();
+        self.now = 0;
         self.all(job.name.iter());
         self.condition(&job.condition);
         if let Some(runs_on) = &job.runs_on {
@@ -157,6 +158,15 @@ impl<'a> Look<'a, '_> {
         if let Some(concurrency) = &job.concurrency {
             self.all(concurrency.group.iter().chain(&concurrency.cancel_in_progress));
         }
+        if let Some(container) = &job.container {
+            self.container(&container.value);
+        }
+        if let Some(services) = &job.services {
+            self.all(services.value.expr().into_iter());
+            for service in services.value.written().into_iter().flatten() {
+                self.container(&service.container);
+            }
+        }
         if let Some(call) = &job.call {
             self.all(call.templates());
         }
@@ -164,6 +174,15 @@ impl<'a> Look<'a, '_> {
         self.all(job.outputs.iter().map(|output| &output.value));
         if let Some(environment) = &job.environment {
             self.all(std::iter::once(&environment.name).chain(&environment.url));
+        }
+    }
+
+    fn container(&mut self, container: &OrExpr<Container>) {
+        self.all(container.expr().into_iter());
+        if let Some(container) = container.written() {
+            self.variables(&container.env);
+            self.all(container.image.iter().chain(&container.ports).chain(&container.volumes));
+            self.all(container.options.iter().chain(&container.cmd));
         }
     }
 
