@@ -204,7 +204,7 @@ impl Diagnostic {
             false => all,
         };
         let text = source.text();
-        let start = text[..all.start].rfind('\n').map_or(0, |at| at + 1);
+        let (line, start) = source.line(all.start);
         let end = text[all.end..].find('\n').map_or(text.len(), |at| all.end + at + 1);
         let cut = all.start - start > 2 * AROUND;
         let near = source.fit(Span::new(
@@ -213,7 +213,7 @@ impl Diagnostic {
         ));
         Window {
             span: near,
-            line: text[..start].bytes().filter(|byte| *byte == b'\n').count() + 1,
+            line,
             place: cut.then(|| source.line_column(first.start)),
         }
     }
