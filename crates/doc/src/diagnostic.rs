@@ -211,11 +211,7 @@ impl Diagnostic {
             if cut { all.start - AROUND } else { start },
             end.min(all.end.saturating_add(AROUND)),
         ));
-        Window {
-            span: near,
-            line,
-            place: cut.then(|| source.line_column(first.start)),
-        }
+        Window { span: near, line, place: cut.then(|| source.line_column(first.start)) }
     }
 
     /// Each source that a label points into, once, the primary one first.
