@@ -24,6 +24,7 @@ pub(crate) fn replay(name: &str, mut target: impl FnMut(&[u8])) {
 /// Says at which input a target panicked.
 struct Named<'a>(&'a Path);
 
+#[expect(clippy::print_stderr, reason = "a test's words, seen where it fails")]
 impl Drop for Named<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -204,18 +204,14 @@ impl Diagnostic {
             false => all,
         };
         let text = source.text();
-        let start = text[..all.start].rfind('\n').map_or(0, |at| at + 1);
+        let (line, start) = source.line(all.start);
         let end = text[all.end..].find('\n').map_or(text.len(), |at| all.end + at + 1);
         let cut = all.start - start > 2 * AROUND;
         let near = source.fit(Span::new(
             if cut { all.start - AROUND } else { start },
             end.min(all.end.saturating_add(AROUND)),
         ));
-        Window {
-            span: near,
-            line: text[..start].bytes().filter(|byte| *byte == b'\n').count() + 1,
-            place: cut.then(|| source.line_column(first.start)),
-        }
+        Window { span: near, line, place: cut.then(|| source.line_column(first.start)) }
     }
 
     /// Each source that a label points into, once, the primary one first.

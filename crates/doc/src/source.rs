@@ -3,7 +3,10 @@
 //! Purpose: what a diagnostic needs in order to show a line. Owner: shared by all that was parsed from
 //! it. Invariant: the text never changes; a [`Span`] never lies outside of it or inside a character.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{Diagnostic, Limits};
 
@@ -14,12 +17,14 @@ pub struct Source(Arc<Inner>);
 struct Inner {
     name: String,
     text: String,
+    /// Where its lines begin, once somebody asks.
+    lines: OnceLock<Vec<usize>>,
 }
 
 impl Source {
     /// A source from text that is already known to be UTF-8.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
-        Source(Arc::new(Inner { name: name.into(), text: text.into() }))
+        Source(Arc::new(Inner { name: name.into(), text: text.into(), lines: OnceLock::new() }))
     }
 
     /// A source from the bytes of a file.
@@ -71,10 +76,17 @@ impl Source {
         while !self.0.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &self.0.text[..offset];
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        (line, before[start..].chars().count() + 1)
+        let (line, start) = self.line(offset);
+        (line, self.0.text[start..offset].chars().count() + 1)
+    }
+
+    /// The line of a byte offset, from 1, and where it begins.
+    pub(crate) fn line(&self, offset: usize) -> (usize, usize) {
+        let feeds = || self.0.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines =
+            self.0.lines.get_or_init(|| std::iter::once(0).chain(feeds().map(|(at, _)| at + 1)).collect());
+        let line = lines.partition_point(|start| *start <= offset);
+        (line, lines.get(line.saturating_sub(1)).copied().unwrap_or_default())
     }
 
     /// The span moved and cut so that it lies in this text, on character boundaries.

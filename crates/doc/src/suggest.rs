@@ -13,6 +13,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     let lowered = word.to_lowercase();
     let fold = |text: &str| text.to_lowercase().replace('_', "-");
     let folded = fold(word);
+    let letters = lowered.chars().count();
     let (mut longer, mut begins) = (None, 0usize);
     let near = candidates
         .into_iter()
@@ -24,13 +25,19 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
             }
         })
         .filter_map(|candidate| {
+            let others = candidate.chars().count();
+            let longer = letters.max(others);
+            let most = (longer / 3).max(1);
+            // a file may hold tens of thousands of words: most candidates are told by their length
+            if letters.abs_diff(others) > most {
+                return None;
+            }
             let distance = if fold(candidate) == folded {
                 0
             } else {
                 strsim::damerau_levenshtein(&lowered, &candidate.to_lowercase())
             };
-            let longer = lowered.chars().count().max(candidate.chars().count());
-            (distance <= (longer / 3).max(1) && distance < longer).then_some((distance, candidate))
+            (distance <= most && distance < longer).then_some((distance, candidate))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate);

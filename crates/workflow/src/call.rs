@@ -4,13 +4,13 @@
 //! ended. Owner: `expand`; whoever runs the jobs of the call. Invariants: every declared input has a value of its
 //! type; of the caller's secrets only those that it passes are there, and the token.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use doc::Diagnostic;
 
 use crate::{
     Call, CallSecrets, ContextName, Contexts, Input, InputKind, Job, JobResult, Object, Plan, Results,
-    Template, Value, inputs,
+    Template, Value, Variable, inputs,
     settings::{fault, settled, text},
 };
 
@@ -68,9 +68,15 @@ pub(crate) fn expand(
     inner.set(ContextName::Secrets, secrets(call, contexts)?);
     let mut given = Object::new();
     let declared = plan.workflow().callable().map(|trigger| trigger.inputs.as_slice());
+    let with: HashMap<String, &Variable> =
+        call.with.iter().rev().map(|given| (given.name.value.to_ascii_lowercase(), given)).collect();
     for input in declared.unwrap_or_default() {
-        inner.set(ContextName::Inputs, given.clone());
-        given.insert(input.name.value.as_str(), value(job, call, input, contexts, &inner)?);
+        let passed = with.get(&input.name.value.to_ascii_lowercase()).copied();
+        if passed.is_none() && input.default.is_none() && input.computed.is_some() {
+            // a default sees the inputs before it
+            inner.set(ContextName::Inputs, given.clone());
+        }
+        given.insert(input.name.value.as_str(), value(job, passed, input, contexts, &inner)?);
     }
     inner.set(ContextName::Inputs, given);
     Ok(ExpandedCall { plan: Arc::clone(plan), contexts: inner })
@@ -88,13 +94,12 @@ fn called(github: &Value) -> Value {
 
 fn value(
     job: &Job,
-    call: &Call,
+    given: Option<&Variable>,
     input: &Input,
     outer: &Contexts,
     inner: &Contexts,
 ) -> Result<Value, Vec<Diagnostic>> {
-    let same = |given: &&crate::Variable| given.name.value.eq_ignore_ascii_case(&input.name.value);
-    let (template, value) = match (call.with.iter().find(same), &input.default, &input.computed) {
+    let (template, value) = match (given, &input.default, &input.computed) {
         (Some(given), ..) => (&given.value, settled(given.value.eval(outer))?),
         (None, Some(default), _) => return Ok(default.clone()),
         (None, None, Some(computed)) => (computed, settled(computed.eval(inner))?),

@@ -52,8 +52,9 @@ pub fn workflow(data: &[u8]) {
             Ok(expansion) => assert!(!expansion.jobs.is_empty(), "an expansion without jobs"),
             Err(faults) => assert!(!faults.is_empty(), "an error without a message"),
         }
-        let _ = (plan.foresee(&job.id.value, around), plan.prospect(&job.id.value, around));
+        let _ = plan.foresee(&job.id.value, around);
     }
+    let _ = plan.prospects(around);
 }
 
 /// An action.yml: parsed, every diagnostic rendered.

@@ -22,6 +22,12 @@ use crate::{
 /// Most jobs of one matrix; GitHub allows 256 a run, Forgejo has no limit of its own.
 pub(crate) const MAX_CELLS: usize = 1024;
 
+/// Most variables of one job of a matrix.
+const MAX_NAMES: usize = 100;
+
+/// Most looks at a value that making a matrix may take.
+const MAX_WORK: usize = 1 << 30;
+
 /// One job's values, in order; how many of them come from the axes.
 #[derive(Clone, Default)]
 pub(crate) struct Cell {
@@ -96,7 +102,9 @@ pub(crate) fn of_value(value: &Value, source: &Source, span: Span) -> Result<Vec
 }
 
 fn made(parts: &Parts, source: &Source, span: Span, exclusions: Span) -> Result<Vec<Cell>, Faults> {
-    if let Some(fault) = parts.stray_exclusion() {
+    if parts.axes.len() <= MAX_NAMES
+        && let Some(fault) = parts.stray_exclusion()
+    {
         return Err(vec![fault.at(source, exclusions).label("no job of this matrix can have it")]);
     }
     let cells = combine(parts).map_err(|message| {
@@ -135,9 +143,11 @@ pub(crate) fn loose_inclusions(matrix: &Matrix) -> impl Iterator<Item = Span> {
         }
         _ => (&[][..], &[][..]),
     };
-    let names = move |name: &str| axes.iter().any(|(axis, _)| axis.value.eq_ignore_ascii_case(name));
+    let names: HashSet<String> = axes.iter().map(|(axis, _)| axis.value.to_ascii_lowercase()).collect();
     let loose = move |item: &&Data| match &item.kind {
-        DataKind::Map(entries) => !entries.iter().any(|(name, _)| names(&name.value)),
+        DataKind::Map(entries) => {
+            !entries.iter().any(|(name, _)| names.contains(&name.value.to_ascii_lowercase()))
+        }
         DataKind::Value(_) | DataKind::Template(_) | DataKind::List(_) => false,
     };
     include.iter().filter(move |item| !axes.is_empty() && loose(item)).map(|item| item.span)
@@ -158,6 +168,9 @@ impl Parts {
             return Err(format!("a matrix is a map of lists, this is {}", value.kind()));
         };
         for (name, value) in object.iter() {
+            if self.axes.len() > MAX_NAMES {
+                return Err(too_wide());
+            }
             let Value::Array(items) = value else {
                 return Err(format!("`{name}` of a matrix is a list, this is {}", value.kind()));
             };
@@ -272,6 +285,13 @@ fn combine(parts: &Parts) -> Result<Vec<Cell>, String> {
     let size = axes.iter().try_fold(1usize, |size, (_, values)| size.checked_mul(values.len()));
     // Exclusions may bring a larger product below the limit, but the product has to be made first.
     let size = size.filter(|size| *size <= MAX_CELLS * 16).ok_or_else(too_many)?;
+    if axes.len() > MAX_NAMES || include.iter().any(|entry| entry.len() > MAX_NAMES) {
+        return Err(too_wide());
+    }
+    let named: usize = include.iter().chain(exclude).map(Vec::len).sum();
+    if size.saturating_mul(named).saturating_mul(axes.len()) > MAX_WORK {
+        return Err("`include` and `exclude` name too much for a matrix of this size".to_owned());
+    }
     let mut cells: Vec<Cell> = Vec::with_capacity(size);
     if !axes.is_empty() {
         cells.push(Cell::default());
@@ -304,11 +324,14 @@ fn combine(parts: &Parts) -> Result<Vec<Cell>, String> {
                 axis.is_none_or(|(_, own)| matches(own, value))
             };
             if entry.iter().all(keeps) {
-                let axes: Vec<String> = own.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
                 for (name, value) in entry {
-                    if !axes.contains(&name.to_ascii_lowercase()) {
+                    let own = &cell.values[..cell.axes];
+                    if !own.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
                         cell.set(name, value.clone());
                     }
+                }
+                if cell.values.len() > MAX_NAMES {
+                    return Err(too_wide());
                 }
                 added = true;
             }
@@ -323,6 +346,10 @@ fn combine(parts: &Parts) -> Result<Vec<Cell>, String> {
         }
     }
     if cells.len() > MAX_CELLS { Err(too_many()) } else { Ok(cells) }
+}
+
+fn too_wide() -> String {
+    format!("a job of the matrix has more than {MAX_NAMES} variables")
 }
 
 /// Whether two values of a matrix are the same, nested ones part by part; a map of the pattern may
@@ -390,7 +417,7 @@ fn known<T: AsRef<str>>(texts: impl Iterator<Item = T>) -> Vec<String> {
 }
 
 /// The first of some texts, for a message.
-fn some(texts: &[String]) -> String {
+pub(crate) fn some(texts: &[String]) -> String {
     const SHOWN: usize = 10;
     let mut all: Vec<_> = texts.iter().take(SHOWN).map(|text| format!("`{text}`")).collect();
     if let Some(more) = texts.len().checked_sub(SHOWN).filter(|more| *more > 0) {

@@ -5,11 +5,11 @@
 //! are in the plan whenever the job is.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use doc::{Diagnostic, did_you_mean};
+use doc::{Diagnostic, Spanned, did_you_mean};
 
 use crate::{Conclusion, Job, Object, Results, Status, Value, Workflow};
 
@@ -19,6 +19,8 @@ pub struct Plan {
     workflow: Arc<Workflow>,
     /// Indices into the workflow's jobs, needs before what needs them.
     order: Vec<usize>,
+    /// For each of the workflow's jobs those that it needs directly, as far as they are in the workflow.
+    needs: Arc<[Vec<usize>]>,
     /// The plans of the workflows that jobs call, by the job; only [`Plan::with_calls`] looks for them.
     calls: BTreeMap<String, Arc<Plan>>,
     machines: Machines,
@@ -58,12 +60,19 @@ impl Plan {
     /// Every need that names no job, and every cycle.
     pub fn new(workflow: Arc<Workflow>) -> Result<Plan, Vec<Diagnostic>> {
         let mut faults = missing(&workflow);
-        let order = order(&workflow);
+        let needs = needs(&workflow);
+        let order = order(&workflow, &needs);
         if order.len() < workflow.jobs.len() && faults.is_empty() {
             faults.push(cycle(&workflow, &order));
         }
         if faults.is_empty() {
-            Ok(Plan { workflow, order, calls: BTreeMap::new(), machines: Machines::Ours })
+            Ok(Plan {
+                workflow,
+                order,
+                needs: needs.into(),
+                calls: BTreeMap::new(),
+                machines: Machines::Ours,
+            })
         } else {
             Err(faults)
         }
@@ -71,7 +80,8 @@ impl Plan {
 
     /// The plan of a payload, which has one job; its needs ran elsewhere and are not in it.
     pub(crate) fn of_one(workflow: Arc<Workflow>) -> Plan {
-        Plan { workflow, order: vec![0], calls: BTreeMap::new(), machines: Machines::Ours }
+        let needs = needs(&workflow).into();
+        Plan { workflow, order: vec![0], needs, calls: BTreeMap::new(), machines: Machines::Ours }
     }
 
     /// The plan of one job and all that it needs.
@@ -94,6 +104,7 @@ impl Plan {
         Ok(Plan {
             workflow: Arc::clone(&self.workflow),
             order: self.order.iter().copied().filter(kept).collect(),
+            needs: Arc::clone(&self.needs),
             calls: self.calls.clone(),
             machines: self.machines,
         })
@@ -149,12 +160,17 @@ impl Plan {
 
     /// All that a job needs, directly or not.
     pub fn ancestors(&self, id: &str) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        let mut open: Vec<&str> = vec![id];
-        while let Some(job) = open.pop().and_then(|id| self.workflow.job(id)) {
-            for need in &job.needs {
-                if found.insert(need.value.clone()) {
-                    open.push(&need.value);
+        let jobs = &self.workflow.jobs;
+        let Some(first) = jobs.iter().position(|job| job.id.value == id) else { return BTreeSet::new() };
+        // needs of a payload ran elsewhere: they are not in the workflow
+        let mut found: BTreeSet<String> = jobs[first].needs.iter().map(|need| need.value.clone()).collect();
+        let mut seen = vec![false; jobs.len()];
+        let mut open = vec![first];
+        while let Some(index) = open.pop() {
+            for need in &self.needs[index] {
+                if !std::mem::replace(&mut seen[*need], true) {
+                    found.insert(jobs[*need].id.value.clone());
+                    open.push(*need);
                 }
             }
         }
@@ -194,34 +210,41 @@ pub enum RunState {
     Cancelled,
 }
 
+/// Most needs without a job that are told of one workflow.
+const MAX_MISSING: usize = 100;
+
 fn missing(workflow: &Workflow) -> Vec<Diagnostic> {
-    let mut faults = Vec::new();
-    for job in &workflow.jobs {
-        for need in &job.needs {
-            if workflow.job(&need.value).is_some() {
-                continue;
-            }
-            let fault = Diagnostic::error(format!("there is no job `{}`", need.value))
-                .at(&workflow.source, need.span)
-                .label(format!("job `{}` needs it", job.id.value));
-            let ids = workflow.jobs.iter().map(|job| job.id.value.as_str());
-            faults.push(match did_you_mean(&need.value, ids.clone()) {
-                Some(near) => fault.help(format!("did you mean `{near}`?")),
-                None => fault.note(format!("the jobs are {}", ids.collect::<Vec<_>>().join(", "))),
-            });
+    let ids = || workflow.jobs.iter().map(|job| job.id.value.as_str());
+    let known: HashSet<&str> = ids().collect();
+    let needs = workflow.jobs.iter().flat_map(|job| job.needs.iter().map(move |need| (job, need)));
+    let unknown = needs.filter(|(_, need)| !known.contains(need.value.as_str()));
+    let fault = |(job, need): (&Job, &Spanned<String>)| {
+        let fault = Diagnostic::error(format!("there is no job `{}`", need.value))
+            .at(&workflow.source, need.span)
+            .label(format!("job `{}` needs it", job.id.value));
+        match did_you_mean(&need.value, ids()) {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None => fault.note(format!("the jobs are {}", ids().collect::<Vec<_>>().join(", "))),
         }
-    }
-    faults
+    };
+    unknown.take(MAX_MISSING).map(fault).collect()
+}
+
+/// For each job of a workflow the jobs that it needs directly.
+fn needs(workflow: &Workflow) -> Vec<Vec<usize>> {
+    let index_of: HashMap<&str, usize> =
+        workflow.jobs.iter().enumerate().map(|(index, job)| (job.id.value.as_str(), index)).collect();
+    let of =
+        |job: &Job| job.needs.iter().filter_map(|need| index_of.get(need.value.as_str()).copied()).collect();
+    workflow.jobs.iter().map(of).collect()
 }
 
 /// Topological order, the file's where there is a choice; what lies on or behind a cycle is left out.
-fn order(workflow: &Workflow) -> Vec<usize> {
-    let index_of: HashMap<&str, usize> =
-        workflow.jobs.iter().enumerate().map(|(index, job)| (job.id.value.as_str(), index)).collect();
+fn order(workflow: &Workflow, needs: &[Vec<usize>]) -> Vec<usize> {
     let mut waiting: Vec<usize> = workflow.jobs.iter().map(|job| job.needs.len()).collect();
     let mut dependants = vec![Vec::new(); workflow.jobs.len()];
-    for (index, job) in workflow.jobs.iter().enumerate() {
-        for need in job.needs.iter().filter_map(|need| index_of.get(need.value.as_str())) {
+    for (index, needs) in needs.iter().enumerate() {
+        for need in needs {
             dependants[*need].push(index);
         }
     }

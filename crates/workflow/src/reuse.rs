@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -18,7 +18,7 @@ use doc::{Diagnostic, Source, Span, Spanned, did_you_mean};
 
 use crate::{
     Call, CallSecrets, Job, OrExpr, Plan, Trigger, Variable, Workflow, WorkflowRef, inputs, lower,
-    model::MAX_JOBS, rules::Rule,
+    matrix::some, model::MAX_JOBS, rules::Rule,
 };
 
 /// How deep calls may lie in each other, as Forgejo has it. GitHub allows nine.
@@ -276,9 +276,14 @@ fn wrong_inputs(
 ) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     let names = || trigger.inputs.iter().map(|input| input.name.value.as_str());
+    let declared: HashMap<String, &crate::Input> =
+        trigger.inputs.iter().rev().map(|input| (input.name.value.to_ascii_lowercase(), input)).collect();
+    let mut given = lowered(&call.with);
     for Variable { name, value } in &call.with {
-        let same = |declared: &&crate::Input| declared.name.value.eq_ignore_ascii_case(&name.value);
-        let Some(input) = trigger.inputs.iter().find(same) else {
+        if faults.len() >= MAX_FAULTS {
+            break;
+        }
+        let Some(input) = declared.get(&name.value.to_ascii_lowercase()) else {
             let what = format!("`{}` has no input `{}`", called.name(), name.value);
             faults.push(unknown(Diagnostic::error(what).at(source, name.span), &name.value, names()));
             continue;
@@ -293,13 +298,17 @@ fn wrong_inputs(
             );
         }
     }
-    let declared = |name: &str| names().any(|known| known.eq_ignore_ascii_case(name));
+    // one that is misspelt is told above
+    let strange =
+        call.with.iter().filter(|with| !declared.contains_key(&with.name.value.to_ascii_lowercase()));
+    let meant =
+        strange.take(MAX_FAULTS).filter_map(|with| did_you_mean(&with.name.value, names().take(1000)));
+    given.extend(meant.map(str::to_ascii_lowercase));
     for input in &trigger.inputs {
-        let given = call.with.iter().map(|given| given.name.value.as_str()).any(|given| {
-            // one that is misspelt is told above
-            let meant = if declared(given) { Some(given) } else { did_you_mean(given, names()) };
-            meant.is_some_and(|meant| meant.eq_ignore_ascii_case(&input.name.value))
-        });
+        if faults.len() >= MAX_FAULTS {
+            break;
+        }
+        let given = given.contains(&input.name.value.to_ascii_lowercase());
         if input.required && !given && input.default.is_none() && input.computed.is_none() {
             faults.push(
                 Diagnostic::error(format!("the input `{}` is missing", input.name.value))
@@ -325,11 +334,15 @@ fn wrong_secrets(
         Some(CallSecrets::Named(named)) => named,
         None => &[],
     };
-    let has = |name: &str| given.iter().any(|given| given.name.value.eq_ignore_ascii_case(name));
+    let has = lowered(given);
     let names = || trigger.secrets.iter().map(|secret| secret.name.value.as_str());
+    let declared: HashSet<String> = names().map(str::to_ascii_lowercase).collect();
     let mut faults = Vec::new();
     for Variable { name, .. } in given {
-        if !names().any(|known| known.eq_ignore_ascii_case(&name.value)) {
+        if faults.len() >= MAX_FAULTS {
+            break;
+        }
+        if !declared.contains(&name.value.to_ascii_lowercase()) {
             // Forgejo passes it on, GitHub refuses it.
             let what = format!("`{}` declares no secret `{}`", called.name(), name.value);
             faults.push(unknown(
@@ -339,7 +352,10 @@ fn wrong_secrets(
             ));
         }
     }
-    for secret in trigger.secrets.iter().filter(|secret| secret.required && !has(&secret.name.value)) {
+    let wanted = |secret: &&crate::CallSecret| {
+        secret.required && !has.contains(&secret.name.value.to_ascii_lowercase())
+    };
+    for secret in trigger.secrets.iter().filter(wanted).take(MAX_FAULTS) {
         faults.push(
             Diagnostic::error(format!("the secret `{}` is missing", secret.name.value))
                 .at(source, uses)
@@ -351,13 +367,21 @@ fn wrong_secrets(
     faults
 }
 
+/// Names as they compare: without case.
+fn lowered(variables: &[Variable]) -> HashSet<String> {
+    variables.iter().map(|variable| variable.name.value.to_ascii_lowercase()).collect()
+}
+
+/// Most faults of the inputs, and of the secrets, of one call; each may list what there is.
+const MAX_FAULTS: usize = 100;
+
 fn unknown<'n>(fault: Diagnostic, name: &str, known: impl Iterator<Item = &'n str> + Clone) -> Diagnostic {
     let fault = fault.label("not declared there");
-    match did_you_mean(name, known.clone()) {
+    match did_you_mean(name, known.clone().take(1000)) {
         Some(near) => fault.help(format!("did you mean `{near}`?")),
-        None => match known.map(|name| format!("`{name}`")).collect::<Vec<_>>() {
+        None => match some(&known.map(str::to_owned).collect::<Vec<_>>()) {
             none if none.is_empty() => fault.note("it declares none"),
-            some => fault.note(format!("it declares {}", some.join(", "))),
+            some => fault.note(format!("it declares {some}")),
         },
     }
 }

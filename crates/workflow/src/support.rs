@@ -9,23 +9,28 @@ use doc::{Diagnostic, Source, Span};
 
 use crate::{
     Concurrency, Job, OrExpr, Plan, Shell, Step, StepAction, Template, Uses, Variables, Workflow, checkout,
-    matrix,
+    lower, matrix,
 };
 
 /// Everything that the jobs of a plan ask for and cannot get, and what is ignored (as warnings), in a run
 /// of this repository, `owner/name`.
 pub fn check_for(plan: &Plan, repository: &str) -> Vec<Diagnostic> {
-    check_jobs(plan.workflow(), plan.jobs(), Some(repository))
+    shown(check_jobs(plan.workflow(), plan.jobs(), Some(repository)))
 }
 
 /// The same where the repository is not known: a checkout of any may be one of the own.
 pub fn check(plan: &Plan) -> Vec<Diagnostic> {
-    check_jobs(plan.workflow(), plan.jobs(), None)
+    shown(check_jobs(plan.workflow(), plan.jobs(), None))
 }
 
 /// The same of all jobs of a workflow that has no plan.
 pub fn check_workflow(workflow: &Workflow) -> Vec<Diagnostic> {
     check_jobs(workflow, workflow.jobs.iter(), None)
+}
+
+/// Those that somebody reads: each is rendered.
+fn shown(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    lower::finish(found, lower::MAX_DIAGNOSTICS)
 }
 
 fn check_jobs<'a>(

@@ -61,6 +61,32 @@ fn table(rows: &[(&str, &str)]) {
     }
 }
 
+/// Whatever is written, a matrix takes bounded time and memory.
+#[test]
+fn how_wide_a_matrix_may_be() {
+    let names = |name: &str, count: usize, value: &str| {
+        (0..count).map(|at| format!("{name}{at}: {value}")).collect::<Vec<_>>()
+    };
+    let too_wide = "a job of the matrix has more than 100 variables";
+    assert_eq!(expanded(&names("a", 100, "[1]").join("\n")).map(|jobs| jobs.len()), Ok(1));
+    assert_eq!(cells(&names("a", 101, "[1]").join("\n")), too_wide);
+    let include = |count: usize, parts: usize| {
+        let entries = (0..parts)
+            .map(|part| format!("  - {{{}}}\n", names(&format!("k{part}_"), count, "1").join(", ")));
+        format!("a: [1, 2]\ninclude:\n{}", entries.collect::<String>())
+    };
+    assert_eq!(expanded(&include(33, 3)).map(|jobs| jobs.len()), Ok(2));
+    assert_eq!(cells(&include(33, 4)), too_wide, "what is added one after the other");
+    assert_eq!(cells(&include(101, 1)), too_wide);
+    let values = (0..128).map(|at| at.to_string()).collect::<Vec<_>>().join(", ");
+    let axes = format!("x: [{values}]\ny: [{values}]\n{}", names("a", 98, "[1]").join("\n"));
+    let exclude = format!("\n  - {{{}, x: 0}}", names("a", 98, "1").join(", ")).repeat(10);
+    assert_eq!(
+        cells(&format!("{axes}\nexclude:{exclude}")),
+        "`include` and `exclude` name too much for a matrix of this size"
+    );
+}
+
 #[test]
 fn products() {
     table(&[

@@ -5,7 +5,11 @@
 
 use doc::{Diagnostic, Entry, Map, Node, Source, Span, Spanned};
 
-use super::{Lower, Lowered, MAX_DIAGNOSTICS, finish, step::Place, values::misspelled};
+use super::{
+    Lower, Lowered, MAX_DIAGNOSTICS, finish,
+    step::Place,
+    values::{misspelled, twice},
+};
 use crate::{
     Action, ActionInput, ActionOutput, Branding, Hook, Image, Runs, Site, Using,
     model::MAX_STEPS,
@@ -94,21 +98,15 @@ impl Lower<'_> {
         mut make: impl FnMut(&mut Self, &Spanned<String>, &Node) -> Option<T>,
     ) -> Vec<T> {
         let entries = map.map(|map| map.entries.as_slice()).unwrap_or_default();
-        let mut seen: Vec<&Spanned<String>> = Vec::new();
-        let mut made = Vec::new();
-        for entry in entries {
-            if let Some(first) = seen.iter().find(|name| name.value.eq_ignore_ascii_case(&entry.key.value)) {
-                let warning = Rule::NamesByCase
-                    .warning("two names differ only by case")
-                    .at(self.source, entry.key.span)
-                    .label("names compare without case")
-                    .also(self.source, first.span, "the first");
-                self.faults.push(warning);
-            }
-            seen.push(&entry.key);
-            made.extend(make(self, &entry.key, &entry.value));
+        for (name, first) in twice(entries.iter().map(|entry| &entry.key)) {
+            let warning = Rule::NamesByCase
+                .warning("two names differ only by case")
+                .at(self.source, name.span)
+                .label("names compare without case")
+                .also(self.source, first.span, "the first");
+            self.faults.push(warning);
         }
-        made
+        entries.iter().filter_map(|entry| make(self, &entry.key, &entry.value)).collect()
     }
 
     fn action_input(&mut self, name: &Spanned<String>, node: &Node) -> Option<ActionInput> {

@@ -3,7 +3,7 @@
 //! Purpose: each key typed and each value checked, as far as the server would refuse it or would never
 //! start the workflow. Owner: the lowering. Invariant: what could not be read is left out, with a fault.
 
-use doc::{Entry, Kind, Locator, Map, Node, Span, Spanned, did_you_mean};
+use doc::{Entry, Kind, Locator, Map, Node, Span, Spanned};
 
 use super::Lower;
 use crate::{
@@ -64,7 +64,7 @@ impl Lower<'_> {
                 continue;
             }
             let fault = self.error(format!("{what} has no key `{key}`"), entry.key.span).label("unknown key");
-            self.faults.push(match did_you_mean(key, names.clone()) {
+            self.faults.push(match self.near(key, names.clone()) {
                 Some(near) => fault.help(format!("did you mean `{near}`?")),
                 None => fault.note(format!("the keys are {}", names.clone().collect::<Vec<_>>().join(", "))),
             });
@@ -233,7 +233,7 @@ impl Lower<'_> {
                 .warning(format!("`{event}` has no activity `{text}`"))
                 .at(self.source, word.span)
                 .label("this may never start the workflow");
-            self.faults.push(match did_you_mean(text, known.iter().copied()) {
+            self.faults.push(match self.near(text, known.iter().copied()) {
                 Some(near) => warning.help(format!("did you mean `{near}`?")),
                 None => warning.note(format!("there are {}", known.join(", "))),
             });

@@ -5,7 +5,11 @@
 
 use doc::{Kind, Map, Node, Spanned};
 
-use super::{Lower, step::Place, values::misspelled};
+use super::{
+    Lower,
+    step::Place,
+    values::{misspelled, twice},
+};
 use crate::rules::Rule;
 use crate::{
     Call, CallSecrets, Job, OrExpr, RunsOn, Site, Step, Template, Variable, WorkflowRef,
@@ -210,16 +214,12 @@ impl Lower<'_> {
     /// The steps of a list, with ids that are unique.
     pub(super) fn steps_in(&mut self, items: &[Node], place: Place) -> Vec<Step> {
         let steps: Vec<Step> = items.iter().filter_map(|item| self.step(item, place)).collect();
-        let mut seen: Vec<&Spanned<String>> = Vec::new();
-        for id in steps.iter().filter_map(|step| step.id.as_ref()) {
-            if let Some(first) = seen.iter().find(|first| first.value.eq_ignore_ascii_case(&id.value)) {
-                let fault = self
-                    .error(format!("the id `{}` is there twice", id.value), id.span)
-                    .label("again here")
-                    .also(self.source, first.span, "first here");
-                self.faults.push(fault);
-            }
-            seen.push(id);
+        for (id, first) in twice(steps.iter().filter_map(|step| step.id.as_ref())) {
+            let fault = self
+                .error(format!("the id `{}` is there twice", id.value), id.span)
+                .label("again here")
+                .also(self.source, first.span, "first here");
+            self.faults.push(fault);
         }
         steps
     }

@@ -25,7 +25,7 @@ mod step;
 mod traps;
 mod values;
 
-use doc::{Diagnostic, Node, Source, Span, Spanned};
+use doc::{Diagnostic, Node, Source, Span};
 
 pub(crate) use action::action_for_rules;
 pub use action::{ParsedAction, parse_action};
@@ -55,7 +55,7 @@ impl Parsed {
 }
 
 /// Most diagnostics of one file; nobody reads more, and each is rendered.
-const MAX_DIAGNOSTICS: usize = 100;
+pub(crate) const MAX_DIAGNOSTICS: usize = 100;
 
 /// A workflow as far as it could be read, for rules.
 pub(crate) struct Lowered<T> {
@@ -231,19 +231,13 @@ impl<'a> Lower<'a> {
             self.fault(format!("a workflow has at most {MAX_JOBS} jobs"), at, "one too many");
             return Vec::new();
         }
-        let mut seen: Vec<&Spanned<String>> = Vec::new();
-        let mut jobs = Vec::new();
-        for entry in &map.entries {
-            if let Some(first) = seen.iter().find(|id| id.value.eq_ignore_ascii_case(&entry.key.value)) {
-                let fault = self
-                    .error("two jobs differ only by case", entry.key.span)
-                    .label("names of jobs compare without case")
-                    .also(self.source, first.span, "the first");
-                self.faults.push(fault);
-            }
-            seen.push(&entry.key);
-            jobs.extend(self.job(&entry.key, &entry.value));
+        for (id, first) in values::twice(map.entries.iter().map(|entry| &entry.key)) {
+            let fault = self
+                .error("two jobs differ only by case", id.span)
+                .label("names of jobs compare without case")
+                .also(self.source, first.span, "the first");
+            self.faults.push(fault);
         }
-        jobs
+        map.entries.iter().filter_map(|entry| self.job(&entry.key, &entry.value)).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! Purpose: the three forms (a word, a list, a map); inputs, secrets and outputs, typed; filters are read
 //! next door. Owner: the lowering. Invariant: an input's default is of the input's type.
 
-use doc::{Kind, Map, Node, Spanned, did_you_mean};
+use doc::{Kind, Map, Node, Spanned};
 
 use super::{Dots, Lower, filters::SCHEDULE};
 use crate::rules::Rule;
@@ -64,7 +64,7 @@ impl Lower<'_> {
             return;
         }
         let fault = self.error(format!("there is no event `{name}`"), event.span).label("unknown event");
-        self.faults.push(match did_you_mean(name, FORGEJO.into_iter().chain(GITHUB)) {
+        self.faults.push(match self.near(name, FORGEJO.into_iter().chain(GITHUB)) {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => fault.help("common events are push, pull_request, schedule and workflow_dispatch"),
         });

@@ -3,9 +3,11 @@
 //! Purpose: what is asked of a node at many keys, said once. Owner: the lowering.
 //! Invariant: a fault says what was expected and what is there.
 
+use std::collections::{HashMap, hash_map};
+
 use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Typed, did_you_mean};
 
-use super::{Dots, Lower, Origin};
+use super::{Dots, Lower, MAX_DIAGNOSTICS, Origin};
 use crate::{
     Condition, Site, Template,
     expr::Host,
@@ -158,7 +160,8 @@ impl Lower<'_> {
             Others::Ignored => Rule::ActionMetadata.warning(message),
         };
         let fault = fault.at(self.source, key.span).label("unknown key");
-        self.faults.push(match (home(name, shape), meant(name, shape)) {
+        let near = if self.has_many() { None } else { meant(name, shape) };
+        self.faults.push(match (home(name, shape), near) {
             (Some(help), _) => fault.help(help),
             (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
             (None, None) if shape.key("uses").is_some() && map.get("uses").is_some() => {
@@ -322,11 +325,20 @@ impl Lower<'_> {
         let fault = self
             .error(format!("{what} cannot be `{}`", text.value), text.span)
             .label(format!("expected {all}"));
-        self.faults.push(match did_you_mean(&text.value, words.iter().copied()) {
+        self.faults.push(match self.near(&text.value, words.iter().copied()) {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => fault,
         });
         None
+    }
+
+    /// The word that was probably meant; none behind more faults than anybody is shown.
+    pub(super) fn near<'c>(&self, word: &str, words: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+        if self.has_many() { None } else { did_you_mean(word, words) }
+    }
+
+    fn has_many(&self) -> bool {
+        self.faults.len() > 10 * MAX_DIAGNOSTICS
     }
 
     /// An id of a job, a step or an input.
@@ -351,6 +363,23 @@ impl Lower<'_> {
     }
 }
 
+/// Names that stand twice when they are compared without case: each that comes again, and the first of it.
+pub(super) fn twice<'n>(
+    names: impl IntoIterator<Item = &'n Spanned<String>>,
+) -> Vec<(&'n Spanned<String>, &'n Spanned<String>)> {
+    let mut firsts: HashMap<String, &Spanned<String>> = HashMap::new();
+    let mut found = Vec::new();
+    for name in names {
+        match firsts.entry(name.value.to_ascii_lowercase()) {
+            hash_map::Entry::Occupied(first) => found.push((name, *first.get())),
+            hash_map::Entry::Vacant(free) => {
+                free.insert(name);
+            }
+        }
+    }
+    found
+}
+
 /// Whether an unknown key of a map is probably meant to be this one: then that is said, and no more. Where unknown
 /// keys are only warnings it is not enough: [`Lower::needed`].
 pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
@@ -358,7 +387,7 @@ pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
         return true;
     }
     let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
-    unknown.into_iter().any(|entry| meant(&entry.key.value, shape) == Some(name))
+    unknown.take(10 * MAX_DIAGNOSTICS).any(|entry| meant(&entry.key.value, shape) == Some(name))
 }
 
 /// The key that is probably meant by one that is not there.

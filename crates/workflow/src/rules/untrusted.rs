@@ -124,7 +124,8 @@ pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &m
             if json && reader == Reader::Shell {
                 let quoted: &Vec<Span> = quoted.get_or_insert_with(|| here_documents(script));
                 let at = part.ast.span;
-                if quoted.iter().any(|within| within.start <= at.start && at.end <= within.end) {
+                let begun = quoted.partition_point(|within| within.start <= at.start);
+                if quoted[..begun].last().is_some_and(|within| at.end <= within.end) {
                     continue;
                 }
             }
@@ -147,7 +148,7 @@ pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &m
     }
 }
 
-/// The here-documents of a script whose delimiter is quoted, so that the shell leaves them as they are.
+/// The here-documents of a script whose delimiter is quoted, so that the shell leaves them as they are; in order.
 fn here_documents(script: &Template) -> Vec<Span> {
     let mut found = Vec::new();
     let locator = script.locator();
