@@ -164,7 +164,7 @@ impl Lower<'_> {
         self.faults.push(match (home(name, shape), near) {
             (Some(help), _) => fault.help(help),
             (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
-            (None, None) if shape.key("uses").is_some() && map.get("uses").is_some() => {
+            (None, None) if !self.has_many() && shape.key("uses").is_some() && map.get("uses").is_some() => {
                 fault.help(format!("if `{name}` is an input of what it uses, put it below `with`"))
             }
             (None, None) => {
