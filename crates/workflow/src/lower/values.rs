@@ -108,9 +108,11 @@ impl Lower<'_> {
 
     /// Of a map in which other keys are only warned about: this one is needed, and another stands in its place.
     pub(super) fn needed(&mut self, map: &Map, shape: &Shape, name: &str) {
+        // whatever `misspelled` takes for this key is told here
         let near = |entry: &&Entry| {
             let key = &entry.key.value;
-            shape.key(key).is_none() && did_you_mean(key, shape.names()) == Some(name)
+            run_together(key, shape) == Some(name)
+                || shape.key(key).is_none() && meant(key, shape) == Some(name)
         };
         let Some(entry) = map.entries.iter().find(near) else { return };
         let fault = self
