@@ -6,19 +6,30 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::Path,
 };
+
+use rustix::fs::OFlags;
 
 /// The bytes of a file, at most one more than `most`: who gets that many says that it is too large.
 pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // To open a pipe is to wait for who writes. What the shell makes of `<(…)` and `/dev/stdin` is open already.
-    if fs::metadata(path)?.file_type().is_fifo() && !path.starts_with("/dev") && !path.starts_with("/proc") {
+    let kind = fs::metadata(path)?.file_type();
+    let is_open = path.starts_with("/dev") || path.starts_with("/proc");
+    if kind.is_fifo() && !is_open {
         return Err(io::Error::other("it is a named pipe"));
     }
+    // what looks like a file may wait all the same: `/proc/kmsg`
+    let flags = if kind.is_file() { OFlags::NONBLOCK } else { OFlags::empty() };
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let mut bytes = Vec::new();
-    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    match file.take(most.saturating_add(1)).read_to_end(&mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::other("it is a file without an end"))
+        }
+        read => read.map(|_| bytes),
+    }
 }
 
 #[cfg(test)]

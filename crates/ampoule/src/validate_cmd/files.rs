@@ -17,6 +17,13 @@ use crate::exec::find::{self, DIRECTORIES, Depth, FindError, Found};
 /// Names of an action's file.
 const ACTIONS: [&str; 2] = ["action.yml", "action.yaml"];
 
+/// Of a directory of a server, where its workflows are.
+const WORKFLOWS: &str = "workflows";
+/// Why a directory is not looked at.
+const NOTHING: &str = "there is no workflow and no action in it";
+/// Why a file is not.
+pub(super) const LEADS_OUT: &str = "it is a symbolic link that leads out of the repository";
+
 /// Directories below a directory of actions, at most.
 const DEPTH_MAX: usize = 8;
 
@@ -41,8 +48,16 @@ pub(super) fn find(paths: &[PathBuf]) -> (Vec<File>, Vec<Unreadable>) {
     for path in paths {
         match of(path) {
             Ok(found) => {
-                let new = |file: &File| seen.insert(file.root.join(&file.inside));
-                files.extend(found.into_iter().map(|path| file(&path)).filter(new));
+                for found in found.into_iter().map(|path| file(&path)) {
+                    if !seen.insert(found.root.join(&found.inside)) {
+                        continue;
+                    }
+                    if found.path != *path && leads_out(&found.root, &found.path) {
+                        unreadable.push(Unreadable { path: found.shown, why: LEADS_OUT.to_owned() });
+                    } else {
+                        files.push(found);
+                    }
+                }
             }
             Err(why) => unreadable.push(Unreadable { path: path.display().to_string(), why }),
         }
@@ -57,6 +72,15 @@ fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![path.to_owned()]);
     }
     let mut found = Vec::new();
+    // `.forgejo` and its kin
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if is_workflows(&whole.join(WORKFLOWS)) {
+        if path.join(WORKFLOWS).is_dir() {
+            found.extend(workflows_of(&path.join(WORKFLOWS), Depth::All)?);
+        }
+        actions_of(&path.join("actions"), &mut found)?;
+        return if found.is_empty() { Err(NOTHING.to_owned()) } else { Ok(found) };
+    }
     for directory in DIRECTORIES {
         let workflows = path.join(directory);
         if workflows.is_dir() {
@@ -75,7 +99,7 @@ fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
         }
     }
     if found.is_empty() {
-        return Err("there is no workflow and no action in it".to_owned());
+        return Err(NOTHING.to_owned());
     }
     Ok(found)
 }
@@ -157,6 +181,15 @@ impl File {
     pub(super) fn is_only_githubs(&self) -> bool {
         let own = |directory: &str| !directory.starts_with(".github/") && self.root.join(directory).is_dir();
         self.is_githubs() && DIRECTORIES.into_iter().any(own)
+    }
+}
+
+/// Whether what is found in a repository leads to something that is not in it: what is said of a file shows lines of it,
+/// and a stranger's link could lead to anything of this host. A file that does not exist leads nowhere.
+pub(super) fn leads_out(root: &Path, path: &Path) -> bool {
+    match (root.canonicalize(), path.canonicalize()) {
+        (Ok(root), Ok(path)) => !path.starts_with(root),
+        _ => false,
     }
 }
 

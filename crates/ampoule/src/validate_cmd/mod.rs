@@ -21,7 +21,7 @@ use std::{
     thread,
 };
 
-use doc::{Diagnostic, Rendering, Source};
+use doc::{Diagnostic, Rendering, Source, Span};
 use workflow::{
     Resolved, WorkflowRef,
     rules::{Level, Levels, Rule, check, tally},
@@ -250,11 +250,16 @@ fn key(fault: &Diagnostic) -> (String, usize, usize, String) {
 fn look(file: &File, levels: &Levels) -> Result<Vec<Diagnostic>, Unreadable> {
     let source = match read(&file.path, &file.shown) {
         Ok(Ok(source)) => source,
-        Ok(Err(found)) => return Ok(found),
+        Ok(Err(found)) => return Ok(found.into_iter().map(|fault| placed(fault, &file.shown)).collect()),
         Err(error) => return Err(Unreadable { path: file.shown.clone(), why: error.to_string() }),
     };
     let mut resolve = |uses: &WorkflowRef| called(file, uses);
     Ok(check(&source, file.kind, &file.inside, levels, &mut resolve))
+}
+
+/// What is wrong with a file as a whole stands at its beginning: who shows reports wants a place for each.
+fn placed(fault: Diagnostic, shown: &str) -> Diagnostic {
+    if fault.primary.is_some() { fault } else { fault.at(&Source::new(shown, ""), Span::default()) }
 }
 
 /// A file, or what is wrong with its bytes.
@@ -272,6 +277,9 @@ fn called(file: &File, uses: &WorkflowRef) -> Resolved {
     let WorkflowRef::Local(path) = uses else { return Resolved::Elsewhere };
     if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
         return Resolved::Missing("it lies outside of the repository".to_owned());
+    }
+    if files::leads_out(&file.root, &file.root.join(path)) {
+        return Resolved::Missing(files::LEADS_OUT.to_owned());
     }
     match read(&file.root.join(path), &file.shown_root.join(path).display().to_string()) {
         Ok(Ok(source)) => Resolved::Text(source),

@@ -95,7 +95,7 @@ fn paths() {
     fs::create_dir_all(repository.0.path().join("root/.git")).unwrap();
     fs::write(repository.0.path().join("root/x.yml"), CI).unwrap();
     assert_eq!(repository.report(&["root"], &[]).end(), End::User, "a repository without workflows");
-    let rows: [(&[&str], usize); 8] = [
+    let rows: [(&[&str], usize); 11] = [
         (&["action.yaml"], 1),
         (&[".forgejo/workflows"], 3),
         (&[".forgejo/workflows/ci.yml", "", ".forgejo/workflows/ci.yml"], 6),
@@ -104,6 +104,9 @@ fn paths() {
         (&["deep"], 1),
         (&[".forgejo/actions"], 1),
         (&[".forgejo/workflows/sub"], 1),
+        (&[".forgejo"], 4),
+        (&[".github"], 1),
+        (&[".forgejo/workflows/../"], 4),
     ];
     for (paths, files) in rows {
         assert_eq!(repository.report(paths, &[]).files, files, "{paths:?}");
@@ -208,8 +211,36 @@ fn what_is_about_forgejo_is_said_once_for_a_github_and_not_at_all_where_forgejo_
 fn bytes_that_are_no_text_are_an_error_of_the_file() {
     let repository = Repository::new(&[]);
     fs::write(repository.0.path().join("x.yml"), b"on: \xff").unwrap();
-    let report = repository.report(&["x.yml"], &[]);
-    assert_eq!((report.end(), report.errors()), (End::Failed, 1));
+    fs::write(repository.0.path().join("y.yml"), b"\xff\xfeo\0n\0").unwrap();
+    fs::write(repository.0.path().join("z.yml"), "# x\n".repeat(1 << 19)).unwrap();
+    let report = repository.report(&["x.yml", "y.yml", "z.yml"], &[]);
+    assert_eq!((report.end(), report.errors()), (End::Failed, 3));
+    // code hosts refuse a result without a place
+    let sarif = sarif::sarif(&report, &Levels::default(), "");
+    for (at, name) in ["x.yml", "y.yml", "z.yml"].into_iter().enumerate() {
+        let place = &sarif["runs"][0]["results"][at]["locations"][0]["physicalLocation"];
+        assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with(name), "{place}");
+        assert_eq!(place["region"]["startLine"], json!(1));
+    }
+}
+
+#[test]
+fn a_link_that_leads_out_of_the_repository_is_not_read() {
+    let caller = "on: push\njobs: {a: {uses: ./.forgejo/workflows/secret.yml}}\n";
+    let repository = Repository::new(&[
+        ("in/.forgejo/workflows/a.yml", caller),
+        ("in/elsewhere.yml", "on: push\njobs: {a: {runs-on: d, steps: [{run: a}]}}\n"),
+        ("secret", "a: [secret"),
+    ]);
+    let workflows = repository.0.path().join("in/.forgejo/workflows");
+    std::os::unix::fs::symlink("../../../secret", workflows.join("secret.yml")).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere.yml", workflows.join("within.yml")).unwrap();
+    let report = repository.report(&["in"], &[]);
+    let [Unreadable { path, why }] = &report.unreadable[..] else { panic!("{report:?}") };
+    assert!(path.ends_with("secret.yml") && why == files::LEADS_OUT, "{path}: {why}");
+    assert_eq!((report.end(), report.files), (End::User, 2));
+    let said = report.text(Rendering::Plain);
+    assert!(said.contains(files::LEADS_OUT) && !said.contains("[secret"), "{said}");
 }
 
 #[test]
