@@ -162,6 +162,17 @@ pub fn payload(facts: &Facts, event: &str) -> Map<String, Json> {
     payload
 }
 
+/// The ref of a run that a pull request starts, as Forgejo has it: that of the pull request itself, and for
+/// `pull_request_target` the branch that it is for.
+fn pull_ref(event: &str, payload: &Map<String, Json>) -> Option<String> {
+    let pull = payload.get("pull_request")?;
+    if event == "pull_request_target" {
+        return Some(format!("refs/heads/{}", pull.get("base")?.get("ref")?.as_str()?));
+    }
+    let number = payload.get("number").or_else(|| pull.get("number"))?.as_u64()?;
+    event.starts_with("pull_request").then(|| format!("refs/pull/{number}/head"))
+}
+
 /// The `github` context, without its token.
 #[must_use]
 pub fn context(facts: &Facts, run: Run<'_>, event: Map<String, Json>) -> Json {
@@ -173,10 +184,15 @@ pub fn context(facts: &Facts, run: Run<'_>, event: Map<String, Json>) -> Json {
         at.as_str().map(str::to_owned)
     };
     let pull = run.event.starts_with("pull_request");
-    let full = text(&["ref"]).filter(|name| name.starts_with("refs/")).unwrap_or_else(|| facts.head.clone());
-    let (kind, short) = match full.strip_prefix("refs/tags/") {
-        Some(tag) => ("tag", tag),
-        None => ("branch", full.strip_prefix("refs/heads/").unwrap_or(&full)),
+    let told = text(&["ref"]).filter(|name| name.starts_with("refs/"));
+    let full = told.or_else(|| pull_ref(run.event, &event)).unwrap_or_else(|| facts.head.clone());
+    // as Forgejo has them: a pull request's short name is its number, and it is of no type
+    let (kind, short) = if let Some(tag) = full.strip_prefix("refs/tags/") {
+        ("tag", tag)
+    } else if let Some(pull) = full.strip_prefix("refs/pull/") {
+        ("", pull.split('/').next().unwrap_or(pull))
+    } else {
+        ("branch", full.strip_prefix("refs/heads/").unwrap_or(&full))
     };
     let owner = facts.repository.split('/').next().unwrap_or_default();
     json!({
@@ -237,6 +253,10 @@ mod tests {
         assert_eq!(push["head_ref"], "");
         let pull = of("pull_request");
         assert_eq!((&pull["head_ref"], &pull["base_ref"]), (&json!("side/way"), &json!("main")));
+        let refs = |of: &Json| [&of["ref"], &of["ref_name"], &of["ref_type"]].map(|name| name.clone());
+        assert_eq!(refs(&pull), ["refs/pull/1/head", "1", ""]);
+        assert_eq!(refs(&of("pull_request_target")), ["refs/heads/main", "main", "branch"]);
+        assert_eq!(refs(&of("issues")), ["refs/heads/side/way", "side/way", "branch"]);
     }
 
     #[test]

@@ -4,8 +4,16 @@ use crate::addresses::{LINKS_V4, LINKS_V6};
 
 /// In front of `pasta`, where that is the uplink. Until 2023-09 (Debian 12 has it so) it never ends with a batch that has
 /// two packets of a connection which it does not know yet; one guest could cut off all. So nobody goes on before the
-/// first packet is answered. It is not lost on the way, and the host's kernel repeats it for `pasta`.
-pub(crate) const PASTA: &str = "insert rule inet ampoule forward iifname \"vm*\" meta l4proto tcp ct state new ct status confirmed drop\n";
+/// first packet is answered. It is not lost on the way, and the host's kernel repeats it for `pasta`. What a guest resets
+/// itself is forgotten, and the next would be a first one again: so a second first packet goes on after some seconds only.
+pub(crate) const PASTA: &str = r#"add set inet ampoule begun4 { type ipv4_addr . inet_service . ipv4_addr . inet_service; flags dynamic,timeout; timeout 5s; size 65536; }
+add set inet ampoule begun6 { type ipv6_addr . inet_service . ipv6_addr . inet_service; flags dynamic,timeout; timeout 5s; size 65536; }
+insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn add @begun6 { ip6 saddr . tcp sport . ip6 daddr . tcp dport }
+insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn add @begun4 { ip saddr . tcp sport . ip daddr . tcp dport }
+insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn ip6 saddr . tcp sport . ip6 daddr . tcp dport @begun6 drop
+insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn ip saddr . tcp sport . ip daddr . tcp dport @begun4 drop
+insert rule inet ampoule forward iifname "vm*" meta l4proto tcp ct state new ct status confirmed drop
+"#;
 
 /// All of it.
 pub(crate) fn base() -> String {

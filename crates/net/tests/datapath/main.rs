@@ -45,6 +45,7 @@ const TRIALS: &[(&str, Body)] = &[
     ("prepared", ends::what_is_prepared_forwards_nothing),
     ("helper_killed", ends::a_helper_that_was_killed_is_replaced),
     ("uplink_killed", uplink::an_uplink_that_was_killed_is_replaced),
+    ("uplink_silent", uplink::a_pasta_that_does_not_answer_is_replaced),
     ("uplink_changed", uplink::an_interface_that_was_changed_is_replaced),
     ("ways_come_later", uplink::ways_that_come_later_are_ways_of_vms),
     ("firewall", uplink::a_firewall_that_forwards_nothing_is_found),

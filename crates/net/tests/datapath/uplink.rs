@@ -89,6 +89,43 @@ pub(super) fn an_uplink_that_was_killed_is_replaced(host: &Host) {
     ends::gone(host).unwrap();
 }
 
+/// A pasta that is there and does nothing any more, as one that loops.
+pub(super) fn a_pasta_that_does_not_answer_is_replaced(host: &Host) {
+    if host.root {
+        return;
+    }
+    block_on(async {
+        said::listen();
+        let router = Router::start(config()).await.unwrap();
+        let internet = policy(Base::Internet, &[]);
+        let old = router.namespace_for(&internet).await.unwrap();
+        old.apply(&internet).await.unwrap();
+        let mut before = guest(&old);
+        assert!((0..3).any(|_| before.reaches("udp", INTERNET[0], PORT)));
+        let [_, init] = ends::helpers();
+        signal(&holder(&init, host), Signal::STOP);
+        let stopped = Instant::now();
+        while !old.is_gone() {
+            // the kernel asks for an address only while somebody sends to it
+            before.reaches("udp", INTERNET[0], PORT);
+            assert!(stopped.elapsed() < Duration::from_secs(60), "nobody noticed");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        println!("noticed after {:?}", stopped.elapsed());
+        let said = said::lines();
+        assert!(said.len() == 1 && said[0].contains("does not answer any more"), "{said:?}");
+        let new = router.namespace_for(&internet).await.unwrap();
+        new.apply(&internet).await.unwrap();
+        let mut after = guest(&new);
+        for address in INTERNET {
+            assert!(after.reaches("tcp", address, PORT));
+        }
+        ends::helpers();
+        router.close().await;
+    });
+    ends::gone(host).unwrap();
+}
+
 /// Whatever is done to the host's end of it, and nothing else that is done to the host's network.
 pub(super) fn an_interface_that_was_changed_is_replaced(host: &Host) {
     if !host.root {

@@ -184,13 +184,20 @@ impl Ways {
 const OWN_END: Duration = Duration::from_millis(100);
 
 /// Reads what a program says that has to stay as long as the network. Its end is the end of the helper, and so of all that
-/// VMs have of the network: none of them may go on with half of it.
-fn watch(mut output: pipe::Receiver, program: &'static str, said: fn(&str), ender: Ender) -> AbortHandle {
+/// VMs have of the network: none of them may go on with half of it. So it is when `said` finds a reason in what it says.
+fn watch(
+    mut output: pipe::Receiver,
+    program: &'static str,
+    said: impl Fn(&str) -> Option<&'static str> + Send + 'static,
+    ender: Ender,
+) -> AbortHandle {
     let read = async move {
         // what it says must not fill the pipe
         let mut buffer = vec![0; 4096];
         while let Ok(length @ 1..) = output.read(&mut buffer).await {
-            said(String::from_utf8_lossy(&buffer[..length]).trim());
+            if let Some(why) = said(String::from_utf8_lossy(&buffer[..length]).trim()) {
+                return ender.end_for(why);
+            }
         }
         let start = tokio::time::Instant::now();
         while !ender.is_gone() && start.elapsed() < OWN_END {

@@ -78,12 +78,52 @@ pub(super) async fn make(
         }
         Err(_) => return Err(Error::Refused { what: WHAT, answer: "it makes no interface".to_owned() }),
     }
-    watch(output, "pasta", |said| tracing::debug!("pasta: {said}"), client.ender());
+    let note = |said: &str| {
+        tracing::debug!("pasta: {said}");
+        None
+    };
+    watch(output, "pasta", note, client.ender());
     // they are for both
     if interface == FIRST {
         client.nft("set the rules in front of pasta", Place::In(router), PASTA.to_owned()).await?;
     }
-    near_end(client, router, interface, &pair, families).await
+    near_end(client, router, interface, &pair, families).await?;
+    let asking = asking(interface, families);
+    client.run(WHAT, Place::In(router), Tool::Ip, &["-batch", "-"], asking, Vec::new()).await?;
+    if interface == FIRST { answers(client, router, &pair).await } else { Ok(()) }
+}
+
+/// Ends the network of a pasta that is there and does not answer any more: one that loops, which that of Debian 12 does
+/// now and then. Whoever sends to it makes the kernel ask for its address, every few seconds ([`asking`]), and when nobody
+/// answers the kernel says so.
+async fn answers(client: &Client, router: Id, pair: &Pair) -> Result<()> {
+    let args = ["monitor", "neigh"].map(str::to_owned).to_vec();
+    let (input, output) = client.keep(WHAT, Place::In(router), Tool::Ip, args).await?;
+    drop(input);
+    let unready = |error: std::io::Error| Error::Refused { what: WHAT, answer: error.to_string() };
+    let output = pipe::Receiver::from_owned_fd(output).map_err(unready)?;
+    let far = [pair.far_v4.to_string(), pair.far_v6.to_string()];
+    let failed = move |said: &str| {
+        let of_pasta = |line: &&str| far.iter().any(|far| line.split(' ').next() == Some(far));
+        let silent = said.lines().filter(of_pasta).any(|line| line.split(' ').any(|word| word == "FAILED"));
+        silent.then_some("pasta, which VMs' network needs, does not answer any more")
+    };
+    watch(output, "ip", failed, client.ender());
+    Ok(())
+}
+
+/// Lines for `ip -batch`: how often the kernel asks for pasta's address while somebody sends to it, and that it gives up
+/// after three times three seconds, which no pasta on a busy host is silent for.
+fn asking(interface: &str, families: Families) -> String {
+    let tables = [("arp_cache", families.v4), ("ndisc_cache", families.v6)];
+    let there = tables.into_iter().filter(|(_, there)| *there).map(|(table, _)| table);
+    there
+        .map(|table| {
+            format!(
+                "ntable change name {table} dev {interface} base_reachable 2000 delay_probe 1000 retrans 3000\n"
+            )
+        })
+        .collect()
 }
 
 /// What it says of its end, without that it could not say it to the system's log as well.

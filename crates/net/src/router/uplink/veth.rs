@@ -251,7 +251,10 @@ async fn keep_rules(client: &Client, table: String, first: Vec<String>) -> Resul
     let reader = watch(
         output,
         "nft",
-        |said| tracing::warn!("nft, of the host's rules for VMs' network: {said}"),
+        |said| {
+            tracing::warn!("nft, of the host's rules for VMs' network: {said}");
+            None
+        },
         client.ender(),
     );
     Ok(HostRules { table, lines, tasks: [writer.abort_handle(), reader] })

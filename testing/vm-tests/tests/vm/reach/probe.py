@@ -154,10 +154,10 @@ def summed(source, to, number, payload, at):
     return packet(source, to, number, payload[:at] + struct.pack("!H", value) + payload[at + 2 :])
 
 
-def made(by, source, to, text):
+def made(by, source, to, text, flags=2):
     port = plan["by"][0][1]
     if by == "tcp":
-        return summed(source, to, 6, struct.pack("!HHIIBBHHH", 4242, port, 1, 0, 0x50, 2, 1024, 0, 0), 16)
+        return summed(source, to, 6, struct.pack("!HHIIBBHHH", 4242, port, 1 + (flags == 4), 0, 0x50, flags, 1024, 0, 0), 16)
     if by == "udp":
         return summed(source, to, 17, struct.pack("!HHHH", 4242, port, 8 + len(text), 0) + text, 6)
     kind, number = (128, 58) if ":" in to else (8, 1)
@@ -182,6 +182,9 @@ def hand_made():
             # (first packets of one connection in a row were the end of an old pasta)
             for _ in range(8 if by == "tcp" else 2):
                 send(made(by, own, to, b"?"))
+                if by == "tcp":
+                    # and what makes the next a first one again
+                    send(made(by, own, to, b"?", flags=4))
             for source in sources:
                 send(made(by, source, forged, b"!"))
             send(made(by, own, loopback, b"!"))
