@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    filter::events::{self, FORGEJO, GITHUB},
+    filter::events::{self, FORGEJO, GITHUB, NEVER},
     shape::{
         Need, Others, Reader, Shape, Takes, WORDS,
         action::ACTION,
@@ -131,7 +131,8 @@ impl Writer {
 
     /// `on`: a word, a list of words, or a map.
     fn events(&mut self) -> Value {
-        let names: Vec<_> = FORGEJO.iter().chain(&GITHUB).copied().collect();
+        let names: Vec<_> =
+            FORGEJO.iter().chain(&GITHUB).chain(NEVER.iter().map(|(name, _)| name)).copied().collect();
         let mut properties = Map::new();
         for name in &names {
             let value = match *name {

@@ -17,7 +17,8 @@ use FilterKey::{
     Branches, BranchesIgnore, Names, Paths, PathsIgnore, Tags, TagsIgnore, Types, Versions, Workflows,
 };
 
-/// The events of Forgejo; some of Gitea's own are among them.
+/// The events of Forgejo: those of GitHub that it takes, and every name of its own happenings that it starts
+/// workflows for.
 pub(crate) const FORGEJO: [&str; 29] = [
     "push",
     "pull_request",
@@ -37,17 +38,27 @@ pub(crate) const FORGEJO: [&str; 29] = [
     "gollum",
     "registry_package",
     "wiki",
-    "repository",
-    "pull_request_approved",
+    "package",
+    "issue_assign",
+    "issue_label",
+    "issue_milestone",
     "pull_request_assign",
     "pull_request_label",
     "pull_request_milestone",
-    "pull_request_rejected",
+    "pull_request_review_approved",
+    "pull_request_review_rejected",
     "pull_request_review_request",
     "pull_request_sync",
-    "action_run_failure",
-    "action_run_recover",
-    "action_run_success",
+];
+
+/// What has a name in Forgejo, as in its webhooks, and never starts a workflow; and the event that does.
+pub(crate) const NEVER: [(&str, Option<&str>); 6] = [
+    ("repository", None),
+    ("pull_request_approved", Some("pull_request_review_approved")),
+    ("pull_request_rejected", Some("pull_request_review_rejected")),
+    ("action_run_failure", None),
+    ("action_run_recover", None),
+    ("action_run_success", None),
 ];
 
 /// The events that only GitHub has; Gitea has a few of them.

@@ -10,7 +10,7 @@ use crate::rules::Rule;
 use crate::{
     CallOutput, CallSecret, Filters, Input, InputKind, Site, Template, Trigger,
     expr::Host,
-    filter::events::{FORGEJO, GITHUB},
+    filter::events::{FORGEJO, GITHUB, NEVER},
     inputs,
     shape::{
         Shape,
@@ -61,6 +61,17 @@ impl Lower<'_> {
                 event.span,
                 "only GitHub has this event",
             );
+            return;
+        }
+        if let Some((_, instead)) = NEVER.iter().find(|(never, _)| *never == name) {
+            let warning = Rule::AdmitsNothing
+                .warning(format!("nothing starts a workflow for `{name}`"))
+                .at(self.source, event.span)
+                .label("webhooks have this name, `on` does not");
+            self.faults.push(match instead {
+                Some(instead) => warning.help(format!("write `{instead}`")),
+                None => warning,
+            });
             return;
         }
         let fault = self.error(format!("there is no event `{name}`"), event.span).label("unknown event");
