@@ -53,6 +53,12 @@ pub enum BadUses {
     /// No `owner/repo`.
     #[error("this names no action")]
     NoRepository,
+    /// White space within.
+    #[error("`uses` has white space in it")]
+    WhiteSpace,
+    /// A path without `./`.
+    #[error("a path begins with `./`")]
+    BarePath,
     /// Nothing after `docker://`.
     #[error("this names no image")]
     NoImage,
@@ -76,6 +82,8 @@ impl BadUses {
         match self {
             BadUses::NoReference => "write `owner/repository@version`",
             BadUses::NoRepository => "write `owner/repository@version`, `./path` or `docker://image`",
+            BadUses::WhiteSpace => "take it out",
+            BadUses::BarePath => "put `./` in front of it",
             BadUses::NoImage => "write `docker://image:version`",
             BadUses::NoWorkflow => {
                 "write `./.forgejo/workflows/FILE.yml` or `owner/repository/.forgejo/workflows/FILE.yml@version`"
@@ -120,6 +128,25 @@ fn is_workflow(path: &str) -> bool {
     [".yml", ".yaml"].iter().any(|end| path.ends_with(end))
 }
 
+/// Whether a text is a path of the own repository that lacks its `./`.
+fn is_bare(text: &str) -> bool {
+    !text.contains('@') && [".forgejo/", ".gitea/", ".github/"].iter().any(|start| text.starts_with(start))
+}
+
+/// A path without `.` and `..`, unless it leads out of where it begins.
+fn straight(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            ".." if parts.pop().is_none() => return path.to_owned(),
+            ".." => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
 impl WorkflowRef {
     /// Parses what stands at a job's `uses:`.
     ///
@@ -130,9 +157,15 @@ impl WorkflowRef {
         if let Some(path) = text.strip_prefix("./").or_else(|| text.strip_prefix("$/")) {
             return match path.rsplit_once('@') {
                 Some((path, _)) if is_workflow(path) => Err(BadUses::LocalReference),
-                _ if is_workflow(path) => Ok(WorkflowRef::Local(path.to_owned())),
+                _ if is_workflow(path) => Ok(WorkflowRef::Local(straight(path))),
                 _ => Err(BadUses::NoWorkflow),
             };
+        }
+        if text.contains(char::is_whitespace) {
+            return Err(BadUses::WhiteSpace);
+        }
+        if is_bare(text) {
+            return Err(BadUses::BarePath);
         }
         let (name, reference) = match text.rsplit_once('@') {
             Some((name, reference)) if !reference.is_empty() => (name, reference),
@@ -176,6 +209,7 @@ impl Uses {
         if let Some(image) = text.strip_prefix("docker://") {
             return match image {
                 "" => Err(BadUses::NoImage),
+                image if image.contains(char::is_whitespace) => Err(BadUses::WhiteSpace),
                 image => Ok(Uses::Image(image.to_owned())),
             };
         }
@@ -184,6 +218,12 @@ impl Uses {
                 true => Err(BadUses::WorkflowInStep),
                 false => Ok(Uses::Local(text.to_owned())),
             };
+        }
+        if text.contains(char::is_whitespace) {
+            return Err(BadUses::WhiteSpace);
+        }
+        if is_bare(text) {
+            return Err(BadUses::BarePath);
         }
         let (name, reference) = match text.rsplit_once('@') {
             Some((name, reference)) if !reference.is_empty() => (name, reference.to_owned()),
@@ -245,6 +285,11 @@ mod tests {
             assert_eq!(Uses::parse(text).expect(text).to_string(), text);
         }
         assert_eq!(Uses::parse("actions/checkout"), Err(BadUses::NoReference));
+        for text in ["a/b@ v4", "a/b @v1", "a /b@v1", "docker://a b"] {
+            assert_eq!(Uses::parse(text), Err(BadUses::WhiteSpace), "{text}");
+        }
+        assert_eq!(Uses::parse(".github/actions/x"), Err(BadUses::BarePath));
+        assert_eq!(Uses::parse("./a b"), Ok(Uses::Local("./a b".to_owned())));
         assert_eq!(Uses::parse("checkout@v4"), Err(BadUses::NoRepository));
         assert_eq!(Uses::parse("https://x@v4"), Err(BadUses::NoRepository));
         assert_eq!(Uses::parse("docker://"), Err(BadUses::NoImage));
@@ -266,11 +311,19 @@ mod tests {
         for text in good {
             assert_eq!(WorkflowRef::parse(text).expect(text).to_string(), text);
         }
+        let local = |path: &str| Ok(WorkflowRef::Local(path.to_owned()));
+        assert_eq!(
+            WorkflowRef::parse("./.forgejo/workflows/sub/../a.yml"),
+            local(".forgejo/workflows/a.yml")
+        );
+        assert_eq!(WorkflowRef::parse("./a/../../a.yml"), local("a/../../a.yml"));
         let bad = [
             ("./.forgejo/workflows/a.yml@main", BadUses::LocalReference),
             ("./.forgejo/workflows", BadUses::NoWorkflow),
             ("o/r/.forgejo/workflows/a.yml", BadUses::NoWorkflowReference),
             ("o/r/a.yml@", BadUses::NoWorkflowReference),
+            (".forgejo/workflows/a.yml", BadUses::BarePath),
+            ("o/r/a.yml@ v1", BadUses::WhiteSpace),
             ("o/r@v1", BadUses::NoWorkflow),
             ("a.yml", BadUses::NoWorkflow),
             ("actions/checkout@v4", BadUses::NoWorkflow),

@@ -180,11 +180,13 @@ impl Lower<'_> {
                 };
                 let help = match error {
                     BadUses::NoReference => {
-                        format!(
-                            "add `@` and a version (a tag, a branch or a commit), such as `{}@v4`",
-                            text.value
-                        )
+                        let name = text.value.trim().trim_end_matches('@');
+                        format!("add `@` and a version (a tag, a branch or a commit), such as `{name}@v4`")
                     }
+                    BadUses::WhiteSpace => {
+                        format!("write `{}`", text.value.split_whitespace().collect::<Vec<_>>().concat())
+                    }
+                    BadUses::BarePath => format!("write `./{}`", text.value.trim()),
                     _ => error.help().to_owned(),
                 };
                 let fault = self.error(error.to_string(), text.span).label(what).help(help);

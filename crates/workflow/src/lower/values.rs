@@ -434,13 +434,14 @@ fn run_together(name: &str, shape: &Shape) -> Option<&'static str> {
 /// Where a key belongs that is not of this map.
 fn home(name: &str, shape: &Shape) -> Option<String> {
     use crate::shape::{
-        job::{JOB, STEP},
+        job::{JOB, STEP, STRATEGY},
         workflow::WORKFLOW,
     };
     let of = |other: &Shape| other.id != shape.id && other.key(name).is_some();
     let place = match shape.id {
         "workflow" if of(&JOB) => "a job: put it below the job's id, under `jobs`",
         "workflow" if of(&STEP) => "a step: put it under `steps` of a job",
+        "job" if of(&STRATEGY) => "`strategy`: put it below that",
         "job" if of(&STEP) => "a step: put it below a `- ` of `steps`",
         "job" if of(&WORKFLOW) => "the workflow: put it at the left edge",
         "step" if of(&JOB) => "the job: put it beside `steps`",
