@@ -189,6 +189,19 @@ impl Lower<'_> {
         } else if !matches!(key, Branches | BranchesIgnore | Tags | TagsIgnore) {
             return;
         } else {
+            let full =
+                ["refs/heads/", "refs/tags/"].into_iter().find_map(|start| pattern.strip_prefix(start));
+            if let Some(rest) = full {
+                let sign = if pattern.len() < text.value.len() { "!" } else { "" };
+                let what = if matches!(key, Branches | BranchesIgnore) { "branches" } else { "tags" };
+                let warning = Rule::AdmitsNothing
+                    .warning(format!("nothing is like `{}`", text.value))
+                    .at(self.source, text.span)
+                    .label(format!("{what} are looked at without the `refs/` in front"))
+                    .help(format!("write `{sign}{rest}`"));
+                self.faults.push(warning);
+                return;
+            }
             // what Git lets in no name of a branch or tag, or a class of a regular expression
             let class = ["\\d", "\\w", "\\s", "\\b"].iter().any(|class| pattern.contains(class));
             // that is said already
