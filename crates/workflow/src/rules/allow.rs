@@ -2,16 +2,20 @@
 //!
 //! Purpose: an exception that says why it is one. Owner: [`super::check`], and whoever parses to run.
 //! Invariants: a comment counts for its own line, and one that stands alone for the next line that is no such
-//! comment; a comment without a reason silences nothing; errors without a rule stay.
+//! comment; where that line is a key, for all lines of its text (but of `run`, in which comments can stand);
+//! a comment without a reason silences nothing; errors without a rule stay.
 
 use std::collections::HashSet;
 
-use doc::{Diagnostic, Source, Span};
+use doc::{Diagnostic, Source, Span, did_you_mean};
 
 use super::{Level, Levels, Rule};
 
 /// What begins such a comment.
 const MARK: &str = "ampoule: allow";
+
+/// What begins a comment that may be meant so.
+const NAME: &str = "ampoule:";
 
 /// A comment.
 struct Comment {
@@ -27,6 +31,8 @@ enum Fault {
     Unknown(super::UnknownRule),
     NoReason(Rule),
     NoRule,
+    /// Another word than `allow`, or no blank in front of it.
+    NoMark,
 }
 
 /// What no comment silences.
@@ -37,21 +43,18 @@ pub(super) fn filter(source: &Source, found: Vec<Diagnostic>) -> Vec<Diagnostic>
     let lines = Lines::of(source);
     let comments = comments(source);
     let allowed: HashSet<_> = comments.iter().flat_map(Comment::allows).collect();
-    found
-        .into_iter()
-        .filter(|fault| lines.of_rule(fault).is_none_or(|place| !allowed.contains(&place)))
-        .collect()
+    found.into_iter().filter(|fault| !lines.of_rule(fault).any(|place| allowed.contains(&place))).collect()
 }
 
 /// The same, and what is wrong with the comments; one that silences nothing only where there is no error, since what
 /// it is for may not have been looked at.
 pub(super) fn lint(source: &Source, found: Vec<Diagnostic>, levels: &Levels) -> Vec<Diagnostic> {
-    if !source.text().contains(MARK) {
+    if !source.text().contains(NAME) {
         return found;
     }
     let good = !found.iter().any(Diagnostic::is_error);
     let lines = Lines::of(source);
-    let told: HashSet<_> = found.iter().filter_map(|fault| lines.of_rule(fault)).collect();
+    let told: HashSet<_> = found.iter().flat_map(|fault| lines.of_rule(fault)).collect();
     let comments = comments(source);
     let wrong = comments.iter().filter_map(|comment| {
         let used = comment.allows().any(|place| told.contains(&place));
@@ -71,19 +74,60 @@ type Place = (&'static str, usize);
 struct Lines<'a> {
     source: &'a Source,
     starts: Vec<usize>,
+    /// The line of the key in whose text each line stands, from 1; itself elsewhere.
+    keys: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
     fn of(source: &'a Source) -> Lines<'a> {
         let feeds = source.text().bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Lines { source, starts: std::iter::once(0).chain(feeds.map(|(at, _)| at + 1)).collect() }
+        let starts = std::iter::once(0).chain(feeds.map(|(at, _)| at + 1)).collect();
+        Lines { source, starts, keys: keys(source.text()) }
     }
 
-    /// The rule of what was found, and the line where it stands, from 1.
-    fn of_rule(&self, fault: &Diagnostic) -> Option<Place> {
-        let label = fault.primary.as_ref().filter(|label| label.source == *self.source)?;
-        Some((fault.rule?, self.starts.partition_point(|start| *start <= label.span.start)))
+    /// The rule of what was found with each line that a comment can stand for, from 1.
+    fn of_rule(&self, fault: &Diagnostic) -> impl Iterator<Item = Place> {
+        let label = fault.primary.as_ref().filter(|label| label.source == *self.source);
+        let found = label.zip(fault.rule).map(|(label, rule)| {
+            let line = self.starts.partition_point(|start| *start <= label.span.start);
+            [(rule, line), (rule, self.keys.get(line - 1).copied().unwrap_or(line))]
+        });
+        found.into_iter().flatten()
     }
+}
+
+/// For each line the one of the key in whose text it stands.
+fn keys(text: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    // the key's column and line
+    let mut open: Option<(usize, usize)> = None;
+    for (at, line) in text.lines().enumerate() {
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        match open {
+            Some((column, key)) if line.trim().is_empty() || indent > column => found.push(key),
+            _ => {
+                open = column_of_text(line).map(|column| (column, at + 1));
+                found.push(at + 1);
+            }
+        }
+    }
+    found
+}
+
+/// The column of the key whose text begins in this line, and may go on below it.
+fn column_of_text(line: &str) -> Option<usize> {
+    let mut rest = line.trim_start_matches(' ');
+    while let Some(item) = rest.strip_prefix("- ") {
+        rest = item.trim_start_matches(' ');
+    }
+    let (key, value) = rest.split_once(':')?;
+    let value = value.trim();
+    let is_text = match value.chars().next() {
+        None => key == "if",
+        Some(first) => !matches!(first, '{' | '[' | '*' | '&' | '#'),
+    };
+    let is_key = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    (is_key && is_text && key != "run").then_some(line.len() - rest.len())
 }
 
 impl Comment {
@@ -111,6 +155,9 @@ impl Comment {
             Err(Fault::NoReason(rule)) => say("this comment gives no reason".to_owned())
                 .label("silences nothing")
                 .help(format!("write `# {MARK} {}: ` and why", rule.name())),
+            Err(Fault::NoMark) => say(format!("this comment does not begin with `# {MARK} `"))
+                .label("silences nothing")
+                .help(format!("write `# {MARK} RULE: REASON`")),
             Err(Fault::NoRule) => say("this comment names no rule".to_owned())
                 .label("silences nothing")
                 .help(format!("write `# {MARK} RULE: REASON`")),
@@ -126,16 +173,18 @@ fn comments(source: &Source) -> Vec<Comment> {
     for (at, line) in source.text().split_inclusive('\n').enumerate() {
         let number = at + 1;
         let bare = line.trim_end();
-        let comment = hash(bare).and_then(|hash| Some((hash, text(&bare[hash + 1..])?)));
-        let alone = comment.is_some_and(|(hash, _)| bare[..hash].trim().is_empty());
-        if let Some((hash, text)) = comment {
+        let comment = hash(bare).and_then(|hash| Some((hash, what(&bare[hash + 1..])?)));
+        let alone =
+            comment.as_ref().is_some_and(|(hash, _)| bare[..*hash].trim_matches([' ', '\t', '-']).is_empty());
+        let is_comment = comment.is_some();
+        if let Some((hash, what)) = comment {
             let span = Span::new(start + hash, start + bare.len());
-            found.push(Comment { span, lines: [number, number], what: what(text) });
+            found.push(Comment { span, lines: [number, number], what });
         }
         if alone {
             waiting += 1;
         } else {
-            let from = found.len() - waiting.min(found.len()) - usize::from(comment.is_some() && waiting > 0);
+            let from = found.len() - waiting.min(found.len()) - usize::from(is_comment && waiting > 0);
             for comment in found.iter_mut().skip(from).take(waiting) {
                 comment.lines[1] = number;
             }
@@ -146,20 +195,47 @@ fn comments(source: &Source) -> Vec<Comment> {
     found
 }
 
-/// The `#` of the comment of a line.
+/// The `#` of the comment of a line: not one of a text in quotes.
 fn hash(line: &str) -> Option<usize> {
-    let mark = line.find(MARK)?;
+    let mark = line.find(NAME)?;
     let hash = line[..mark].rfind('#')?;
-    line[hash + 1..mark].trim().is_empty().then_some(hash)
+    let before = &line[..hash];
+    let begins = before.is_empty() || before.ends_with([' ', '\t']);
+    (begins && line[hash + 1..mark].trim().is_empty() && !ends_in_quotes(before)).then_some(hash)
 }
 
-/// What follows the mark.
-fn text(comment: &str) -> Option<&str> {
-    let rest = comment.trim_start().strip_prefix(MARK)?;
-    (rest.is_empty() || rest.starts_with([' ', '\t', ':'])).then_some(rest.trim())
+/// Whether quotes are open at the end of a part of a line.
+fn ends_in_quotes(text: &str) -> bool {
+    let mut open = None;
+    let mut before = ' ';
+    for c in text.chars() {
+        match open {
+            // a quote within a word is none, nor an apostrophe
+            None if matches!(c, '"' | '\'') && !before.is_alphanumeric() => open = Some(c),
+            Some(quote) if quote == c && before != '\\' => open = None,
+            _ => {}
+        }
+        before = c;
+    }
+    open.is_some()
 }
 
-fn what(text: &str) -> Result<Rule, Fault> {
+/// What follows the `#`, if that is meant for us.
+fn what(comment: &str) -> Option<Result<Rule, Fault>> {
+    const ALLOW: &str = "allow";
+    let comment = comment.trim_start();
+    if let Some(rest) = comment.strip_prefix(MARK)
+        && (rest.is_empty() || rest.starts_with([' ', '\t', ':']))
+    {
+        return Some(rule(rest.trim()));
+    }
+    let rest = comment.strip_prefix(NAME)?.trim_start();
+    let word = rest.split([' ', '\t', ':']).next().unwrap_or_default();
+    (word == ALLOW || did_you_mean(word, [ALLOW, "ignore", "disable", "allowed"]).is_some())
+        .then_some(Err(Fault::NoMark))
+}
+
+fn rule(text: &str) -> Result<Rule, Fault> {
     let (name, reason) = match text.split_once([':', ' ']) {
         Some((name, reason)) => (name, reason.trim_start_matches([':', ' ']).trim()),
         None => (text, ""),
