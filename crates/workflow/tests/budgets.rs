@@ -93,7 +93,7 @@ fn as_long_as_it_may_be() {
     // the printed form of the deepest that is good parses again
     let deep = format!("{}1{}", "toJSON(".repeat(90), ")".repeat(90));
     let expr = parse_expr(&deep, Site::Step).expect("good");
-    assert_eq!(expr.to_string(), format!("{}1.0{}", "toJSON(".repeat(90), ")".repeat(90)));
+    assert_eq!(expr.to_string(), format!("{}1{}", "toJSON(".repeat(90), ")".repeat(90)));
 }
 
 #[test]

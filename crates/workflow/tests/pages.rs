@@ -100,7 +100,7 @@ const MISTAKES: [(&str, &str, &str); 40] = [
         "An `if` that begins with `!`",
         "The report should also be made of tests that failed.",
     ),
-    ("secret_in_an_if", "A secret in an `if`", "Where there is no token nothing should be published."),
+    ("boolean_as_text", "A boolean taken for a text", "Where the box is ticked it should be published."),
     ("untrusted_input", "Text of strangers in a script", "The issue should get a label by its title."),
     ("retired_commands", "Commands that are retired", "The version should be an output, and `CI` be set."),
     (

@@ -206,6 +206,7 @@ impl Ast {
             AstKind::Null => f.write_str("null"),
             AstKind::Bool(value) => write!(f, "{value}"),
             // All digits, unlike `number_text`: the printed form has the same value.
+            AstKind::Number(number) if number.fract() == 0.0 && number.abs() < 1e15 => write!(f, "{number}"),
             AstKind::Number(number) if number.is_finite() => write!(f, "{number:?}"),
             AstKind::Number(number) => f.write_str(&number_text(*number)),
             AstKind::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),

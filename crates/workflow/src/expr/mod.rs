@@ -35,7 +35,7 @@ pub(crate) use template::Host;
 /// The parts of a tree, for those who look into expressions.
 pub(crate) mod tree {
     pub(crate) use super::{
-        ast::{Accessor, Ast, AstKind},
+        ast::{Accessor, Ast, AstKind, Comparison},
         function::{Function, format},
     };
 }

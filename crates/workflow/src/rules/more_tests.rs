@@ -1,0 +1,192 @@
+//! More of the rules: what the advice says, what is the same in every run, and comments beside long texts.
+
+use super::{
+    FileKind,
+    tests::{all_on, checked, names, steps},
+};
+
+fn workflow(text: &str) -> Vec<doc::Diagnostic> {
+    checked(text, FileKind::Workflow, &all_on())
+}
+
+#[test]
+fn advice_has_expressions_as_they_are_written() {
+    for (expr, name) in [
+        ("github.event.commits[0].author.name", "AUTHOR_NAME"),
+        ("forgejo.event.issue.title", "ISSUE_TITLE"),
+        ("format('a  b {0}',github.head_ref)", "HEAD_REF"),
+        ("github.event.commits[10000].message", "COMMITS_MESSAGE"),
+    ] {
+        let found = steps(&format!("      - run: echo \"${{{{ {expr} }}}}\"\n"));
+        let expected =
+            format!("write `{name}: ${{{{ {expr} }}}}` below the step's `env`, and here `\"${name}\"`");
+        assert_eq!(found[0].help, [expected]);
+    }
+    let found = steps("      - run: echo ${{ forgejo.event.commits[0].message }}\n");
+    let message = "`forgejo.event.commits[0].message` can be set by strangers and becomes part of the script";
+    assert_eq!(found[0].message, message);
+}
+
+#[test]
+fn an_if_with_text_around_expressions_becomes_one_that_can_be_read() {
+    let one = |text: &str| format!("write it as one expression: `{text}`");
+    let none = "write it as one expression, without `${{` and `}}`".to_owned();
+    for (text, help) in [
+        ("${{ github.ref }} == 'b'", one("github.ref == 'b'")),
+        (
+            "github.ref == 'refs/heads/${{ github.base_ref }}'",
+            one("github.ref == format('refs/heads/{0}', github.base_ref)"),
+        ),
+        (
+            "github.ref == 'a${{ github.base_ref }}b${{ github.sha }}' && ${{ always() }}",
+            one("github.ref == format('a{0}b{1}', github.base_ref, github.sha) && always()"),
+        ),
+        ("${{ true }}${{ false }}", none.clone()),
+        ("github.ref == '{${{ github.base_ref }}'", none.clone()),
+        ("yes, ${{ github.ref == 'b' }}", none),
+    ] {
+        let found = steps(&format!("      - run: x\n        if: {text}\n"));
+        assert_eq!(names(&found), ["if-always-true"], "{text}");
+        assert_eq!(found[0].help, [help], "{text}");
+    }
+}
+
+#[test]
+fn a_variable_of_env_that_is_put_into_a_script_is_what_it_holds() {
+    let step = |env: &str, run: &str| {
+        steps(&format!("      - env: {{T: '{env}', U: x}}\n        run: echo {run}\n"))
+    };
+    let found = step("${{ github.head_ref }}", "${{ env.T }}");
+    assert_eq!(names(&found), ["untrusted-input"]);
+    let message =
+        "`github.head_ref`, which `env.T` is, can be set by strangers and becomes part of the script";
+    assert_eq!((found[0].message.as_str(), found[0].help[0].as_str()), (message, "write `\"$T\"`"));
+    assert_eq!(names(&step("v-${{ github.head_ref }}", "${{ env['t'] }}")), ["untrusted-input"]);
+    for (env, run) in [
+        ("${{ github.head_ref }}", "$T"),
+        ("${{ github.head_ref }}", "${{ env.U }}"),
+        ("${{ github.head_ref }}", "${{ env.T == '1' }}"),
+        ("${{ github.sha }}", "${{ env.T }}"),
+    ] {
+        assert_eq!(names(&step(env, run)), [""; 0], "{env} {run}");
+    }
+    // the nearest counts, and all are looked at
+    let file = |job: &str| {
+        format!(
+            "on: push\nenv: {{T: '${{{{ github.head_ref }}}}'}}\njobs: {{a: {{runs-on: d, env: {{{job}}}, \
+             steps: [{{run: 'echo ${{{{ env.T }}}}'}}]}}}}\n"
+        )
+    };
+    assert_eq!(names(&workflow(&file(""))), ["untrusted-input"]);
+    assert_eq!(names(&workflow(&file("T: mine"))), [""; 0]);
+    let script = "      - uses: actions/github-script@60a0d83039c74a4aee543508d2ffcb1c3799cdea\n        env: {T: '${{ \
+                  github.head_ref }}'}\n        with:\n          script: console.log(`${{ env.T }}`)\n";
+    assert_eq!(steps(script)[0].help, ["write `process.env.T`"]);
+    let shell = "      - run: x\n        shell: bash -c '${{ github.head_ref }}' {0}\n";
+    assert_eq!(names(&steps(shell)), ["untrusted-input"]);
+}
+
+#[test]
+fn comparisons_that_are_the_same_in_every_run() {
+    const HEAD: &str =
+        "on: {workflow_dispatch: {inputs: {b: {type: boolean}, t: {}}}}\njobs: {a: {runs-on: d, if: ";
+    let rows = [
+        ("inputs.b == 'true'", Some("write `inputs.b`")),
+        ("'true' == inputs.B && true", Some("write `inputs.B`")),
+        ("inputs.b != 'true'", Some("write `inputs.b == false`")),
+        ("inputs.b == 'false'", Some("write `inputs.b == false`")),
+        ("${{ inputs.b != 'FALSE' }}", Some("write `inputs.b`")),
+        ("inputs.b == true", None),
+        ("inputs.b == ''", None),
+        ("inputs.t == 'true'", None),
+        ("github.event.inputs.b == 'true'", None),
+        ("github.ref == 'a' || 'b'", Some("write `|| github.ref == 'b'`")),
+        ("true && (github.ref == 'a' || 'b')", Some("write `|| github.ref == 'b'`")),
+        ("format('{0}', 1) == 'a' || 'b'", Some("repeat the comparison for it")),
+        ("github.ref == 'a' || github.ref == 'b'", None),
+        ("(github.ref == 'a' && 'x' || 'y') == 'x'", None),
+        ("github.ref == 'a' || ''", None),
+    ];
+    for (text, help) in rows {
+        let found = workflow(&format!("{HEAD}\"{text}\", steps: [{{run: x}}]}}}}\n"));
+        assert_eq!(found.first().map(|fault| fault.help[0].as_str()), help, "{text}: {found:?}");
+        assert!(found.len() <= 1, "{found:?}");
+    }
+    // called it is a text
+    let both = HEAD.replacen("{workflow", "{workflow_call: {inputs: {b: {type: string}}}, workflow", 1);
+    let found = workflow(&format!("{both}inputs.b == 'true', steps: [{{run: x}}]}}}}\n"));
+    assert_eq!(names(&found), [""; 0]);
+}
+
+#[test]
+fn matrices_of_constants_that_give_no_jobs_or_too_many() {
+    let list = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let entries = |count: usize| vec!["{a: 5}"; count].join(", ");
+    let rows = [
+        ("a: [1], exclude: [{a: 1}]".to_owned(), "the matrix has no jobs"),
+        (format!("a: [{}]", list(1025)), "the matrix has more than 1024 jobs"),
+        (format!("a: [{0}], b: [{0}], c: [{0}]", list(100)), "the matrix has more than 1024 jobs"),
+        (
+            format!("a: [1], exclude: [{}]", entries(1025)),
+            "`include` and `exclude` of a matrix have at most 1024 entries",
+        ),
+        ("a: [1], exclude: [{b: 1}]".to_owned(), "`exclude` names `b`, which the matrix does not have"),
+        ("a: [1], exclude: [{a: 2}]".to_owned(), ""),
+        ("a: [1], exclude: []".to_owned(), ""),
+        ("include: [{a: 1}]".to_owned(), ""),
+        ("a: [1, '${{ github.sha }}'], exclude: [{a: 1}]".to_owned(), ""),
+        (format!("a: [{}]", list(1024)), ""),
+    ];
+    for (matrix, said) in rows {
+        let text = format!(
+            "on: push\njobs: {{a: {{runs-on: d, strategy: {{matrix: {{{matrix}}}}}, steps: [{{run: x}}]}}}}\n"
+        );
+        let found = workflow(&text);
+        let messages: Vec<_> = found.iter().map(|fault| fault.message.as_str()).collect();
+        let expected: Vec<_> = Some(said).filter(|said| !said.is_empty()).into_iter().collect();
+        assert_eq!(messages, expected, "{}", &text[..text.len().min(200)]);
+    }
+}
+
+#[test]
+fn a_comment_at_a_key_counts_for_all_lines_of_its_text() {
+    let allow = "# ampoule: allow secret-in-if: it is for Forgejo alone";
+    for (text, expected) in [
+        (format!("      - {allow}\n        if: >-\n          true &&\n          secrets.K != ''\n"), ""),
+        (format!("      - if: >- {allow}\n          true &&\n\n          secrets.K != ''\n"), ""),
+        (format!("      - if: | {allow}\n          secrets.K != ''\n"), ""),
+        (format!("      - {allow}\n        if: true &&\n          secrets.K != ''\n"), ""),
+        (format!("      - {allow}\n        if:\n          secrets.K != ''\n"), ""),
+        (
+            format!("      - {allow}\n        name: x\n        if: >-\n          secrets.K != ''\n"),
+            "secret-in-if allow-comment",
+        ),
+    ] {
+        let mut found = names(&steps(&(text.clone() + "        run: x\n")));
+        found.sort_unstable_by_key(|name| std::cmp::Reverse(*name));
+        assert_eq!(found.join(" "), expected, "{text}");
+    }
+    // in a script it can stand where it belongs
+    let script = "      # ampoule: allow untrusted-input: x\n      - run: |\n          echo a\n          \
+                  echo ${{ github.head_ref }}\n";
+    assert_eq!(names(&steps(script)).len(), 2);
+}
+
+#[test]
+fn a_text_is_no_comment() {
+    let text = "echo # ampoule: allow untrusted-input: x ${{ github.head_ref }}";
+    for line in [
+        format!("      - run: \"{text}\"\n"),
+        format!("      - {{run: '{text}'}}\n"),
+        format!("      - run: |\n          \"{text}\"\n"),
+        format!("      - run: |\n          {}\n", text.replace(" # ", "# ")),
+    ] {
+        assert_eq!(names(&steps(&line)), ["untrusted-input"], "{line}");
+    }
+    for line in [
+        "      - run: echo don't ${{ github.head_ref }} # ampoule: allow untrusted-input: x\n",
+        "      - run: \"echo ${{ github.head_ref }}\" # ampoule: allow untrusted-input: x\n",
+    ] {
+        assert_eq!(names(&steps(line)), [""; 0], "{line}");
+    }
+}

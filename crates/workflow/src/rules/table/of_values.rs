@@ -1,0 +1,124 @@
+//! The rules about values: what a number, a date, a word or a comparison is.
+//!
+//! Purpose: a part of the table. Owner: [`super`].
+
+use super::{About, Frame, Rule, Warn, job, of};
+
+pub(super) const NEVER_EQUAL: About = About {
+    rule: Rule::NeverEqual,
+    name: "never-equal",
+    level: Warn,
+    finds: "a boolean input that is compared with the text `true` or `false`",
+    costs: "`inputs` has booleans as booleans, and none is equal to a text: `inputs.fast == 'true'` is false also \
+            where the box is ticked. Only `github.event.inputs` has texts.",
+    wrong: of(
+        Frame::File,
+        "on:
+  workflow_dispatch:
+    inputs:
+      fast: {type: boolean}
+jobs:
+  build:
+    if: inputs.fast == 'true'
+    runs-on: debian
+    steps:
+      - run: make
+",
+    ),
+    right: of(
+        Frame::File,
+        "on:
+  workflow_dispatch:
+    inputs:
+      fast: {type: boolean}
+jobs:
+  build:
+    if: inputs.fast
+    runs-on: debian
+    steps:
+      - run: make
+",
+    ),
+};
+
+pub(super) const NUMBER_AS_VERSION: About = About {
+    rule: Rule::NumberAsVersion,
+    name: "number-as-version",
+    level: Warn,
+    finds: "a number that is not printed as it is written, such as `3.10`",
+    costs: "Without quotes `3.10` is the number 3.1, and `1e3` is 1000: the wrong version is tested, or one \
+                that is not there.",
+    wrong: job("strategy:
+  matrix:
+    python: [3.9, 3.10]
+"),
+    right: job("strategy:
+  matrix:
+    python: ['3.9', '3.10']
+"),
+};
+
+pub(super) const OCTAL_NUMBER: About = About {
+    rule: Rule::OctalNumber,
+    name: "octal-number",
+    level: Warn,
+    finds: "a number that begins with a zero",
+    costs: "`0755` is the number 755 by YAML 1.2, and 493 for Forgejo's server, which reads it as octal.",
+    wrong: job("strategy:
+  matrix:
+    mode: [0755]
+"),
+    right: job("strategy:
+  matrix:
+    mode: ['0755']
+"),
+};
+
+pub(super) const NUMBER_WITH_UNDERSCORES: About = About {
+    rule: Rule::NumberWithUnderscores,
+    name: "number-with-underscores",
+    level: Warn,
+    finds: "digits with underscores between them",
+    costs: "`1_000` is text by YAML 1.2, and the number 1000 for Forgejo's server.",
+    wrong: job("strategy:
+  matrix:
+    size: [1_000]
+"),
+    right: job("strategy:
+  matrix:
+    size: [1000]
+"),
+};
+
+pub(super) const DATE_AS_TEXT: About = About {
+    rule: Rule::DateAsText,
+    name: "date-as-text",
+    level: Warn,
+    finds: "a date without quotes",
+    costs: "`2026-01-31` is text by YAML 1.2, and a time for Forgejo's server, which prints it as \
+                `2026-01-31 00:00:00 +0000 UTC`.",
+    wrong: job("strategy:
+  matrix:
+    day: [2026-01-31]
+"),
+    right: job("strategy:
+  matrix:
+    day: ['2026-01-31']
+"),
+};
+
+pub(super) const YES_OR_NO: About = About {
+    rule: Rule::YesOrNo,
+    name: "yes-or-no",
+    level: Warn,
+    finds: "`yes`, `no`, `on` or `off` without quotes in a matrix",
+    costs: "They are text by YAML 1.2, and text is true, also `no` and `off`.",
+    wrong: job("strategy:
+  matrix:
+    debug: [yes, no]
+"),
+    right: job("strategy:
+  matrix:
+    debug: [true, false]
+"),
+};
