@@ -10,7 +10,7 @@ use super::{
     Contexts, Eval, EvalError, Expr, Site,
     eval::{Budget, MAX_RESULT},
     function::Fault,
-    parser,
+    one, parser,
 };
 use crate::rules::Rule;
 
@@ -171,7 +171,7 @@ impl Template {
 }
 
 /// Where the expression ends: the next `}}` outside of quotes.
-fn close(text: &str) -> Option<usize> {
+pub(super) fn close(text: &str) -> Option<usize> {
     let mut quoted = false;
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
@@ -244,7 +244,7 @@ impl Condition {
                     .warning(format!("this `if` is always true: {what} stands around the expression"))
                     .at(host.source, host.span)
                     .label("text that is not empty is true")
-                    .help(format!("write it as one expression: `{}`", unwrapped(trimmed))),
+                    .help(one::help(trimmed, site)),
             );
         }
         let implied = !template.exprs().any(Expr::has_status_function);
@@ -301,10 +301,6 @@ fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
         .label("there it is looked at before there is a matrix")
         .help("use `exclude`, or the `if` of the steps");
     Some(fault)
-}
-
-fn unwrapped(text: &str) -> String {
-    text.replace("${{", "").replace("}}", "").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Template {
