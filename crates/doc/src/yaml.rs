@@ -312,13 +312,14 @@ impl<'a> Builder<'a> {
 
     /// The parser takes a tab behind the `- ` of an entry, which other parsers do not, those of servers among them.
     fn check_entry(&mut self, start: Span) {
+        const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
         if !matches!(self.stack.last(), Some(Open { kind: OpenKind::Seq(_), .. })) {
             return;
         }
         let text = self.source.text();
         let mut before = &text[..start.start];
         loop {
-            let blank = before.trim_end().len();
+            let blank = before.trim_end_matches(BLANK).len();
             let line = before[blank..].find('\n').map_or(before.len(), |at| blank + at);
             if before[..blank].ends_with('-') && before[blank..line].contains('\t') {
                 let tab = blank + before[blank..line].find('\t').unwrap_or_default();
@@ -330,7 +331,7 @@ impl<'a> Builder<'a> {
                 return;
             }
             // what names the entry or says its kind stands in front of it
-            let word = before[..blank].rfind(|c: char| c.is_whitespace()).map_or(0, |at| at + 1);
+            let word = before[..blank].rfind(BLANK).map_or(0, |at| at + 1);
             if blank == word || !before[word..blank].starts_with(['&', '!']) {
                 return;
             }

@@ -37,7 +37,7 @@ pub(super) fn begins(at: &At<'_>) -> Option<Diagnostic> {
 fn fault(source: &Source, start: usize) -> Diagnostic {
     let text = source.text();
     let line = Line::at(text, start);
-    let (front, rest) = line.text.split_at(start - line.start);
+    let (front, rest) = line.text.split_at_checked(start - line.start).unwrap_or((line.text, ""));
     let written = value(rest, front.contains(['[', '{']));
     let tag = written.split([' ', '\t']).next().unwrap_or_default().trim_end_matches(',');
     let lone = tag == "!";

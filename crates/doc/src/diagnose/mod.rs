@@ -280,6 +280,14 @@ fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
             .help(format!("write `{key}: {value}`"));
     }
     let (word, value) = entry.split_once(' ').unwrap_or((entry, ""));
+    if word.ends_with(':') {
+        // this one is a key: the line above is none, and its value seemed to go on
+        let before = line.before(at.text()).next().filter(|before| before.key().is_none());
+        return match before {
+            Some(before) => missing_colon(at, before),
+            None => at.error("a key cannot stand here", span).label("here").help("look at the line above"),
+        };
+    }
     let span = if value.is_empty() { span } else { Span::new(start, start + word.len()) };
     let fault = at.error(format!("a `:` is missing after `{word}`"), span).label("this should be a key");
     match value {
@@ -308,6 +316,11 @@ fn second_colon(at: &At<'_>) -> Diagnostic {
     };
     if before.blank().contains('\t') {
         return tab(at.source, before.start);
+    }
+    // a line without a `:`, whose value over several lines seemed to go on up to here
+    let begins = line.before(at.text()).find(|above| above.indent() <= line.indent());
+    if let Some(begins) = begins.filter(|begins| begins.key().is_none() && !begins.is_item()) {
+        return missing_colon(at, begins);
     }
     match before.key() {
         // `key: value` and, further in, another key
@@ -366,6 +379,9 @@ fn indentation(at: &At<'_>) -> Diagnostic {
         }
     }
     if line.is_item() {
+        if let Some(fault) = slips::lost_dash(at, line) {
+            return fault;
+        }
         let sibling = line.before(text).find(Line::is_item);
         let near = sibling.filter(|sibling| sibling.indent() != indent);
         if let Some(sibling) = near {
@@ -375,9 +391,6 @@ fn indentation(at: &At<'_>) -> Diagnostic {
                 .label(spaces(indent))
                 .also(at.source, sibling.span(), spaces(sibling.indent()))
                 .help(indent_to(sibling.indent()));
-        }
-        if let Some(fault) = slips::lost_dash(at, line) {
-            return fault;
         }
         return at
             .error("an entry of a list stands among keys", line.span())
@@ -406,6 +419,9 @@ fn among_items(at: &At<'_>) -> Diagnostic {
     }
     let sibling = line.before(at.text()).find(Line::is_item);
     let fault = at.error("a key stands among the entries of a list", line.span()).label("no `- ` in front");
+    if let Some(fault) = sibling.and_then(|sibling| slips::first_entry(at, sibling, line)) {
+        return fault;
+    }
     let Some(sibling) = sibling else { return fault.help("begin it with `- `") };
     fault
         .also(at.source, sibling.span(), "an entry of the list")

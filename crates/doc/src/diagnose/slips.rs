@@ -53,8 +53,10 @@ pub(super) fn block_at_key(at: &At<'_>, line: Line<'_>) -> Option<Diagnostic> {
     if !block.begins_block() || column(&block) < line.indent() {
         return None;
     }
+    // a line that would be a comment of YAML is one of the script
+    let text = block.onward(at.text()).skip(1).find(|line| !line.trimmed().is_empty()).unwrap_or(line);
     Some(
-        at.error("the text of a block is indented further than its key", line.span())
+        at.error("the text of a block is indented further than its key", text.span())
             .label("this is not part of the block")
             .also(at.source, block.span(), "the block begins here")
             .help(format!("indent it by {} or more", spaces(column(&block) + 2))),
@@ -105,23 +107,32 @@ struct Above<'a> {
 fn above<'a>(at: &At<'a>, line: Line<'a>) -> Option<Above<'a>> {
     let mut lines = Vec::new();
     let parent = line.before(at.text()).find(|above| {
-        let outer = above.indent() < line.indent();
+        // a list may stand in the column of its key
+        let key =
+            || line.is_item() && !above.is_item() && above.key().is_some_and(|(_, value)| no_value(value));
+        let outer = above.indent() < line.indent() || above.indent() == line.indent() && key();
         if !outer {
             lines.push(*above);
         }
         outer
     })?;
     let first = *lines.last()?;
-    let no_value = parent.key().is_some_and(|(_, value)| no_value(value));
+    let fits = column(&parent) < line.indent() || parent.indent() == line.indent() && line.is_item();
+    let fits = fits && parent.key().is_some_and(|(_, value)| no_value(value));
     let keys = lines.iter().filter(|above| above.indent() == first.indent()).count();
-    (no_value && column(&parent) < line.indent()).then_some(Above { first, parent, keys })
+    fits.then_some(Above { first, parent, keys })
 }
 
 /// The first entry of a list has lost its `- `, and the parser met the second.
 pub(super) fn lost_dash(at: &At<'_>, line: Line<'_>) -> Option<Diagnostic> {
     let Above { first, parent, keys } = above(at, line)?;
     let as_entry = first.indent() == line.indent() && keys == 1 || first.indent() == column(&line);
-    if first.is_item() || first.key().is_none() || line.key().is_none() || !as_entry {
+    // the parent is perhaps of an entry itself, and this the next one, too far in
+    let of_entry = parent.indent() == line.indent() && {
+        let outer = parent.before(at.text()).find(|above| above.indent() < parent.indent());
+        outer.is_some_and(|outer| column(&outer) == parent.indent())
+    };
+    if first.is_item() || first.key().is_none() || line.key().is_none() || !as_entry || of_entry {
         return None;
     }
     no_dash(at, first, parent, line)
@@ -130,7 +141,6 @@ pub(super) fn lost_dash(at: &At<'_>, line: Line<'_>) -> Option<Diagnostic> {
 /// The same, where the keys behind the first are still further in, so that the parser stopped at them.
 fn lost_dash_above(at: &At<'_>, first: Line<'_>, line: Line<'_>) -> Option<Diagnostic> {
     let parent = first.before(at.text()).next()?;
-    let says = |line: &Line<'_>| !line.trimmed().is_empty() && !line.trimmed().starts_with('#');
     let below = line.onward(at.text()).filter(says).find(|line| line.indent() <= first.indent())?;
     let entry = below.is_item() && below.indent() == first.indent() && line.indent() == column(&below);
     (entry && !first.is_item()).then(|| no_dash(at, first, parent, below))?
@@ -149,19 +159,41 @@ fn no_dash(at: &At<'_>, first: Line<'_>, parent: Line<'_>, next: Line<'_>) -> Op
 /// The first key of a map is further in than the second, by what is no level of this file.
 pub(super) fn first_further(at: &At<'_>, line: Line<'_>) -> Option<Diagnostic> {
     let Above { first, parent, keys } = above(at, line)?;
-    let odd = |line: &Line<'_>| (line.indent() - column(&parent)) % 2 == 1;
-    let slipped = keys == 1 && first.key().is_some() && !first.is_item() && odd(&first) && !odd(&line);
-    (slipped && line.key().is_some()).then(|| first_key(at, first, line))
+    let slipped = keys == 1 && first.key().is_some() && !first.is_item() && line.key().is_some();
+    (slipped && first_is_odd(at, column(&parent), first, line)).then(|| first_key(at, first, line))
+}
+
+/// Whether the first of two keys of a map is the one that is out of line: a third stands below the second, or, where
+/// there is none, the second is two spaces in, or the first alone is in by an odd number of them.
+fn first_is_odd(at: &At<'_>, parent: usize, first: Line<'_>, line: Line<'_>) -> bool {
+    // what is further in than a key without a value is below it
+    let has_value = line.key().is_some_and(|(_, value)| !no_value(value));
+    let deepest = if has_value { first.indent().max(line.indent()) } else { line.indent() };
+    let third = line.onward(at.text()).skip(1).filter(says).find(|third| third.indent() <= deepest);
+    let odd = |line: &Line<'_>| line.indent().checked_sub(parent).is_some_and(|by| by % 2 == 1);
+    // levels of this file are two spaces each
+    let by_two = || line.before(at.text()).any(|above| above.indent() == 2);
+    match third.map(|third| third.indent()) {
+        Some(third) if third == line.indent() => true,
+        Some(third) if third == first.indent() => false,
+        _ => {
+            odd(&first) && !odd(&line)
+                || line.indent() == parent + 2 && by_two() && first.indent() % 2 == parent % 2
+        }
+    }
+}
+
+/// A line that says something.
+fn says(line: &Line<'_>) -> bool {
+    !line.trimmed().is_empty() && !line.trimmed().starts_with('#')
 }
 
 /// The first key of a map, `first`, is less far in than the second.
 pub(super) fn first_less(at: &At<'_>, first: Line<'_>, line: Line<'_>) -> Option<Diagnostic> {
     let parent = first.before(at.text()).next()?;
     let no_value = parent.key().is_some_and(|(_, value)| no_value(value));
-    let from = column(&parent);
-    let odd = |line: &Line<'_>| line.indent().checked_sub(from).is_some_and(|by| by % 2 == 1);
-    let slipped = no_value && !first.is_item() && odd(&first) && line.indent() > from && !odd(&line);
-    slipped.then(|| first_key(at, first, line))
+    let slipped = no_value && !first.is_item() && line.key().is_some() && line.indent() > column(&parent);
+    (slipped && first_is_odd(at, column(&parent), first, line)).then(|| first_key(at, first, line))
 }
 
 fn first_key(at: &At<'_>, first: Line<'_>, line: Line<'_>) -> Diagnostic {
@@ -185,7 +217,8 @@ fn indented(count: usize) -> String {
 
 /// A line that is further in than the one above, which has its value already.
 pub(super) fn too_far(at: &At<'_>, before: Line<'_>, line: Line<'_>) -> Diagnostic {
-    if let Some(fault) = first_less(at, before, line).or_else(|| lost_dash_above(at, before, line)) {
+    let slip = dash(at, before).or_else(|| lost_dash_above(at, before, line));
+    if let Some(fault) = slip.or_else(|| first_less(at, before, line)) {
         return fault;
     }
     let key = before.key().map_or("", |(key, _)| key);
@@ -212,4 +245,18 @@ pub(super) fn comment(at: &At<'_>) -> Diagnostic {
             .help("remove the comment, or put one in front of this line: `# `"),
         None => at.rest_is("a comment stands in a value").label("here").help("remove it"),
     }
+}
+
+/// The first entry of a list is further in than the next, so that its keys seem to be beside it.
+pub(super) fn first_entry(at: &At<'_>, entry: Line<'_>, line: Line<'_>) -> Option<Diagnostic> {
+    let beside = line.before(at.text()).next().is_some_and(|before| before.start == entry.start);
+    let next = line.onward(at.text()).filter(says).find(|next| next.indent() < line.indent())?;
+    let slipped =
+        beside && next.is_item() && column(&next) == line.indent() && entry.indent() == line.indent();
+    slipped.then(|| {
+        at.error("this `- ` is indented further than the next one", entry.span())
+            .label(spaces(entry.indent()))
+            .also(at.source, next.span(), spaces(next.indent()))
+            .help(indent_to(next.indent()))
+    })
 }
