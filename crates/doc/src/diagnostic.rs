@@ -81,7 +81,7 @@ impl Diagnostic {
     fn new(severity: Severity, message: String) -> Diagnostic {
         Diagnostic {
             severity,
-            message,
+            message: cut(message),
             rule: None,
             primary: None,
             others: Vec::new(),
@@ -108,7 +108,7 @@ impl Diagnostic {
     #[must_use]
     pub fn label(mut self, text: impl Into<String>) -> Diagnostic {
         if let Some(primary) = &mut self.primary {
-            primary.text = text.into();
+            primary.text = cut(text.into());
         }
         self
     }
@@ -116,21 +116,21 @@ impl Diagnostic {
     /// Points at another place as well.
     #[must_use]
     pub fn also(mut self, source: &Source, span: Span, text: impl Into<String>) -> Diagnostic {
-        self.others.push(Label { source: source.clone(), span: source.fit(span), text: text.into() });
+        self.others.push(Label { source: source.clone(), span: source.fit(span), text: cut(text.into()) });
         self
     }
 
     /// Says what to write or do instead.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Diagnostic {
-        self.help.push(text.into());
+        self.help.push(cut(text.into()));
         self
     }
 
     /// Adds what is good to know.
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Diagnostic {
-        self.notes.push(text.into());
+        self.notes.push(cut(text.into()));
         self
     }
 
@@ -239,6 +239,33 @@ impl fmt::Display for Diagnostic {
         };
         write!(f, "{severity}: {}", printable(&self.message))
     }
+}
+
+/// What is said, with what it quotes between backticks cut to a length that can be read: documents may hold anything.
+fn cut(text: String) -> String {
+    const QUOTED: usize = 200; // characters
+    const ALL: usize = 4000; // what is said in our own words is far shorter
+    if text.len() <= QUOTED {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len().min(ALL));
+    for (at, part) in text.split('`').enumerate() {
+        if at > 0 {
+            out.push('`');
+        }
+        match part.char_indices().nth(QUOTED).filter(|_| at % 2 == 1) {
+            Some((end, _)) => {
+                out.push_str(&part[..end]);
+                out.push('…');
+            }
+            None => out.push_str(part),
+        }
+    }
+    if let Some((end, _)) = out.char_indices().nth(ALL) {
+        out.truncate(end);
+        out.push('…');
+    }
+    out
 }
 
 /// The text with control characters replaced: messages quote documents.

@@ -103,14 +103,39 @@ fn align(raw: &str, skip: usize, text: &str, style: Style, base: usize) -> Vec<S
     let bytes = raw.as_bytes();
     let mut at = skip;
     let mut map = Vec::with_capacity(text.len() + 1);
+    // a fold of lines: how long it is, and how much of the text it still gives
+    let mut folds: Option<(usize, usize)> = None;
+    // up to here white space ends no line
+    let mut blank = 0;
+    let mut joined = false;
     for wanted in text.chars() {
         let here = loop {
+            if let Some((length, left)) = folds {
+                folds = (left > 1).then_some((length, left - 1));
+                at += if left > 1 { 0 } else { length };
+                break at - if left > 1 { 0 } else { length };
+            }
             let Some(rest) = raw.get(at..).filter(|rest| !rest.is_empty()) else { break bytes.len() };
             let Some(found) = rest.chars().next() else { break bytes.len() };
+            if style == Style::DoubleQuoted && at >= blank && found.is_whitespace() {
+                let (length, breaks) = fold(rest);
+                if breaks > 0 {
+                    // one line feed is a space, each further one itself, as all are behind a joined line
+                    folds = Some((length, if joined { breaks } else { breaks.saturating_sub(1).max(1) }));
+                    joined = false;
+                    continue;
+                }
+                blank = at + length;
+            }
             if style == Style::DoubleQuoted && found == '\\' {
                 let length = escape(rest);
                 if rest[1..].starts_with(['\n', '\r']) {
-                    at += length; // a joined line: nothing of the text
+                    at += length; // a joined line: nothing of the text, nor the indentation of the next
+                    let blank = raw[at..].trim_start_matches([' ', '\t']);
+                    joined = blank.starts_with(['\n', '\r']);
+                    if !joined {
+                        at = raw.len() - blank.len();
+                    }
                     continue;
                 }
                 at += length;
@@ -138,6 +163,12 @@ fn align(raw: &str, skip: usize, text: &str, style: Style, base: usize) -> Vec<S
     let end = base + at.min(bytes.len());
     map.push(Span::new(end, end));
     map
+}
+
+/// How long the white space is that a text begins with, and how many lines end in it.
+fn fold(text: &str) -> (usize, usize) {
+    let length = text.len() - text.trim_start_matches([' ', '\t', '\n', '\r']).len();
+    (length, text[..length].matches('\n').count())
 }
 
 /// The length of an escape of a double-quoted scalar, at least 2 unless the text ends.

@@ -11,7 +11,7 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
 
 use crate::{
     Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style,
-    diagnose::{diagnose, tab},
+    diagnose::{bang, diagnose, quote, tab},
     keys::Keys,
 };
 
@@ -138,6 +138,7 @@ impl<'a> Builder<'a> {
                 if tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str")) {
                     scalar.typed = crate::Typed::Text;
                 }
+                self.check_entry(at);
                 let weight = Weight { nodes: 1, bytes: scalar.text.len(), depth: 1 };
                 self.charge(weight, at)?;
                 self.complete(Node { span: at, kind: Kind::Scalar(scalar) }, weight, anchor)?;
@@ -158,6 +159,7 @@ impl<'a> Builder<'a> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(at)?,
             Event::Alias(id) => {
+                self.check_entry(at);
                 let Some((node, weight)) = self.anchors.get(&id).cloned() else {
                     return Err(self.fail(
                         at,
@@ -175,6 +177,7 @@ impl<'a> Builder<'a> {
 
     fn open(&mut self, anchor: usize, start: Span, kind: OpenKind) -> Result<(), Error> {
         self.check_indentation(start);
+        self.check_entry(start);
         let weight = Weight { nodes: 1, bytes: 0, depth: 1 };
         self.stack.push(Open { anchor, start, weight, kind });
         self.charge(weight, start)
@@ -261,7 +264,16 @@ impl<'a> Builder<'a> {
     /// The error of what ends the reading, behind what was wrong before.
     fn stop(&mut self, fault: Diagnostic) -> Error {
         let mut diagnostics = std::mem::take(&mut self.faults);
-        diagnostics.push(fault);
+        // where the reading stops behind a tag that should have been text, the tag is why
+        let same = diagnostics.last().is_some_and(|last| {
+            let starts = |fault: &Diagnostic| fault.primary.as_ref().map(|label| label.span.start);
+            let (Some(from), Some(to)) = (starts(last), starts(&fault)) else { return false };
+            last.message.ends_with(bang::IS_A_TAG)
+                && self.source.slice(Span::new(from, to)).lines().count() == 1
+        });
+        if !same {
+            diagnostics.push(fault);
+        }
         Error { diagnostics }
     }
 
@@ -293,28 +305,38 @@ impl<'a> Builder<'a> {
     }
 
     fn check_tag(&mut self, tag: Option<&Tag>, at: Span) {
-        let foreign = |tag: &Tag| tag.is_custom() && !(tag.handle().is_empty() && tag.suffix() == "!");
-        if !tag.is_some_and(foreign) {
+        if tag.is_some_and(Tag::is_custom) {
+            self.fault(bang::tag(self.source, at));
+        }
+    }
+
+    /// The parser takes a tab behind the `- ` of an entry, which other parsers do not, those of servers among them.
+    fn check_entry(&mut self, start: Span) {
+        const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
+        if !matches!(self.stack.last(), Some(Open { kind: OpenKind::Seq(_), .. })) {
             return;
         }
-        let before = self.source.text().get(..at.start).unwrap_or("");
-        let start = before.rfind('!').filter(|start| !before[*start..].contains('\n')).unwrap_or(at.start);
-        let start = if before[..start].ends_with('!') { start - 1 } else { start };
-        let written = self.source.slice(Span::new(start, at.end)).trim();
-        let line = before[..start].rsplit('\n').next().unwrap_or_default();
-        let help = if written.starts_with("!!") {
-            "remove it: tags of YAML do nothing here".to_owned()
-        } else if line.trim().ends_with("if:") {
-            format!("write `${{{{ {written} }}}}`")
-        } else {
-            format!("put it in quotes: `'{written}'`")
-        };
-        let tag = written.split_whitespace().next().unwrap_or_default();
-        let fault = Diagnostic::error(format!("`{tag}` is a YAML tag here"))
-            .at(self.source, Span::new(start, at.end.max(start + 1)))
-            .label("a value that begins with `!` must be quoted")
-            .help(help);
-        self.fault(fault);
+        let text = self.source.text();
+        let mut before = &text[..start.start];
+        loop {
+            let blank = before.trim_end_matches(BLANK).len();
+            let line = before[blank..].find('\n').map_or(before.len(), |at| blank + at);
+            if before[..blank].ends_with('-') && before[blank..line].contains('\t') {
+                let tab = blank + before[blank..line].find('\t').unwrap_or_default();
+                let fault = Diagnostic::error("a tab stands behind the `-` of an entry")
+                    .at(self.source, Span::new(tab, tab + 1))
+                    .label("servers take only spaces here")
+                    .help("write a space for it");
+                self.fault(fault);
+                return;
+            }
+            // what names the entry or says its kind stands in front of it
+            let word = before[..blank].rfind(BLANK).map_or(0, |at| at + 1);
+            if blank == word || !before[word..blank].starts_with(['&', '!']) {
+                return;
+            }
+            before = &before[..word];
+        }
     }
 
     fn fail(&mut self, at: Span, message: &str, help: &str) -> Error {
@@ -362,7 +384,14 @@ fn no_key(source: &Source, node: &Node) -> Diagnostic {
         return Diagnostic::error("`{{` begins a map within a map here")
             .at(source, Span::new(start, end))
             .label("braces are maps of YAML")
-            .help(format!("write `'${written}'` for an expression, `'{written}'` for text"));
+            .help(match written.len() > 80 {
+                true => "put it in quotes, with a `$` in front for an expression".to_owned(),
+                false => format!(
+                    "write `{}` for an expression, `{}` for text",
+                    quote(&format!("${written}")),
+                    quote(written)
+                ),
+            });
     }
     Diagnostic::error("a key must be one word or text")
         .at(source, node.span)

@@ -61,6 +61,26 @@ fn spans_are_exact() {
     assert_eq!(source.slice(map.entry("flow").expect("flow").key.span), "flow");
 }
 
+/// Of a long text that is quoted the beginning is enough, in each part of what is said.
+#[test]
+fn what_is_quoted_is_cut() {
+    let long = "foo:bar ".repeat(100_000);
+    let source = Source::new("t.yml", long.as_str());
+    let fault = doc::Diagnostic::error(format!("`{long}` is wrong"))
+        .at(&source, doc::Span::new(0, 3))
+        .label(format!("not `{long}`"))
+        .also(&source, doc::Span::new(8, 11), format!("as `{long}`"))
+        .help(format!("write `{long}`, or `é{}`", "é".repeat(300)))
+        .note(long.clone());
+    let beginning = long.chars().take(200).collect::<String>();
+    assert_eq!(fault.message, format!("`{beginning}…` is wrong"));
+    assert_eq!(fault.help, [format!("write `{beginning}…`, or `{}…`", "é".repeat(200))]);
+    assert_eq!(fault.primary.as_ref().expect("a place").text, format!("not `{beginning}…`"));
+    assert_eq!(fault.others[0].text, format!("as `{beginning}…`"));
+    assert!(fault.notes[0].chars().count() == 4001, "{}", fault.notes[0].len());
+    assert!(fault.render(Rendering::Plain).len() < 10_000);
+}
+
 /// The word `HERE` is found in the source from its place in the text, in every style.
 #[test]
 fn places_within_scalars() {
@@ -70,6 +90,11 @@ fn places_within_scalars() {
         "a: \"\\tx\\u00e4\\\"HERE\"\n",
         "a: \"x \\\n   y HERE\"\n",
         "a: \"x\\ud83d\\ude00 HERE\"\n",
+        "a: \"x \\\n   \\t HERE\"\n",
+        "a: \"x\n   \\t HERE\"\n",
+        "a: \"x  \r\n   \\  HERE\"\n",
+        "a: \"x\n\n \n   \\n HERE\"\n",
+        "a: \"x \\\n\n\n  \\t HERE\"\n",
         "a: |\n  one\n    two HERE\n",
         "a: |2-\n    one\n    two\n\n    HERE\n",
         "a: >-\n  one\n  two\n\n  three HERE\n  four\n",

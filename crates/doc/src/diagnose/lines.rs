@@ -123,18 +123,25 @@ pub(super) fn indent_to(count: usize) -> String {
     }
 }
 
-/// A value in quotes, in those that need no escape; none where both kinds are in it.
+/// A value in quotes, in those that need no escape where there are such; none of what is no line's part.
 pub(super) fn quoted(value: &str) -> Option<String> {
     const LONGEST: usize = 60; // a help is one line
     let value = value.trim();
-    if value.len() > LONGEST || value.is_empty() {
-        return None;
-    }
+    (!value.is_empty() && value.len() <= LONGEST).then(|| quote(value))
+}
+
+/// A value in quotes, whatever is in it.
+pub(crate) fn quote(value: &str) -> String {
     match (value.contains('\''), value.contains(['"', '\\'])) {
-        (false, _) => Some(format!("'{value}'")),
-        (true, false) => Some(format!("\"{value}\"")),
-        (true, true) => None,
+        (false, _) => format!("'{value}'"),
+        (true, false) => format!("\"{value}\""),
+        (true, true) => format!("'{}'", value.replace('\'', "''")),
     }
+}
+
+/// A line's value without the comment behind it.
+pub(super) fn uncommented(value: &str) -> &str {
+    value.split(" #").next().unwrap_or_default().trim_end()
 }
 
 /// What to write for a value that needs quotes.

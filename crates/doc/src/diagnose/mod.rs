@@ -5,10 +5,14 @@
 //! Invariant: whatever the text is, one diagnostic comes out, quickly; a guess is never worse than the
 //! parser's own words, which stand where nothing better is known.
 
+pub(crate) mod bang;
 mod flow;
 mod lines;
+mod quotes;
+mod slips;
 
 use granit_parser::{ErrorKind, ScanError};
+pub(crate) use lines::quote;
 use lines::{Line, in_quotes, indent_to, quoted, spaces};
 
 use crate::{Diagnostic, Limits, Source, Span, did_you_mean};
@@ -54,7 +58,7 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
     let text = source.text();
     let place = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
     let at = At { source, at: source.fit(Span::new(place, place)).start };
-    if let Some(fault) = conflict(&at).or_else(|| page(&at)) {
+    if let Some(fault) = conflict(&at).or_else(|| page(&at)).or_else(|| bang::begins(&at)) {
         return fault;
     }
     match error.kind() {
@@ -66,15 +70,17 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
         ErrorKind::UnexpectedCharacter { character } => character_at(&at, *character),
         ErrorKind::UnknownAnchor => unknown_anchor(&at),
         ErrorKind::MissingAnchorOrAliasName => begins_with(&at),
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => unclosed_quote(&at),
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            quotes::unclosed_quote(&at)
+        }
         ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
-            after_quote(&at)
+            quotes::after_quote(&at)
         }
         ErrorKind::UnknownQuotedScalarEscape
         | ErrorKind::InvalidQuotedScalarHexEscape
         | ErrorKind::InvalidLowSurrogateHexEscape
         | ErrorKind::InvalidLowSurrogate
-        | ErrorKind::MissingLowSurrogate => escape(&at),
+        | ErrorKind::MissingLowSurrogate => quotes::escape(&at),
         ErrorKind::MappingValueNotAllowed => second_colon(&at),
         ErrorKind::InvalidColonPlacement => flow::illegal_key(&at),
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => no_colon(&at),
@@ -123,6 +129,12 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
         | ErrorKind::MissingDirectiveName
         | ErrorKind::InvalidDirectiveName => directive(&at),
         ErrorKind::UnexpectedEofBlockMapping if text[at.at..].starts_with(',') => begins_with(&at),
+        ErrorKind::CommentInterceptedScalar => slips::comment(&at),
+        ErrorKind::MappingKeyNotAllowed => begins_with(&at),
+        ErrorKind::UnexpectedEofImplicitFlowMapping if text[at.at..].starts_with(',') => at
+            .error("a `,` stands where a value has to be", at.here(1))
+            .label("one too many")
+            .help("remove it, or put text with a `,` in quotes"),
         ErrorKind::ExpectedNodeContent if at.rest().starts_with([',', ']', '}']) => begins_with(&at),
         _ => at
             .error(format!("this is not YAML: {}", error.info()), at.here(1))
@@ -236,120 +248,6 @@ fn unknown_anchor(at: &At<'_>) -> Diagnostic {
     }
 }
 
-fn unclosed_quote(at: &At<'_>) -> Diagnostic {
-    let rest = at.rest();
-    let quote = rest.chars().next().unwrap_or('"');
-    let line = at.line();
-    let fault = at.error("this quote is not closed", at.here(rest.len().max(1))).label("opened here");
-    // a key: `"a: 1`
-    if line.entry().0 == at.at
-        && let Some((key, value)) = rest.strip_prefix(quote).and_then(|rest| rest.split_once(": "))
-    {
-        return fault.help(format!("close it in front of the `:`: `{quote}{key}{quote}: {value}`"));
-    }
-    // `it's` and the like: the quote closed an earlier one
-    let count = line.text.matches(quote).count();
-    if count > 1 {
-        return fault.help(format!("this line has {count} of `{quote}`: look which one has no other"));
-    }
-    let bracket = rest.trim_end_matches([']', '}', ',']);
-    match quoted(bracket.trim_start_matches(quote)) {
-        Some(_) => fault.help(format!("close it: `{bracket}{quote}{}`", &rest[bracket.len()..])),
-        None => fault.help(format!("add `{quote}` where the value ends")),
-    }
-}
-
-fn after_quote(at: &At<'_>) -> Diagnostic {
-    let line = at.line();
-    // the line feed itself may be the place
-    let before = line.text.get(..at.at - line.start).unwrap_or(line.text);
-    let quote = before.trim_end().chars().next_back().unwrap_or('"');
-    if let Some(fault) = open_since(at, line.start + before.trim_end().len(), quote) {
-        return fault;
-    }
-    let fault = at.rest_is("text stands after the closing quote").label("the value has ended before this");
-    let (_, entry) = line.entry();
-    let value = entry.split_once(": ").map_or(entry, |(_, value)| value);
-    if quote == '\'' && before.ends_with('\'') {
-        let other = value.trim_matches('\'');
-        return match other.contains(['"', '\\']) || other.len() > 60 {
-            false => fault.help(format!("an apostrophe needs double quotes around the value: `\"{other}\"`")),
-            true => fault.help("write an apostrophe in single quotes twice: `''`"),
-        };
-    }
-    fault.help(match quoted(value) {
-        Some(quoted) => format!("put quotes around the whole value: `{quoted}`"),
-        None => "write the value below `|` on lines of its own".to_owned(),
-    })
-}
-
-/// A quote that was left open on a line above, and met the next of its kind here, which ends at `end`.
-fn open_since(at: &At<'_>, end: usize, quote: char) -> Option<Diagnostic> {
-    let text = at.text();
-    let mut open = end.checked_sub(1)?;
-    loop {
-        open = text[..open].rfind(quote)?;
-        // within the quotes it is written twice, or behind a backslash
-        let twice = text[..open].chars().rev().take_while(|c| *c == quote).count();
-        let escapes = text[..open].chars().rev().take_while(|c| *c == '\\').count();
-        match quote {
-            '\'' if twice % 2 == 1 => open -= 1,
-            '"' if escapes % 2 == 1 => {}
-            _ => break,
-        }
-    }
-    let (first, last) = (Line::at(text, open), at.line());
-    // a text over several lines has no keys and no entries in it, and is further in than what it belongs to
-    let goes_on = |line: &Line<'_>| line.indent() > first.indent() && line.key().is_none() && !line.is_item();
-    let all = std::iter::once(last).chain(last.before(text));
-    if first.start == last.start || all.take_while(|line| line.start > first.start).all(|line| goes_on(&line))
-    {
-        return None;
-    }
-    let opened = At { source: at.source, at: open };
-    Some(flow::expression(&opened).unwrap_or_else(|| {
-        unclosed_quote(&opened).also(
-            at.source,
-            Span::new(end - quote.len_utf8(), end),
-            "the next of its kind",
-        )
-    }))
-}
-
-fn escape(at: &At<'_>) -> Diagnostic {
-    let text = at.text();
-    let mut rest = text[at.at..].char_indices().skip(1).peekable();
-    while let Some((found, c)) = rest.next() {
-        if c == '"' {
-            break;
-        }
-        if c != '\\' {
-            continue;
-        }
-        let Some((_, next)) = rest.next() else { break };
-        let digits = match next {
-            'x' => 2,
-            'u' => 4,
-            'U' => 8,
-            _ => 0,
-        };
-        let start = at.at + found;
-        let end = start + 1 + next.len_utf8();
-        let hex = text[end..].chars().take(digits).filter(char::is_ascii_hexdigit).count();
-        let known = "0abtnvfre \"/\\N_LP\n\r\t".contains(next) || digits > 0 && hex == digits;
-        if known {
-            continue;
-        }
-        return at
-            .error(format!("`\\{next}` is no escape"), Span::new(start, end))
-            .label("`\\` begins an escape in double quotes")
-            .help(format!("write `\\\\{next}` for a backslash, or use single quotes, in which `\\` is one"));
-    }
-    at.rest_is("an escape in these quotes is wrong")
-        .label("in here")
-        .help("use single quotes, in which `\\` is a backslash")
-}
-
 /// A word on a line of its own where a key has to be.
 fn no_colon(at: &At<'_>) -> Diagnostic {
     const LONGEST_KEY: usize = 1024; // YAML's own limit
@@ -361,19 +259,15 @@ fn no_colon(at: &At<'_>) -> Diagnostic {
             .label("it begins here")
             .help("a `: ` is probably missing");
     }
-    let before = line.before(at.text()).next();
-    if let Some(block) = before.filter(|before| before.begins_block() && before.indent() >= line.indent()) {
-        return at
-            .error("the text of a block is indented further than its key", line.span())
-            .label("this is not part of the block")
-            .also(at.source, block.span(), "the block begins here")
-            .help(format!("indent it by {} spaces or more", block.indent() + 2));
-    }
     missing_colon(at, line)
 }
 
 /// A line that should be a key and its value.
 fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
+    let block = slips::block_at_key(at, line).or_else(|| slips::here_document(at, line));
+    if let Some(fault) = block.or_else(|| slips::dash(at, line)) {
+        return fault;
+    }
     let (start, entry) = line.entry();
     let span = Span::new(start, start + entry.len());
     let colon = entry.split_once(':').filter(|(key, value)| {
@@ -386,6 +280,14 @@ fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
             .help(format!("write `{key}: {value}`"));
     }
     let (word, value) = entry.split_once(' ').unwrap_or((entry, ""));
+    if word.ends_with(':') {
+        // this one is a key: the line above is none, and its value seemed to go on
+        let before = line.before(at.text()).next().filter(|before| before.key().is_none());
+        return match before {
+            Some(before) => missing_colon(at, before),
+            None => at.error("a key cannot stand here", span).label("here").help("look at the line above"),
+        };
+    }
     let span = if value.is_empty() { span } else { Span::new(start, start + word.len()) };
     let fault = at.error(format!("a `:` is missing after `{word}`"), span).label("this should be a key");
     match value {
@@ -415,17 +317,16 @@ fn second_colon(at: &At<'_>) -> Diagnostic {
     if before.blank().contains('\t') {
         return tab(at.source, before.start);
     }
+    // a line without a `:`, whose value over several lines seemed to go on up to here
+    let begins = line.before(at.text()).find(|above| above.indent() <= line.indent());
+    if let Some(begins) = begins.filter(|begins| begins.key().is_none() && !begins.is_item()) {
+        return missing_colon(at, begins);
+    }
     match before.key() {
         // `key: value` and, further in, another key
-        Some((key, value)) if !value.is_empty() && line.indent() > before.indent() => at
-            .error("this is indented too far", line.span())
-            .label(spaces(line.indent()))
-            .also(
-                at.source,
-                before.span(),
-                format!("`{key}` has its value already, {}", spaces(column(&before))),
-            )
-            .help(indent_to(column(&before))),
+        Some((_, value)) if !value.is_empty() && line.indent() > before.indent() => {
+            slips::too_far(at, before, line)
+        }
         None if !before.is_item() || before.entry().1.contains(' ') || before.entry().1.contains(':') => {
             missing_colon(at, before)
         }
@@ -444,16 +345,13 @@ fn indentation(at: &At<'_>) -> Diagnostic {
     let text = at.text();
     let indent = line.indent();
     let before = line.before(text).next();
-    if let Some(before) = before
-        && let Some(rest) = before.trimmed().strip_prefix('-')
-        && rest.starts_with(|c: char| c.is_alphabetic())
-        && before.indent() == indent
+    if let Some(fault) = slips::after_brackets(at) {
+        return fault;
+    }
+    if let Some(before) = before.filter(|before| before.indent() == indent)
+        && let Some(fault) = slips::dash(at, before)
     {
-        let span = before.span();
-        return at
-            .error("a space is missing after `-`", Span::new(span.start, span.start + 1))
-            .label("without it this is no entry of the list")
-            .help(format!("write `- {rest}`"));
+        return fault;
     }
     // a block of text that this line falls out of
     if let Some(before) = before.filter(|before| before.indent() > indent) {
@@ -481,6 +379,9 @@ fn indentation(at: &At<'_>) -> Diagnostic {
         }
     }
     if line.is_item() {
+        if let Some(fault) = slips::lost_dash(at, line) {
+            return fault;
+        }
         let sibling = line.before(text).find(Line::is_item);
         let near = sibling.filter(|sibling| sibling.indent() != indent);
         if let Some(sibling) = near {
@@ -499,6 +400,9 @@ fn indentation(at: &At<'_>) -> Diagnostic {
     if levels.contains(&indent) || levels.is_empty() {
         return missing_colon(at, line);
     }
+    if let Some(fault) = slips::first_further(at, line) {
+        return fault;
+    }
     levels.sort_unstable();
     let near = levels.iter().min_by_key(|level| level.abs_diff(indent)).copied().unwrap_or_default();
     let all: Vec<_> = levels.iter().map(ToString::to_string).collect();
@@ -510,8 +414,14 @@ fn indentation(at: &At<'_>) -> Diagnostic {
 /// A key among the entries of a list.
 fn among_items(at: &At<'_>) -> Diagnostic {
     let line = at.line();
+    if let Some(fault) = slips::dash(at, line) {
+        return fault;
+    }
     let sibling = line.before(at.text()).find(Line::is_item);
     let fault = at.error("a key stands among the entries of a list", line.span()).label("no `- ` in front");
+    if let Some(fault) = sibling.and_then(|sibling| slips::first_entry(at, sibling, line)) {
+        return fault;
+    }
     let Some(sibling) = sibling else { return fault.help("begin it with `- `") };
     fault
         .also(at.source, sibling.span(), "an entry of the list")
@@ -520,11 +430,24 @@ fn among_items(at: &At<'_>) -> Diagnostic {
 }
 
 fn directive(at: &At<'_>) -> Diagnostic {
-    let line = std::iter::once(at.line())
-        .chain(at.line().before(at.text()))
-        .find(|line| line.text.starts_with('%'))
-        .unwrap_or(at.line());
-    at.error("a line that begins with `%` is a directive of YAML", line.span())
-        .label("this one is not known")
-        .help("remove it, or put the text in quotes")
+    let line = at.line();
+    let percent = std::iter::once(line).chain(line.before(at.text())).find(|line| line.text.starts_with('%'));
+    if let Some(percent) = percent {
+        return at
+            .error("a line that begins with `%` is a directive of YAML", percent.span())
+            .label("this one is not known")
+            .help("remove it, or put the text in quotes");
+    }
+    let says = |line: &Line<'_>| !line.trimmed().is_empty() && !line.trimmed().starts_with(['#', '\u{feff}']);
+    let first = Line::at(at.text(), 0).onward(at.text()).find(says).unwrap_or(line);
+    if first.indent() > line.indent() {
+        return at
+            .error("the first line is indented further than one below it", first.span())
+            .label(spaces(first.indent()))
+            .also(at.source, line.span(), spaces(line.indent()))
+            .help(indent_to(line.indent()));
+    }
+    at.rest_is("what the file holds has ended before this")
+        .label("nothing can stand behind it")
+        .help("put text with quotes or brackets in it in quotes")
 }

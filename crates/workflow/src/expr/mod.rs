@@ -17,6 +17,7 @@ mod eval;
 mod function;
 mod json;
 mod lexer;
+mod one;
 mod parser;
 mod site;
 mod template;

@@ -10,7 +10,7 @@ use super::{
     Contexts, Eval, EvalError, Expr, Site,
     eval::{Budget, MAX_RESULT},
     function::Fault,
-    parser,
+    one, parser,
 };
 use crate::rules::Rule;
 
@@ -189,7 +189,7 @@ impl Template {
 }
 
 /// Where the expression ends: the next `}}` outside of quotes.
-fn close(text: &str) -> Option<usize> {
+pub(super) fn close(text: &str) -> Option<usize> {
     let mut quoted = false;
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
@@ -262,10 +262,7 @@ impl Condition {
                     .warning(format!("this `if` is always true: {what} stands around the expression"))
                     .at(host.source, host.span)
                     .label("text that is not empty is true")
-                    .help(match unwrapped(trimmed, site) {
-                        Some(one) => format!("write it as one expression: `{one}`"),
-                        None => "write it as one expression, without `${{` and `}}`".to_owned(),
-                    }),
+                    .help(one::help(trimmed, site)),
             );
         }
         let implied = !template.exprs().any(Expr::has_status_function);
@@ -322,61 +319,6 @@ fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
         .label("there it is looked at before there is a matrix")
         .help("use `exclude`, or the `if` of the steps");
     Some(fault)
-}
-
-/// The one expression that a text around expressions was probably meant to be, if it is one.
-fn unwrapped(text: &str, site: Site) -> Option<String> {
-    let pieces = pieces(text);
-    let mut one = String::new();
-    // what stands in the quotes that are open, where expressions are
-    let mut args: Vec<&str> = Vec::new();
-    let mut begin = None;
-    for (at, piece) in pieces.iter().enumerate() {
-        if at % 2 == 1 {
-            match begin {
-                Some(_) => {
-                    one.push_str(&format!("{{{}}}", args.len()));
-                    args.push(piece.trim());
-                }
-                None => one.push_str(piece.trim()),
-            }
-            continue;
-        }
-        for c in piece.chars() {
-            one.push(c);
-            match (c, begin) {
-                ('\'', None) => begin = Some(one.len() - 1),
-                ('\'', Some(open)) => {
-                    begin = None;
-                    if !args.is_empty() {
-                        // braces of its own would have to be doubled
-                        if one[open..].matches(['{', '}']).count() != 2 * args.len() {
-                            return None;
-                        }
-                        one.insert_str(open, "format(");
-                        one.push_str(&format!(", {})", args.join(", ")));
-                        args.clear();
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    let one = one.split_whitespace().collect::<Vec<_>>().join(" ");
-    super::parse_expr(&one, site).is_ok().then_some(one)
-}
-
-/// Text, an expression, text, an expression and so on.
-fn pieces(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while let Some((before, inner)) = rest.split_once("${{") {
-        let Some(end) = close(inner) else { break };
-        pieces.extend([before, &inner[..end]]);
-        rest = &inner[end + 2..];
-    }
-    pieces.push(rest);
-    pieces
 }
 
 impl Template {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, hash_map};
 
-use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Typed, did_you_mean};
+use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Style, Typed, did_you_mean};
 
 use super::{Dots, Lower, MAX_DIAGNOSTICS, Origin};
 use crate::{
@@ -145,6 +145,18 @@ impl Lower<'_> {
 
     fn unknown(&mut self, key: &Spanned<String>, shape: &Shape, map: &Map) {
         let name = key.value.as_str();
+        if let Some((block, first)) = fallen_out(map, key.span, shape) {
+            if first {
+                let (_, column) = self.source.line_column(block.key.span.start);
+                let fault = self
+                    .error("the text of a block is indented further than its key", key.span)
+                    .label("this is not part of the block")
+                    .also(self.source, block.key.span, "the block begins here")
+                    .help(format!("indent it by {} spaces or more", column + 1));
+                self.faults.push(fault);
+            }
+            return;
+        }
         if let Some(known) = run_together(name, shape) {
             let colon = name[known.len()..].starts_with(':');
             let end = key.span.start + known.len() + usize::from(colon);
@@ -390,6 +402,18 @@ pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
     }
     let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
     unknown.take(10 * MAX_DIAGNOSTICS).any(|entry| meant(&entry.key.value, shape) == Some(name))
+}
+
+/// The key whose block of text is empty, since this unknown key and those between are its text, no further in than it
+/// is; and whether this is the first of them.
+fn fallen_out<'m>(map: &'m Map, key: Span, shape: &Shape) -> Option<(&'m Entry, bool)> {
+    let at = map.entries.iter().position(|entry| entry.key.span == key)?;
+    let lines =
+        map.entries[..at].iter().rev().take_while(|entry| shape.key(&entry.key.value).is_none()).count();
+    let block = &map.entries[(at - lines).checked_sub(1)?];
+    let scalar = block.value.scalar()?;
+    let empty = matches!(scalar.style, Style::Literal | Style::Folded) && scalar.text.trim().is_empty();
+    empty.then_some((block, lines == 0))
 }
 
 /// The key that is probably meant by one that is not there.
