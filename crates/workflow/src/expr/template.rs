@@ -321,6 +321,19 @@ fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
     Some(fault)
 }
 
+/// Text, an expression, text, an expression and so on.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some((before, inner)) = rest.split_once("${{") {
+        let Some(end) = close(inner) else { break };
+        pieces.extend([before, &inner[..end]]);
+        rest = &inner[end + 2..];
+    }
+    pieces.push(rest);
+    pieces
+}
+
 impl Template {
     /// A template of plain text, for values that come from elsewhere than a document.
     pub fn of_text(text: impl Into<String>) -> Template {
