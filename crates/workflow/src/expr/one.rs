@@ -21,7 +21,7 @@ enum Piece {
 pub(super) fn help(text: &str, site: Site) -> String {
     match one(text, site) {
         Some(written) => format!("write it as one expression: `{written}`"),
-        None => "write it as one expression, with nothing in front of `${{` and behind `}}`".to_owned(),
+        None => "write it as one expression, without `${{` and `}}`".to_owned(),
     }
 }
 

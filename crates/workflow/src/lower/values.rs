@@ -80,10 +80,10 @@ impl Lower<'_> {
 
     /// Complains about every key that is not in the table, and about those that Forgejo does not read.
     pub(super) fn keys(&mut self, map: &Map, shape: &Shape) {
-        for entry in &map.entries {
+        for (at, entry) in map.entries.iter().enumerate() {
             match shape.key(&entry.key.value) {
                 Some(key) => self.reader(key, entry.key.span),
-                None => self.unknown(&entry.key, shape, map),
+                None => self.unknown(at, &entry.key, shape, map),
             }
         }
     }
@@ -143,9 +143,9 @@ impl Lower<'_> {
         }
     }
 
-    fn unknown(&mut self, key: &Spanned<String>, shape: &Shape, map: &Map) {
+    fn unknown(&mut self, at: usize, key: &Spanned<String>, shape: &Shape, map: &Map) {
         let name = key.value.as_str();
-        if let Some((block, first)) = fallen_out(map, key.span, shape) {
+        if let Some((block, first)) = fallen_out(map, at, shape) {
             if first {
                 let (_, column) = self.source.line_column(block.key.span.start);
                 let fault = self
@@ -406,10 +406,14 @@ pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
 
 /// The key whose block of text is empty, since this unknown key and those between are its text, no further in than it
 /// is; and whether this is the first of them.
-fn fallen_out<'m>(map: &'m Map, key: Span, shape: &Shape) -> Option<(&'m Entry, bool)> {
-    let at = map.entries.iter().position(|entry| entry.key.span == key)?;
-    let lines =
-        map.entries[..at].iter().rev().take_while(|entry| shape.key(&entry.key.value).is_none()).count();
+fn fallen_out<'m>(map: &'m Map, at: usize, shape: &Shape) -> Option<(&'m Entry, bool)> {
+    const BACK: usize = 50; // a map may have a hundred thousand unknown keys
+    let lines = map.entries[..at]
+        .iter()
+        .rev()
+        .take(BACK)
+        .take_while(|entry| shape.key(&entry.key.value).is_none())
+        .count();
     let block = &map.entries[(at - lines).checked_sub(1)?];
     let scalar = block.value.scalar()?;
     let empty = matches!(scalar.style, Style::Literal | Style::Folded) && scalar.text.trim().is_empty();

@@ -42,7 +42,7 @@ fn an_if_with_text_around_expressions_becomes_one_that_can_be_read() {
             one("github.ref == format('a{0}b{1}', github.base_ref, github.sha) && always()"),
         ),
         ("${{ true }}${{ false }}", none.clone()),
-        ("github.ref == '{${{ github.base_ref }}'", none.clone()),
+        ("github.ref == '{${{ github.base_ref }}'", one("github.ref == format('{{{0}', github.base_ref)")),
         ("yes, ${{ github.ref == 'b' }}", none),
     ] {
         let found = steps(&format!("      - run: x\n        if: {text}\n"));
