@@ -151,7 +151,7 @@ fn odd(dir: &Path) -> Vec<(PathBuf, &'static str)> {
         (at("none.yml"), "No such file or directory"),
     ];
     fs::write(at("secret.yml"), GOOD).expect("made");
-    fs::set_permissions(at("secret.yml"), fs::Permissions::from_mode(0)).expect("made");
+    fs::set_permissions(at("secret.yml"), fs::Permissions::from_mode(0o000)).expect("made");
     if File::open(at("secret.yml")).is_err() {
         odd.push((at("secret.yml"), "Permission denied"));
     }

@@ -154,7 +154,7 @@ fn levels() {
         assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{bad:?}");
     }
     let mut levels = Levels::default();
-    levels.set(Rule::UnpinnedAction, workflow::rules::Level::Error);
+    levels.set(Rule::UnpinnedAction, Level::Error);
     let table = list(&levels);
     assert_eq!(table.lines().count(), Rule::all().count() + 1);
     assert!(table.lines().any(|line| line.starts_with("unpinned-action          error  ")), "{table}");
