@@ -181,7 +181,7 @@ impl Ways {
 }
 
 /// How long the helper's own end is waited for, which is the end of all its programs, too.
-const OWN_END: Duration = Duration::from_millis(100);
+const OWN_END: Duration = Duration::from_millis(500);
 
 /// Reads what a program says that has to stay as long as the network. Its end is the end of the helper, and so of all that
 /// VMs have of the network: none of them may go on with half of it. So it is when `said` finds a reason in what it says.
