@@ -3,7 +3,7 @@
 //! By itself it opens ways to the host's loopback: each option here shuts one. It is started in the host's network
 //! namespace and reaches the router's by a path in /proc.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
@@ -49,8 +49,7 @@ pub(super) async fn make(
     let args = arguments(&pair, families, interface, anchor);
     let (input, output) = client.keep(WHAT, Place::Host, Tool::Pasta, args).await?;
     drop(input);
-    let unready = |error: std::io::Error| Error::Refused { what: WHAT, answer: error.to_string() };
-    let mut output = pipe::Receiver::from_owned_fd(output).map_err(unready)?;
+    let mut output = receiver(output)?;
     let mut said = Vec::new();
     let there = async {
         loop {
@@ -100,8 +99,7 @@ async fn answers(client: &Client, router: Id, pair: &Pair) -> Result<()> {
     let args = ["monitor", "neigh"].map(str::to_owned).to_vec();
     let (input, output) = client.keep(WHAT, Place::In(router), Tool::Ip, args).await?;
     drop(input);
-    let unready = |error: std::io::Error| Error::Refused { what: WHAT, answer: error.to_string() };
-    let output = pipe::Receiver::from_owned_fd(output).map_err(unready)?;
+    let output = receiver(output)?;
     let far = [pair.far_v4.to_string(), pair.far_v6.to_string()];
     let failed = move |said: &str| {
         let of_pasta = |line: &&str| far.iter().any(|far| line.split(' ').next() == Some(far));
@@ -110,6 +108,12 @@ async fn answers(client: &Client, router: Id, pair: &Pair) -> Result<()> {
     };
     watch(output, "ip", failed, client.ender());
     Ok(())
+}
+
+/// What a program says, to be waited for.
+fn receiver(output: OwnedFd) -> Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd(output)
+        .map_err(|error| Error::Refused { what: WHAT, answer: error.to_string() })
 }
 
 /// Lines for `ip -batch`: how often the kernel asks for pasta's address while somebody sends to it, and that it gives up
