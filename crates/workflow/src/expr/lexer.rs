@@ -1,16 +1,18 @@
 //! Text into tokens.
 //!
 //! Purpose: the words of the language with their byte ranges. Owner: the parser.
-//! Invariant: every byte of the text is in a token, is white space, or is the one that the error names.
+//! Invariants: every byte of the text is in a token, is white space, or is the one that the error names; nothing of
+//! the text is copied, for a large file has a hundred thousand tokens.
 
 use std::ops::Range;
 
 /// A word of the language.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Token {
-    Name(String),
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Token<'a> {
+    Name(&'a str),
     Number(f64),
-    Text(String),
+    /// What stands between the quotes, a quote within still twice: see [`text`].
+    Text(&'a str),
     Null,
     Bool(bool),
     Open,
@@ -31,9 +33,9 @@ pub(crate) enum Token {
     GreaterEqual,
 }
 
-impl Token {
+impl Token<'_> {
     /// As messages call it.
-    pub(crate) fn describe(&self) -> String {
+    pub(crate) fn describe(self) -> String {
         match self {
             Token::Name(name) => format!("`{name}`"),
             Token::Number(_) => "a number".to_owned(),
@@ -44,7 +46,7 @@ impl Token {
         }
     }
 
-    fn symbol(&self) -> &'static str {
+    fn symbol(self) -> &'static str {
         match self {
             Token::Open => "(",
             Token::Close => ")",
@@ -76,9 +78,12 @@ pub(crate) struct LexError {
     pub(crate) help: Option<String>,
 }
 
+/// So many tokens most texts have at most.
+const LIKELY: usize = 16;
+
 /// All tokens of a text.
-pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, Range<usize>)>, LexError> {
-    let mut tokens: Vec<(Token, Range<usize>)> = Vec::new();
+pub(crate) fn tokens(text: &str) -> Result<Vec<(Token<'_>, Range<usize>)>, LexError> {
+    let mut tokens: Vec<(Token<'_>, Range<usize>)> = Vec::with_capacity(text.len().min(LIKELY));
     let mut at = 0;
     while let Some(first) = text[at..].chars().next() {
         if first.is_whitespace() {
@@ -106,21 +111,18 @@ fn starts_number(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-fn follows_value(last: Option<&(Token, Range<usize>)>) -> bool {
+fn follows_value(last: Option<&(Token<'_>, Range<usize>)>) -> bool {
     matches!(last, Some((Token::Name(_) | Token::Close | Token::CloseIndex | Token::Star, _)))
 }
 
-fn quoted(text: &str, at: usize) -> Result<(Token, usize), LexError> {
-    let mut value = String::new();
-    let mut chars = text[at + 1..].char_indices().peekable();
-    while let Some((offset, c)) = chars.next() {
-        if c != '\'' {
-            value.push(c);
-        } else if chars.peek().is_some_and(|(_, next)| *next == '\'') {
-            chars.next();
-            value.push('\'');
-        } else {
-            return Ok((Token::Text(value), offset + 2));
+fn quoted(text: &str, at: usize) -> Result<(Token<'_>, usize), LexError> {
+    let inner = &text[at + 1..];
+    let mut quotes =
+        inner.bytes().enumerate().filter(|(_, byte)| *byte == b'\'').map(|(at, _)| at).peekable();
+    while let Some(quote) = quotes.next() {
+        // two are one that is part of the text
+        if quotes.next_if_eq(&(quote + 1)).is_none() {
+            return Ok((Token::Text(&inner[..quote]), quote + 2));
         }
     }
     Err(LexError {
@@ -131,17 +133,22 @@ fn quoted(text: &str, at: usize) -> Result<(Token, usize), LexError> {
     })
 }
 
+/// The text that a [`Token::Text`] means.
+pub(crate) fn text(quoted: &str) -> String {
+    quoted.replace("''", "'")
+}
+
 fn word(rest: &str) -> &str {
-    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
+    let end = rest.bytes().position(|c| !(c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-')));
     &rest[..end.unwrap_or(rest.len())]
 }
 
-fn property(rest: &str) -> (Token, usize) {
+fn property(rest: &str) -> (Token<'_>, usize) {
     let word = word(rest);
-    (Token::Name(word.to_owned()), word.len())
+    (Token::Name(word), word.len())
 }
 
-fn name(rest: &str) -> (Token, usize) {
+fn name(rest: &str) -> (Token<'_>, usize) {
     let word = word(rest);
     let token = match word {
         "null" => Token::Null,
@@ -149,12 +156,12 @@ fn name(rest: &str) -> (Token, usize) {
         "false" => Token::Bool(false),
         "NaN" => Token::Number(f64::NAN),
         "Infinity" => Token::Number(f64::INFINITY),
-        _ => Token::Name(word.to_owned()),
+        _ => Token::Name(word),
     };
     (token, word.len())
 }
 
-fn number(text: &str, at: usize) -> Result<(Token, usize), LexError> {
+fn number(text: &str, at: usize) -> Result<(Token<'_>, usize), LexError> {
     let rest = &text[at..];
     let mut end = 1;
     for (offset, c) in rest.char_indices().skip(1) {
@@ -182,7 +189,7 @@ fn number(text: &str, at: usize) -> Result<(Token, usize), LexError> {
     Ok((Token::Number(value), end))
 }
 
-fn symbol(text: &str, at: usize, first: char) -> Result<(Token, usize), LexError> {
+fn symbol(text: &str, at: usize, first: char) -> Result<(Token<'_>, usize), LexError> {
     let rest = &text[at..];
     let two = match rest.get(..2) {
         Some("&&") => Some(Token::And),

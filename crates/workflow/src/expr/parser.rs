@@ -60,9 +60,9 @@ pub(crate) fn parse(
     }
     match parser.binary(0) {
         Ok(root) => {
-            if let Some((token, range)) = parser.tokens.get(parser.at).cloned() {
-                let mut fault = parser.unexpected(&token, range, "an operator or the end");
-                if let Token::Name(name) = &token {
+            if let Some((token, range)) = parser.next() {
+                let mut fault = parser.unexpected(token, range, "an operator or the end");
+                if let Token::Name(name) = token {
                     fault.help.extend(other_language(name));
                 }
                 parser.faults.push(fault);
@@ -86,7 +86,7 @@ const MAX_COMPARISONS: usize = 500;
 type Parsed<T> = Result<T, Box<Diagnostic>>;
 
 struct Parser<'a> {
-    tokens: Vec<(Token, Range<usize>)>,
+    tokens: Vec<(Token<'a>, Range<usize>)>,
     at: usize,
     place: &'a dyn Fn(Range<usize>) -> Span,
     end: usize,
@@ -97,12 +97,16 @@ struct Parser<'a> {
     faults: Vec<Diagnostic>,
 }
 
-impl Parser<'_> {
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at).map(|(token, _)| token)
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<Token<'a>> {
+        self.tokens.get(self.at).map(|(token, _)| *token)
     }
 
-    fn eat(&mut self, token: &Token) -> bool {
+    fn next(&self) -> Option<(Token<'a>, Range<usize>)> {
+        self.tokens.get(self.at).cloned()
+    }
+
+    fn eat(&mut self, token: Token<'_>) -> bool {
         let found = self.peek() == Some(token);
         if found {
             self.at += 1;
@@ -110,13 +114,13 @@ impl Parser<'_> {
         found
     }
 
-    fn expect(&mut self, token: &Token) -> Parsed<Range<usize>> {
-        match self.tokens.get(self.at).cloned() {
-            Some((found, range)) if found == *token => {
+    fn expect(&mut self, token: Token<'_>) -> Parsed<Range<usize>> {
+        match self.next() {
+            Some((found, range)) if found == token => {
                 self.at += 1;
                 Ok(range)
             }
-            Some((found, range)) => Err(Box::new(self.unexpected(&found, range, &token.describe()))),
+            Some((found, range)) => Err(Box::new(self.unexpected(found, range, &token.describe()))),
             None => Err(self.ended(&token.describe())),
         }
     }
@@ -129,7 +133,7 @@ impl Parser<'_> {
         Diagnostic::error(message).at(self.source, span)
     }
 
-    fn unexpected(&self, token: &Token, range: Range<usize>, wanted: &str) -> Diagnostic {
+    fn unexpected(&self, token: Token<'_>, range: Range<usize>, wanted: &str) -> Diagnostic {
         self.error(format!("{} is unexpected in this expression", token.describe()), self.span(range))
             .label(format!("expected {wanted}"))
     }
@@ -201,7 +205,7 @@ impl Parser<'_> {
     }
 
     fn unary(&mut self) -> Parsed<Ast> {
-        let Some((Token::Not, range)) = self.tokens.get(self.at).cloned() else { return self.postfix() };
+        let Some((Token::Not, range)) = self.next() else { return self.postfix() };
         self.at += 1;
         self.deeper()?;
         let inner = self.unary()?;
@@ -211,27 +215,30 @@ impl Parser<'_> {
 
     fn postfix(&mut self) -> Parsed<Ast> {
         let base = self.primary()?;
-        let mut path = Vec::new();
+        // `.name` as often as it follows: a large file has many such paths, most of them short
+        let pairs = self.tokens.get(self.at..).unwrap_or_default().chunks_exact(2);
+        let names = pairs.take_while(|pair| matches!(pair, [(Token::Dot, _), (Token::Name(_), _)])).count();
+        let mut path = Vec::with_capacity(names);
         let mut span = base.span;
         loop {
-            if self.eat(&Token::Dot) {
-                let Some((token, range)) = self.tokens.get(self.at).cloned() else {
+            if self.eat(Token::Dot) {
+                let Some((token, range)) = self.next() else {
                     return Err(self.ended("a property"));
                 };
                 span = span.to(self.span(range.clone()));
                 path.push(match token {
-                    Token::Name(name) => Accessor::Name(name),
+                    Token::Name(name) => Accessor::Name(name.to_owned()),
                     Token::Star => Accessor::All,
-                    token => return Err(Box::new(self.unexpected(&token, range, "a property"))),
+                    token => return Err(Box::new(self.unexpected(token, range, "a property"))),
                 });
                 self.at += 1;
-            } else if self.eat(&Token::OpenIndex) {
-                if self.eat(&Token::Star) {
+            } else if self.eat(Token::OpenIndex) {
+                if self.eat(Token::Star) {
                     path.push(Accessor::All);
                 } else {
                     path.push(Accessor::Index(self.binary(0)?));
                 }
-                span = span.to(self.expect(&Token::CloseIndex).map(|range| self.span(range))?);
+                span = span.to(self.expect(Token::CloseIndex).map(|range| self.span(range))?);
             } else {
                 break;
             }
@@ -245,35 +252,35 @@ impl Parser<'_> {
 
     fn primary(&mut self) -> Parsed<Ast> {
         const WANTED: &str = "a value, a context or a function";
-        let Some((token, range)) = self.tokens.get(self.at).cloned() else { return Err(self.ended(WANTED)) };
+        let Some((token, range)) = self.next() else { return Err(self.ended(WANTED)) };
         let span = self.span(range.clone());
         self.at += 1;
         let kind = match token {
             Token::Null => AstKind::Null,
             Token::Bool(value) => AstKind::Bool(value),
             Token::Number(number) => AstKind::Number(number),
-            Token::Text(text) => AstKind::Text(text),
-            Token::Name(name) if self.eat(&Token::Open) => return self.call(&name, span),
-            Token::Name(name) => self.context(&name, span),
+            Token::Text(text) => AstKind::Text(lexer::text(text)),
+            Token::Name(name) if self.eat(Token::Open) => return self.call(name, span),
+            Token::Name(name) => self.context(name, span),
             Token::Open => {
                 let inner = self.binary(0)?;
-                let end = self.expect(&Token::Close)?;
+                let end = self.expect(Token::Close)?;
                 return Ok(Ast { span: span.to(self.span(end)), kind: inner.kind });
             }
-            token => return Err(Box::new(self.unexpected(&token, range, WANTED))),
+            token => return Err(Box::new(self.unexpected(token, range, WANTED))),
         };
         Ok(Ast { span, kind })
     }
 
     fn call(&mut self, name: &str, span: Span) -> Parsed<Ast> {
         let mut args = Vec::new();
-        let close = if self.peek() == Some(&Token::Close) {
-            self.expect(&Token::Close)?
+        let close = if self.peek() == Some(Token::Close) {
+            self.expect(Token::Close)?
         } else {
             loop {
                 args.push(self.binary(0)?);
-                if !self.eat(&Token::Comma) {
-                    break self.expect(&Token::Close)?;
+                if !self.eat(Token::Comma) {
+                    break self.expect(Token::Close)?;
                 }
             }
         };
@@ -381,7 +388,7 @@ enum Operator {
     Compare(Comparison),
 }
 
-fn operator(token: &Token) -> Option<(Operator, u8)> {
+fn operator(token: Token<'_>) -> Option<(Operator, u8)> {
     let comparison = match token {
         Token::Or => return Some((Operator::Or, 1)),
         Token::And => return Some((Operator::And, 2)),
@@ -400,7 +407,11 @@ fn operator(token: &Token) -> Option<(Operator, u8)> {
 fn join(left: Ast, right: Ast, items: fn(AstKind) -> Result<Vec<Ast>, AstKind>) -> Vec<Ast> {
     let mut all = match items(left.kind) {
         Ok(items) => items,
-        Err(kind) => vec![Ast { span: left.span, kind }],
+        Err(kind) => {
+            let mut items = Vec::with_capacity(2);
+            items.push(Ast { span: left.span, kind });
+            items
+        }
     };
     all.push(right);
     all

@@ -4,6 +4,8 @@
 //! Invariants: parsed once, when the workflow is read; a template that is one expression keeps the
 //! expression's kind, any other gives text.
 
+use std::ops::Range;
+
 use doc::{Diagnostic, Locator, Node, Scalar, Source, Span, Style, Typed};
 
 use super::{
@@ -21,13 +23,17 @@ pub struct Template {
     source: Source,
     span: Span,
     style: Style,
+    /// None of a text without expressions, which most are.
     parts: Vec<Part>,
 }
 
 #[derive(Clone, Debug)]
 enum Part {
-    Text(String),
+    /// These bytes of the text.
+    Text(Range<usize>),
     Expr(Expr),
+    /// An expression that is none.
+    Faulty,
 }
 
 /// A scalar of the document that templates are made from.
@@ -53,12 +59,12 @@ impl Template {
     /// Parses a scalar; faults go to `faults` and leave the faulty expression out.
     pub(crate) fn parse(host: Host<'_>, site: Site, faults: &mut Vec<Diagnostic>) -> Template {
         let text = host.scalar.text.clone();
-        let mut parts = Vec::new();
+        let mut parts = Vec::with_capacity(usize::from(text.starts_with("${{")));
         let mut rest = 0;
         let mut locator = None;
         while let Some(open) = text[rest..].find("${{").map(|at| rest + at) {
             if open > rest {
-                parts.push(Part::Text(text[rest..open].to_owned()));
+                parts.push(Part::Text(rest..open));
             }
             let locator = locator.get_or_insert_with(|| host.locator());
             let inner = open + 3;
@@ -69,17 +75,21 @@ impl Template {
                         .label("it begins here")
                         .help("close it with `}}`"),
                 );
+                parts.push(Part::Faulty);
                 rest = text.len();
                 break;
             };
             match parser::parse(&text[inner..inner + length], inner, locator, host.source, site) {
                 Ok(expr) => parts.push(Part::Expr(expr)),
-                Err(found) => faults.extend(found),
+                Err(found) => {
+                    parts.push(Part::Faulty);
+                    faults.extend(found);
+                }
             }
             rest = inner + length + 2;
         }
-        if rest < text.len() {
-            parts.push(Part::Text(text[rest..].to_owned()));
+        if rest < text.len() && !parts.is_empty() {
+            parts.push(Part::Text(rest..text.len()));
         }
         Template { text, source: host.source.clone(), span: host.span, style: host.scalar.style, parts }
     }
@@ -91,8 +101,7 @@ impl Template {
 
     /// The text, if there is no expression in it.
     pub fn literal(&self) -> Option<&str> {
-        let plain = self.parts.iter().all(|part| matches!(part, Part::Text(_)));
-        plain.then_some(self.text.as_str())
+        self.parts.is_empty().then_some(self.text.as_str())
     }
 
     /// The document that it stands in.
@@ -113,36 +122,32 @@ impl Template {
 
     /// What stands outside of its expressions.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Text(text) => Some(text.as_str()),
-            Part::Expr(_) => None,
-        })
+        let between = self.parts.iter().filter_map(|part| match part {
+            Part::Text(range) => self.text.get(range.clone()),
+            Part::Expr(_) | Part::Faulty => None,
+        });
+        self.literal().filter(|text| !text.is_empty()).into_iter().chain(between)
     }
 
     /// Its expressions, in order.
     pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
         self.parts.iter().filter_map(|part| match part {
             Part::Expr(expr) => Some(expr),
-            Part::Text(_) => None,
+            Part::Text(_) | Part::Faulty => None,
         })
     }
 
-    /// Its expressions, in order, each as it is written.
-    pub(crate) fn written(&self) -> impl Iterator<Item = (&Expr, String)> {
+    /// Its expressions as they are written, in the order of [`Template::exprs`].
+    pub(crate) fn written(&self) -> Vec<String> {
         let pieces = pieces(&self.text);
         // one that is faulty is missing
         let all = pieces.len() / 2 == self.exprs().count();
-        self.exprs().enumerate().map(move |(at, expr)| {
-            let piece = pieces.get(2 * at + 1).filter(|_| all);
-            let text = piece.map_or_else(
-                || expr.to_string(),
-                |piece| match piece.contains('\n') {
-                    true => piece.split_whitespace().collect::<Vec<_>>().join(" "),
-                    false => piece.trim().to_owned(),
-                },
-            );
-            (expr, text)
-        })
+        let written = |(at, expr): (usize, &Expr)| match pieces.get(2 * at + 1).filter(|_| all) {
+            None => expr.to_string(),
+            Some(piece) if piece.contains('\n') => piece.split_whitespace().collect::<Vec<_>>().join(" "),
+            Some(piece) => piece.trim().to_owned(),
+        };
+        self.exprs().enumerate().map(written).collect()
     }
 
     /// Whether one of its expressions looks at this context.
@@ -160,13 +165,16 @@ impl Template {
         }
         let mut out = String::new();
         let budget = Budget::default();
-        for part in &self.parts {
+        let literal = self.literal().map(|text| Part::Text(0..text.len()));
+        for part in literal.iter().chain(&self.parts) {
             match part {
-                Part::Text(text) => out.push_str(text),
+                Part::Text(range) => out.push_str(self.text.get(range.clone()).unwrap_or_default()),
                 Part::Expr(expr) => match expr.eval_within(contexts, &budget)? {
                     Eval::Value(value) => out.push_str(&value.to_text()),
                     Eval::Need(query) => return Ok(Eval::Need(query)),
                 },
+                // nothing that runs holds one
+                Part::Faulty => {}
             }
             if out.len() > MAX_RESULT {
                 return Err(EvalError {
@@ -337,9 +345,13 @@ fn pieces(text: &str) -> Vec<&str> {
 impl Template {
     /// A template of plain text, for values that come from elsewhere than a document.
     pub fn of_text(text: impl Into<String>) -> Template {
-        let text = text.into();
-        let parts = if text.is_empty() { Vec::new() } else { vec![Part::Text(text.clone())] };
-        Template { source: Source::new("", ""), span: Span::default(), style: Style::Plain, text, parts }
+        Template {
+            text: text.into(),
+            source: Source::new("", ""),
+            span: Span::default(),
+            style: Style::Plain,
+            parts: Vec::new(),
+        }
     }
 
     /// The expression, if the template is nothing else.

@@ -213,7 +213,9 @@ impl Lower<'_> {
 
     /// The steps of a list, with ids that are unique.
     pub(super) fn steps_in(&mut self, items: &[Node], place: Place) -> Vec<Step> {
-        let steps: Vec<Step> = items.iter().filter_map(|item| self.step(item, place)).collect();
+        // a step is large: what most jobs have is not moved about
+        let mut steps = Vec::with_capacity(items.len().min(64));
+        steps.extend(items.iter().filter_map(|item| self.step(item, place)));
         for (id, first) in twice(steps.iter().filter_map(|step| step.id.as_ref())) {
             let fault = self
                 .error(format!("the id `{}` is there twice", id.value), id.span)

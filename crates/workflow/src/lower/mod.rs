@@ -238,6 +238,8 @@ impl<'a> Lower<'a> {
                 .also(self.source, first.span, "the first");
             self.faults.push(fault);
         }
-        map.entries.iter().filter_map(|entry| self.job(&entry.key, &entry.value)).collect()
+        let mut jobs = Vec::with_capacity(map.entries.len());
+        jobs.extend(map.entries.iter().filter_map(|entry| self.job(&entry.key, &entry.value)));
+        jobs
     }
 }

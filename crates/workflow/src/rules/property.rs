@@ -5,7 +5,7 @@
 //! Invariants: only a file without errors is looked at, for of a faulty one parts are missing; what a server may fill
 //! in (`env`, `vars`, `secrets`, the event, outputs of actions) is never said to be empty.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use doc::{Diagnostic, Source, Span, did_you_mean};
 
@@ -79,12 +79,17 @@ const RUNNER: [&str; 8] = ["name", "os", "arch", "temp", "tool_cache", "debug", 
 
 const STRATEGY: [&str; 4] = ["fail-fast", "job-index", "job-total", "max-parallel"];
 
+/// So many names behind a context are looked at: `needs.x.outputs.y`, `github.event.inputs.y`.
+const DEEPEST: usize = 3;
+
 /// Names, unless they are made when the workflow runs.
 type Names<'a> = Option<Vec<&'a str>>;
 
 /// What the expressions of a job, or of an action, can see.
 struct Look<'a, 'f> {
     workflow: Option<&'a Workflow>,
+    /// Its jobs by their ids in lower case: a large one has hundreds, and each names others.
+    jobs: HashMap<String, &'a Job>,
     job: Option<&'a Job>,
     inputs: Vec<&'a str>,
     matrix: Names<'a>,
@@ -102,8 +107,16 @@ pub(super) fn workflow(workflow: &Workflow, found: &mut Vec<Diagnostic>) {
     let triggers = workflow.on.iter().filter(|trigger| trigger.event.value.starts_with("workflow_"));
     let inputs: Vec<&str> =
         triggers.flat_map(|trigger| &trigger.inputs).map(|input| input.name.value.as_str()).collect();
-    let mut look =
-        Look { workflow: Some(workflow), job: None, inputs, matrix: None, steps: Vec::new(), now: 0, found };
+    let mut look = Look {
+        workflow: Some(workflow),
+        jobs: workflow.jobs.iter().rev().map(|job| (job.id.value.to_ascii_lowercase(), job)).collect(),
+        job: None,
+        inputs,
+        matrix: None,
+        steps: Vec::new(),
+        now: 0,
+        found,
+    };
     look.all(workflow.run_name.iter());
     look.variables(&workflow.env);
     let concurrency = workflow.concurrency.iter();
@@ -121,7 +134,16 @@ pub(super) fn action(action: &Action, found: &mut Vec<Diagnostic>) {
         return;
     }
     let inputs = action.inputs.iter().map(|input| input.name.value.as_str()).collect();
-    let mut look = Look { workflow: None, job: None, inputs, matrix: None, steps: Vec::new(), now: 0, found };
+    let mut look = Look {
+        workflow: None,
+        jobs: HashMap::new(),
+        job: None,
+        inputs,
+        matrix: None,
+        steps: Vec::new(),
+        now: 0,
+        found,
+    };
     match &action.runs {
         Runs::Composite { steps } => {
             look.steps(steps);
@@ -241,7 +263,10 @@ impl<'a> Look<'a, '_> {
         expr.root().walk(&mut |part| match &part.kind {
             AstKind::Access { base, path } => {
                 let AstKind::Context(context) = base.kind else { return };
-                let names = path.iter().map_while(name).collect();
+                let mut names = [""; DEEPEST];
+                let known =
+                    path.iter().map_while(name).zip(&mut names).map(|(name, slot)| *slot = name).count();
+                let names = &names[..known];
                 let path = Path { source: &expr.source, base: base.span, whole: part.span, names };
                 faults.extend(self.property(context, &path));
             }
@@ -258,7 +283,7 @@ impl<'a> Look<'a, '_> {
             ContextName::Needs => self.of_need(path),
             ContextName::Jobs => {
                 let jobs = &self.workflow?.jobs;
-                let Some(job) = jobs.iter().find(|job| same(&job.id.value, first)) else {
+                let Some(job) = self.job_of(first) else {
                     let ids: Vec<&str> = jobs.iter().map(|job| job.id.value.as_str()).collect();
                     return Some(path.unknown(0, format!("there is no job `{first}`"), &ids, "the jobs are"));
                 };
@@ -286,6 +311,10 @@ impl<'a> Look<'a, '_> {
         }
     }
 
+    fn job_of(&self, id: &str) -> Option<&'a Job> {
+        self.jobs.get(&id.to_ascii_lowercase()).copied()
+    }
+
     fn of_step(&self, path: &Path<'_>) -> Option<Diagnostic> {
         let id = path.names.first()?;
         let Some((number, _)) = self.steps.iter().find(|(_, known)| same(known, id)) else {
@@ -302,8 +331,8 @@ impl<'a> Look<'a, '_> {
     }
 
     fn of_need(&self, path: &Path<'_>) -> Option<Diagnostic> {
-        let (id, workflow, job) = (path.names.first()?, self.workflow?, self.job?);
-        let other = workflow.jobs.iter().find(|other| same(&other.id.value, id));
+        let (id, job) = (path.names.first()?, self.job?);
+        let other = self.job_of(id);
         if job.needs.iter().any(|need| same(&need.value, id)) {
             return of_job(path, other?);
         }
@@ -417,8 +446,8 @@ struct Path<'e> {
     source: &'e Source,
     base: Span,
     whole: Span,
-    /// Up to the first that is made when it runs.
-    names: Vec<&'e str>,
+    /// Up to the first that is made when it runs; no more than [`DEEPEST`].
+    names: &'e [&'e str],
 }
 
 impl Path<'_> {

@@ -119,8 +119,8 @@ pub(super) fn find(
     source: &Source,
     found: &mut Vec<Diagnostic>,
 ) {
-    let mut quoted = None;
-    for (expr, written) in script.written() {
+    let (mut quoted, mut written) = (None, None);
+    for (at, expr) in script.exprs().enumerate() {
         let mut parts = Vec::new();
         flows(expr.root(), Whole::No, &mut parts);
         // the variable takes the place of the whole expression
@@ -139,6 +139,8 @@ pub(super) fn find(
             }
         }
         let name = variable(&part.path);
+        let written: &Vec<String> = written.get_or_insert_with(|| script.written());
+        let written = written.get(at).map_or("", String::as_str);
         found.push(told(format!("`{}`", part.shown(source)), source, part.ast.span).help(format!(
             "write `{name}: ${{{{ {written} }}}}` below the step's `env`, and here `{}`",
             reader.variable(&name)
@@ -160,7 +162,7 @@ fn variable_of_env(ast: &Ast, reader: Reader, env: &[&Variables], source: &Sourc
     let (AstKind::Context(ContextName::Env), [name]) = (&base.kind, path.as_slice()) else { return None };
     let name = segment(name);
     let mut known = env.iter().rev().flat_map(|variables| variables.list());
-    let given = known.find(|given| given.name.value.eq_ignore_ascii_case(&name))?;
+    let given = known.find(|given| given.name.value.eq_ignore_ascii_case(name))?;
     let mut parts = Vec::new();
     given.value.exprs().for_each(|expr| flows(expr.root(), Whole::No, &mut parts));
     let part = parts.first()?;
@@ -230,8 +232,9 @@ fn flows<'a>(ast: &'a Ast, whole: Whole, found: &mut Vec<Part<'a>>) {
         }
         AstKind::Access { base, path } => match &base.kind {
             AstKind::Context(ContextName::Github) => {
-                let path: Vec<String> = path.iter().map(segment).collect();
-                if is_untrusted(&path, whole) {
+                let path = || path.iter().map(segment);
+                if is_untrusted(path(), whole) {
+                    let path: Vec<String> = path().map(str::to_owned).collect();
                     found.push(Part { ast, text: format!("github.{}", path.join(".")), path });
                 }
             }
@@ -271,17 +274,17 @@ fn flows<'a>(ast: &'a Ast, whole: Whole, found: &mut Vec<Part<'a>>) {
     }
 }
 
-fn segment(accessor: &Accessor) -> String {
+fn segment(accessor: &Accessor) -> &str {
     match accessor {
-        Accessor::Name(name) => name.clone(),
-        Accessor::Index(Ast { kind: AstKind::Text(text), .. }) => text.clone(),
-        Accessor::All | Accessor::Index(_) => "*".to_owned(),
+        Accessor::Name(name) => name,
+        Accessor::Index(Ast { kind: AstKind::Text(text), .. }) => text,
+        Accessor::All | Accessor::Index(_) => "*",
     }
 }
 
-fn is_untrusted(path: &[String], whole: Whole) -> bool {
+fn is_untrusted<'a>(path: impl Iterator<Item = &'a str> + Clone, whole: Whole) -> bool {
     UNTRUSTED.iter().any(|known| {
-        let (mut ours, mut theirs) = (path.iter(), known.split('.'));
+        let (mut ours, mut theirs) = (path.clone(), known.split('.'));
         loop {
             match (ours.next(), theirs.next()) {
                 (Some(ours), Some(theirs)) if ours == "*" || ours.eq_ignore_ascii_case(theirs) => {}
