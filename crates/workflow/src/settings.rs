@@ -85,6 +85,7 @@ pub(crate) fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, Vec<
     let mut labels = Vec::new();
     let mut faults = Vec::new();
     for template in runs_on.labels.iter().chain(&runs_on.group) {
+        let before = labels.len();
         match settled(template.eval(contexts)) {
             Ok(Value::Array(items)) => labels.extend(items.iter().map(|item| item.to_text().to_string())),
             // `runs-on: ${{ fromJSON('{"labels": …}') }}`
@@ -93,17 +94,27 @@ pub(crate) fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, Vec<
                     labels.extend(items.iter().map(|item| item.to_text().to_string()))
                 }
                 Some(label) => labels.push(label.to_text().to_string()),
-                None => faults.extend(fault(template, "this is an object".to_owned(), "a label or a list")),
+                None => {
+                    faults.extend(fault(template, "this is an object".to_owned(), "a label or a list"));
+                    continue;
+                }
             },
             Ok(value) => labels.push(value.to_text().to_string()),
-            Err(found) => faults.extend(found),
+            Err(found) => {
+                faults.extend(found);
+                continue;
+            }
+        }
+        let own = &labels[before..];
+        if own.iter().any(|label| label.trim().is_empty()) {
+            faults.extend(fault(template, "the label is empty".to_owned(), "a label"));
         }
     }
-    if faults.is_empty() && (labels.is_empty() || labels.iter().any(|label| label.trim().is_empty())) {
-        let place = runs_on.labels.first().or(runs_on.group.as_ref());
-        faults.extend(
-            place.map(|place| fault(place, "the label is empty".to_owned(), "a label")).into_iter().flatten(),
-        );
+    if faults.is_empty()
+        && labels.is_empty()
+        && let Some(place) = runs_on.labels.first().or(runs_on.group.as_ref())
+    {
+        faults.extend(fault(place, "the label is empty".to_owned(), "a label"));
     }
     if faults.is_empty() { Ok(labels) } else { Err(faults) }
 }

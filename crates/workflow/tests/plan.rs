@@ -202,6 +202,26 @@ jobs:
 }
 
 #[test]
+fn an_empty_label_is_told_where_it_stands() {
+    let text = |labels: &str| format!("on: push\njobs: {{m: {{runs-on: {labels}, steps: [{{run: a}}]}}}}\n");
+    for (labels, column) in [
+        ("[a, '${{ vars.NONE }}', b]", 25),
+        ("'${{ vars.NONE }}'", 21),
+        ("[a, '${{ fromJSON(''[\"b\", \"\"]'') }}']", 25),
+        ("{group: a, labels: [b, '${{ vars.NONE }}']}", 44),
+        ("'${{ fromJSON(''[]'') }}'", 21),
+    ] {
+        let said = format!("t.yml:2:{column}: error: the label is empty");
+        assert_eq!(Run::new(&text(labels)).expand("m"), [said], "{labels}");
+    }
+    for (labels, column) in [("['', x]", 22), ("[x, ' ']", 25), ("[x, ~]", 25), ("''", 21)] {
+        let faults = parse(&Source::new("t.yml", text(labels))).into_result().expect_err(labels);
+        let said: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(said, [format!("t.yml:2:{column}: error: the label is empty")]);
+    }
+}
+
+#[test]
 fn filters() {
     let mut run = Run::new(
         "on: push\njobs:\n  m:\n    strategy: {matrix: {os: [a, b, c], n: [1, 2]}}\n    runs-on: x\n    steps: [{run: a}]\n",

@@ -170,10 +170,13 @@ impl Lower<'_> {
     fn runs_on(&mut self, node: &Node) -> Option<RunsOn> {
         let mut runs_on = RunsOn { labels: Vec::new(), group: None, span: node.span };
         match &node.kind {
-            Kind::Scalar(_) => runs_on.labels.extend(self.template(node, Site::RunsOn, "`runs-on`")),
+            Kind::Scalar(_) => runs_on.labels.extend(self.label(node, "`runs-on`")),
             Kind::Seq(items) => {
                 for item in items {
-                    runs_on.labels.extend(self.template(item, Site::RunsOn, "a label"));
+                    if item.is_null() && items.len() > 1 {
+                        self.fault("the label is empty", item.span, "expected a label");
+                    }
+                    runs_on.labels.extend(self.label(item, "a label"));
                 }
             }
             Kind::Map(map) => {
@@ -190,6 +193,15 @@ impl Lower<'_> {
             return None;
         }
         Some(runs_on)
+    }
+
+    /// A label; an expression is looked at when it is evaluated, and a server has looked at those of its payload.
+    fn label(&mut self, node: &Node, what: &str) -> Option<Template> {
+        let label = self.template(node, Site::RunsOn, what)?;
+        if label.raw().trim().is_empty() && !self.is_payload() {
+            self.fault("the label is empty", node.span, "expected a label");
+        }
+        Some(label)
     }
 
     fn steps(&mut self, node: &Node) -> Vec<Step> {
