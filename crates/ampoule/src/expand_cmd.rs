@@ -6,7 +6,8 @@
 //!                                                                                   └─▶ JSON
 //! ```
 //! Owner: `cli` calls [`run`] once. Invariants: nothing runs, and nothing is read outside of the repository but
-//! the files that are named; what hangs on what other jobs give out is said to do so.
+//! the files that are named; what hangs on what other jobs give out is said to do so; a job that cannot be expanded
+//! hides no other.
 
 use std::{
     io::{self, Write},
@@ -72,7 +73,8 @@ pub fn run(args: &ExpandArgs) -> Result<End, ExpandCmdError> {
             show(Look::of(&io::stderr()), &warnings);
             let text = if args.json { format!("{:#}\n", shown.json()) } else { shown.text() };
             io::stdout().lock().write_all(text.as_bytes()).map_err(ExpandCmdError::Output)?;
-            Ok(End::Success)
+            show(Look::of(&io::stderr()), &shown.faults.all());
+            Ok(shown.end())
         }
         Err(ExpandCmdError::Prepare(PrepareError::Diagnostics(found))) => {
             show(Look::of(&io::stderr()), &found);
@@ -96,10 +98,10 @@ fn expand(args: &ExpandArgs) -> Result<(Shown, Vec<Diagnostic>), ExpandCmdError>
     let (plan, more) =
         Plan::with_calls(Arc::clone(&workflow), &mut resolve).map_err(PrepareError::Diagnostics)?;
     warnings.extend(more);
-    let mut rows = Vec::new();
+    let mut shown = Shown { workflow, event, rows: Vec::new(), faults: Faults::default() };
     let outer = Outer { id: String::new(), name: String::new(), needs: Vec::new(), runs: Runs::Yes };
-    walk(&plan.on(Machines::Any), &contexts, &outer, &mut rows).map_err(PrepareError::Diagnostics)?;
-    Ok((Shown { workflow, event, rows }, warnings))
+    shown.walk(&plan.on(Machines::Any), &contexts, &outer);
+    Ok((shown, warnings))
 }
 
 /// Links of the path are followed, as they are where the repository is found.
@@ -181,6 +183,8 @@ enum Runs {
     Maybe,
     /// As does what it becomes.
     Later,
+    /// What it becomes cannot be told.
+    Error,
 }
 
 impl Runs {
@@ -190,12 +194,14 @@ impl Runs {
             Runs::No => "no",
             Runs::Maybe => "maybe",
             Runs::Later => "later",
+            Runs::Error => "error",
         }
     }
 
     /// Within a call that runs so.
     fn within(self, outer: Runs) -> Runs {
         match (outer, self) {
+            (_, Runs::Error) | (Runs::Error, _) => Runs::Error,
             (Runs::No, _) | (_, Runs::No) => Runs::No,
             (_, Runs::Later) => Runs::Later,
             (Runs::Maybe | Runs::Later, _) | (_, Runs::Maybe) => Runs::Maybe,
@@ -227,69 +233,6 @@ struct Row {
     file: String,
 }
 
-fn walk(plan: &Plan, contexts: &Contexts, outer: &Outer, rows: &mut Vec<Row>) -> Result<(), Vec<Diagnostic>> {
-    let results = Results::new();
-    let around = Surroundings { results: &results, contexts, run: RunState::Running, filters: &[] };
-    let prospects = plan.prospects(around);
-    for job in plan.jobs() {
-        let id = format!("{}{}", outer.id, job.id.value);
-        let needs: Vec<_> = job.needs.iter().map(|need| format!("{}{}", outer.id, need.value)).collect();
-        let row = Row {
-            name: format!("{}{}", outer.name, job.id.value),
-            needs: if needs.is_empty() { outer.needs.clone() } else { needs },
-            runs_on: Vec::new(),
-            runs: Runs::Later.within(outer.runs),
-            matrix: Json::Null,
-            uses: uses(job),
-            file: plan.workflow().source.name().to_owned(),
-            id,
-        };
-        let runs = match prospects.get(job.id.value.as_str()) {
-            Some(Prospect::Runs) => Runs::Yes,
-            Some(Prospect::Skipped) => Runs::No,
-            Some(Prospect::Open) | None => Runs::Maybe,
-        };
-        match plan.foresee(&job.id.value, around)? {
-            None => rows.push(Row { runs: row.runs.within(runs), ..row }),
-            Some(expansion) => {
-                for expanded in expansion.jobs {
-                    one(&expanded, runs, &row, outer, rows)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// One job of a matrix, and the jobs that it calls.
-fn one(
-    job: &ExpandedJob,
-    runs: Runs,
-    row: &Row,
-    outer: &Outer,
-    rows: &mut Vec<Row>,
-) -> Result<(), Vec<Diagnostic>> {
-    let runs = match job.verdict {
-        Verdict::Run => runs.within(outer.runs),
-        Verdict::Skip => Runs::No,
-    };
-    let name = format!("{}{}", outer.name, job.name);
-    rows.push(Row {
-        id: row.id.clone(),
-        name: name.clone(),
-        needs: row.needs.clone(),
-        runs_on: job.runs_on.clone(),
-        runs,
-        matrix: job.matrix.to_json(),
-        uses: row.uses.clone(),
-        file: row.file.clone(),
-    });
-    let Some(call) = &job.call else { return Ok(()) };
-    let outer =
-        Outer { id: format!("{}.", row.id), name: format!("{name} / "), needs: row.needs.clone(), runs };
-    walk(&call.plan, &call.contexts, &outer, rows)
-}
-
 /// What a job calls, as written.
 fn uses(job: &Job) -> Option<String> {
     let call = job.call.as_ref()?;
@@ -297,13 +240,111 @@ fn uses(job: &Job) -> Option<String> {
     computed.or_else(|| call.uses.written().map(|uses| uses.value.to_string()))
 }
 
+/// What is wrong with jobs that are not shown, each once: a call of a matrix says the same for each of its jobs.
+#[derive(Default)]
+struct Faults {
+    found: Vec<Diagnostic>,
+    more: usize,
+}
+
+impl Faults {
+    /// Nobody reads more.
+    const MOST: usize = 100;
+
+    fn note(&mut self, found: Vec<Diagnostic>) {
+        for fault in found {
+            if self.found.contains(&fault) {
+                continue;
+            }
+            if self.found.len() < Faults::MOST {
+                self.found.push(fault);
+            } else {
+                self.more += 1;
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Diagnostic> {
+        let mut all = self.found.clone();
+        if self.more > 0 {
+            all.push(Diagnostic::error(format!("{} more errors are not shown", self.more)));
+        }
+        all
+    }
+}
+
 struct Shown {
     workflow: Arc<Workflow>,
     event: String,
     rows: Vec<Row>,
+    faults: Faults,
 }
 
 impl Shown {
+    fn end(&self) -> End {
+        if self.faults.found.is_empty() { End::Success } else { Class::User.into() }
+    }
+
+    fn walk(&mut self, plan: &Plan, contexts: &Contexts, outer: &Outer) {
+        let results = Results::new();
+        let around = Surroundings { results: &results, contexts, run: RunState::Running, filters: &[] };
+        let prospects = plan.prospects(around);
+        for job in plan.jobs() {
+            let id = format!("{}{}", outer.id, job.id.value);
+            let needs: Vec<_> = job.needs.iter().map(|need| format!("{}{}", outer.id, need.value)).collect();
+            let row = Row {
+                name: format!("{}{}", outer.name, job.id.value),
+                needs: if needs.is_empty() { outer.needs.clone() } else { needs },
+                runs_on: Vec::new(),
+                runs: Runs::Later.within(outer.runs),
+                matrix: Json::Null,
+                uses: uses(job),
+                file: plan.workflow().source.name().to_owned(),
+                id,
+            };
+            let runs = match prospects.get(job.id.value.as_str()) {
+                Some(Prospect::Runs) => Runs::Yes,
+                Some(Prospect::Skipped) => Runs::No,
+                Some(Prospect::Open) | None => Runs::Maybe,
+            };
+            match plan.foresee(&job.id.value, around) {
+                Ok(None) => self.rows.push(Row { runs: row.runs.within(runs), ..row }),
+                Ok(Some(expansion)) => {
+                    for expanded in expansion.jobs {
+                        self.one(&expanded, runs, &row, outer);
+                    }
+                }
+                Err(found) => {
+                    self.faults.note(found);
+                    self.rows.push(Row { runs: Runs::Error, ..row });
+                }
+            }
+        }
+    }
+
+    /// One job of a matrix, and the jobs that it calls.
+    fn one(&mut self, job: &ExpandedJob, runs: Runs, row: &Row, outer: &Outer) {
+        let runs = match job.verdict {
+            Verdict::Run => runs.within(outer.runs),
+            Verdict::Skip => Runs::No,
+        };
+        let name = format!("{}{}", outer.name, job.name);
+        self.rows.push(Row {
+            id: row.id.clone(),
+            name: name.clone(),
+            needs: row.needs.clone(),
+            runs_on: job.runs_on.clone(),
+            runs,
+            matrix: job.matrix.to_json(),
+            uses: row.uses.clone(),
+            file: row.file.clone(),
+        });
+        let Some(call) = &job.call else { return };
+        let outer =
+            Outer { id: format!("{}.", row.id), name: format!("{name} / "), needs: row.needs.clone(), runs };
+        self.walk(&call.plan, &call.contexts, &outer);
+    }
+
     fn text(&self) -> String {
         let list =
             |texts: &[String]| if texts.is_empty() { "-".to_owned() } else { clean(&texts.join(", ")) };
@@ -386,7 +427,12 @@ jobs:
         let Command::Expand(args) = Cli::parse_from(words).command else { panic!("expand") };
         match expand(&args) {
             Ok((shown, _)) if args.json => format!("{:#}", shown.json()),
-            Ok((shown, _)) => shown.text(),
+            Ok((shown, _)) => {
+                let faults = shown.faults.all();
+                assert_eq!(shown.end(), if faults.is_empty() { End::Success } else { End::User });
+                let said = faults.iter().map(|fault| format!("{fault}\n"));
+                shown.text() + &said.collect::<String>()
+            }
             Err(ExpandCmdError::Prepare(PrepareError::Diagnostics(found))) => {
                 found.iter().map(|fault| fault.render(doc::Rendering::Plain)).collect::<Vec<_>>().join("\n")
             }
@@ -424,6 +470,26 @@ jobs:
         );
         assert!(said(dir.path(), &[]).contains("`label` is required"));
         assert!(said(dir.path(), &["--event", "push"]).contains("is not started by push"));
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_expanded_hides_no_other() {
+        let ci = "on: push
+jobs:
+  a: {runs-on: '${{ vars.NONE }}', steps: [{run: a}]}
+  b: {runs-on: debian, needs: a, steps: [{run: a}]}
+  c: {runs-on: x, strategy: {matrix: '${{ fromJSON(vars.NONE) }}'}, steps: [{run: a}]}
+  d:
+    uses: ./.forgejo/workflows/checks.yml
+    strategy: {matrix: {level: ['', l]}}
+    with: {label: '${{ matrix.level }}'}
+  e: {uses: ./.forgejo/workflows/checks.yml, strategy: {matrix: {n: [1, 2]}}, with: {label: ''}}
+";
+        let dir = repository(&[("ci.yml", ci), ("checks.yml", CHECKS)]);
+        insta::assert_snapshot!("faulty_jobs", said(dir.path(), &[]));
+        let json: Json = serde_json::from_str(&said(dir.path(), &["--json"])).unwrap();
+        assert_eq!((&json["jobs"][0]["runs"], &json["jobs"][0]["runs_on"]), (&json!("error"), &json!([])));
+        assert_eq!(json["jobs"][1]["runs_on"], json!(["debian"]));
     }
 
     #[test]
