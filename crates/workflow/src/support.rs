@@ -104,13 +104,14 @@ fn github_only(what: &str, source: &Source, span: Span) -> Diagnostic {
         .help("write steps that come one after the other")
 }
 
-/// Variables that an expression gives as a whole.
+/// Variables that an expression gives as a whole: Forgejo's runner has none of them.
 fn computed(what: &str, variables: &Variables) -> Option<Diagnostic> {
     let template = variables.expr()?;
-    let fault = Diagnostic::error(format!("an expression in place of {what} does not work yet"))
-        .at(template.source(), template.span())
-        .label("expected names and values")
-        .help("write each name down, with an expression as its value");
+    let fault =
+        Diagnostic::error(format!("an expression in place of {what} does not work: only GitHub has it"))
+            .at(template.source(), template.span())
+            .label("expected names and values")
+            .help("write each name down, with an expression as its value");
     Some(fault)
 }
 

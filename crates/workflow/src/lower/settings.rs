@@ -4,7 +4,7 @@
 
 use doc::{Entry, Kind, Map, Node, Spanned};
 
-use super::Lower;
+use super::{Lower, values::misspelled};
 use crate::rules::Rule;
 use crate::{
     Access, Concurrency, Defaults, Environment, MachineImage, OrExpr, Permission, Permissions, Queue, Site,
@@ -26,9 +26,30 @@ impl Lower<'_> {
     pub(super) fn variables_of(&mut self, map: &Map, key: &str, site: Site) -> Variables {
         let Some(node) = map.get(key) else { return Variables::default() };
         match self.whole(node, site) {
-            Some(template) => OrExpr::Expr(template),
+            Some(template) => {
+                self.all_in_one(node, key, site);
+                OrExpr::Expr(template)
+            }
             None => OrExpr::Written(self.variables(node, site, &format!("`{key}`"))),
         }
+    }
+
+    /// One expression in place of names and texts: Forgejo's runner takes none of job and step for it, and cannot read
+    /// it anywhere else.
+    fn all_in_one(&mut self, node: &Node, key: &str, site: Site) {
+        if self.is_payload() {
+            return;
+        }
+        let read_over = key == "env" && matches!(site, Site::JobEnv | Site::Step | Site::ActionStep);
+        let (rule, message, label) = if read_over {
+            let message = format!("an expression in place of `{key}` is ignored");
+            (Rule::IgnoredByForgejo, message, "Forgejo's runner sets none of it")
+        } else {
+            let message = format!("only GitHub takes an expression in place of `{key}`");
+            (Rule::GithubOnly, message, "Forgejo's runner refuses it")
+        };
+        let fault = rule.warning(message).at(self.source, node.span).label(label);
+        self.faults.push(fault.help("write each name down, with an expression as its value"));
     }
 
     /// A map of names and texts; a value that is nothing is empty text.
@@ -102,7 +123,8 @@ impl Lower<'_> {
         let group = map.get("group").and_then(|node| self.template(node, site, "`group`"));
         let cancel_in_progress =
             map.get("cancel-in-progress").and_then(|node| self.boolean(node, site, "`cancel-in-progress`"));
-        if group.is_none() && cancel_in_progress.is_none() {
+        let meant = ["group", "cancel-in-progress"].iter().any(|key| misspelled(map, &CONCURRENCY_MAP, key));
+        if group.is_none() && cancel_in_progress.is_none() && !meant {
             self.fault("`concurrency` says nothing", node.span, "expected `group` or `cancel-in-progress`");
         }
         let queue = map.get("queue").and_then(|node| self.one_of(node, "`queue`", &QUEUES));
