@@ -12,7 +12,11 @@ use crate::{
     Condition, Site, Template,
     expr::Host,
     rules::Rule,
-    shape::{Key, Others, Reader, Shape},
+    shape::{
+        Key, Others, Reader, Shape,
+        job::{JOB, STEP, STRATEGY},
+        workflow::WORKFLOW,
+    },
 };
 
 impl Lower<'_> {
@@ -178,6 +182,10 @@ impl Lower<'_> {
         self.faults.push(match (home(name, shape), near) {
             (Some(help), _) => fault.help(help),
             (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
+            (None, None) if is_axis(&map.entries[at], shape) => fault.help(match map.get("matrix") {
+                Some(_) => format!("if `{name}` is a variable of the matrix, put it below `matrix`"),
+                None => format!("did you mean `matrix: {{{name}: …}}`?"),
+            }),
             (None, None) if !self.has_many() && shape.key("uses").is_some() && map.get("uses").is_some() => {
                 fault.help(format!("if `{name}` is an input of what it uses, put it below `with`"))
             }
@@ -449,6 +457,12 @@ fn foreign(name: &str, shape: &Shape) -> Option<&'static str> {
         ("step", "when", "if"),
     ];
     let id = shape.id.trim_start_matches("composite-");
+    // `concurrency-group` for `group`
+    if id == "concurrency"
+        && let Some((_, key)) = name.split_once(['-', '_']).filter(|(of, _)| is_near(of, "concurrency"))
+    {
+        return did_you_mean(key, shape.names());
+    }
     let row = WORDS.iter().find(|(of, word, _)| *of == id && word.eq_ignore_ascii_case(name));
     row.map(|(.., key)| *key)
 }
@@ -459,13 +473,29 @@ fn run_together(name: &str, shape: &Shape) -> Option<&'static str> {
     shape.names().find(known)
 }
 
+/// Whether an unknown key is a variable that somebody wrote into `strategy` itself.
+pub(super) fn is_axis(entry: &Entry, shape: &Shape) -> bool {
+    shape.id == STRATEGY.id && shape.key(&entry.key.value).is_none() && entry.value.seq().is_some()
+}
+
+fn is_near(word: &str, other: &str) -> bool {
+    did_you_mean(word, [other]).is_some()
+}
+
 /// Where a key belongs that is not of this map.
 fn home(name: &str, shape: &Shape) -> Option<String> {
-    use crate::shape::{
-        job::{JOB, STEP, STRATEGY},
-        workflow::WORKFLOW,
-    };
     let of = |other: &Shape| other.id != shape.id && other.key(name).is_some();
+    const LONGER: usize = 14; // than `concurrency` and its beginnings
+    if matches!(shape.id, "workflow" | "job") && name.len() >= LONGER {
+        let key = match name {
+            _ if is_near(name, "concurrency-group") => "group",
+            _ if is_near(name, "cancel-in-progress") => "cancel-in-progress",
+            _ => "",
+        };
+        if !key.is_empty() {
+            return Some(format!("write `concurrency: {{{key}: …}}`"));
+        }
+    }
     let place = match shape.id {
         "workflow" if of(&JOB) => "a job: put it below the job's id, under `jobs`",
         "workflow" if of(&STEP) => "a step: put it under `steps` of a job",
