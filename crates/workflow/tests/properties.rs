@@ -117,6 +117,83 @@ fn of_what_cannot_be_known() {
     assert_eq!(job("    stategy: {}\n", "matrix.os").len(), 1);
 }
 
+/// What is said besides errors of a job whose steps and keys these are.
+fn besides_errors(text: &str) -> Vec<String> {
+    let mut found = said(text, FileKind::Workflow);
+    let all = found.len();
+    found.retain(|said| !said.contains("error: "));
+    assert!(found.len() < all, "nothing is wrong with {text}");
+    found
+}
+
+#[test]
+fn of_files_with_errors() {
+    let text = |job: &str, step: &str, expr: &str| {
+        format!(
+            "on: push\njobs:\n  a:\n    runs-on: d\n{job}    steps:\n{step}      - run: ${{{{ {expr} }}}}\n"
+        )
+    };
+    // what costs no name
+    let whole = [
+        ("    timeout: 5\n", ""),
+        ("    timeout-minutes: soon\n", ""),
+        ("    env: [A]\n", ""),
+        ("    name: ${{ github. }}\n", ""),
+        ("", "      - {id: x, run: make, timeout: 5}\n"),
+        ("", "      - {id: x, run: make, shell: bahs}\n"),
+        ("", "      - {id: x, run: '${{ nothing.here }}'}\n"),
+        ("", "      - {id: x y, run: make}\n"),
+    ];
+    for (job, step) in whole {
+        let found = besides_errors(&text(job, step, "steps.y.outcome"));
+        assert!(matches!(found.as_slice(), [one] if one.contains("no step has the id `y`")), "{found:?}");
+    }
+    // what may have cost the step
+    let lost = [
+        ("", "      - {idd: y, run: make}\n"),
+        ("", "      - {identifier: y, run: make}\n"),
+        ("", "      - {id: [y], run: make}\n"),
+        ("", "      - {id: y, rnu: make}\n"),
+        ("", "      - {id: y, run: make, uses: a/b@v1}\n"),
+        ("", "      - {id: y, uses: a/b}\n"),
+        ("", "      -\n"),
+        ("    step: [{id: y, run: make}]\n", ""),
+    ];
+    for (job, step) in lost {
+        assert_eq!(besides_errors(&text(job, step, "steps.y.outcome")), [""; 0], "{job}{step}");
+    }
+    // the matrix, the needs, and those of no job
+    for (job, expr) in [
+        ("    matrix: {os: [x]}\n", "matrix.os"),
+        ("    strategy: {os: [x]}\n", "matrix.os"),
+        ("    strategy: {matrix: x}\n", "matrix.os"),
+        ("    needs: {b: c}\n", "needs.b.result"),
+        ("    depends_on: b\n", "needs.b.result"),
+    ] {
+        assert_eq!(besides_errors(&text(job, "", expr)), [""; 0], "{job}");
+        let more = besides_errors(&text(job, "", "github.refname"));
+        assert_eq!(more.len(), 1, "what hangs on no name of the job is said: {job}");
+    }
+    let on = |on: &str| text("", "", "inputs.x").replace("on: push", on);
+    for wrong in ["no: push", "on: {workflow_dispatch: {input: {x: {}}}}", "on: {push: {branch: x}}"] {
+        assert_eq!(besides_errors(&on(wrong)), [""; 0], "{wrong}");
+    }
+    // another job
+    let two = text("    needs: b\n", "", "needs.b.outputs.x");
+    for (other, said) in [
+        ("{runs-on: d, timeout: 5, outputs: {y: z}, steps: [{run: x}]}", 1),
+        ("{runs-on: d, output: {x: z}, steps: [{run: x}]}", 0),
+        ("{runs-on: d, outputs: {x: [z]}, steps: [{run: x}]}", 0),
+        ("{uses: 'a b'}", 0),
+        ("", 0),
+    ] {
+        assert_eq!(besides_errors(&format!("{two}  b: {other}\n")).len(), said, "{other}");
+    }
+    let called = "on: {workflow_call: {outputs: {o: {value: '${{ jobs.b.outputs.x }}'}}}}\njobs: ";
+    assert_eq!(besides_errors(&format!("{called}{{b: }}\n")), [""; 0]);
+    assert_eq!(besides_errors(&format!("{called}[b]\n")), [""; 0]);
+}
+
 #[test]
 fn of_jobs_outputs_and_actions() {
     let text = format!("{HEAD}x{TAIL}");
@@ -140,6 +217,10 @@ runs:
         said(&wrong, FileKind::Action),
         ["3:33: warning: no step has the id `b`", "7:45: warning: the action has no input `t`"]
     );
+    let faulty = |from: &str, to: &str| said(&wrong.replace(from, to), FileKind::Action).len();
+    assert_eq!(faulty("shell: bash", "shell: bahs"), 3, "of a file with an error");
+    assert_eq!(faulty("id: a", "id: [a]"), 2, "whose steps are not all there");
+    assert_eq!(faulty("inputs: {target: {}}", "inputs: [target]"), 2, "or its inputs");
 }
 
 #[test]

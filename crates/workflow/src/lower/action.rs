@@ -58,11 +58,11 @@ pub fn parse_action(source: &Source) -> ParsedAction {
 pub(crate) fn action_for_rules(source: &Source) -> Lowered<Action> {
     let root = match doc::parse_yaml(source) {
         Ok(root) => root,
-        Err(error) => return Lowered { model: None, faults: error.diagnostics, whole: false },
+        Err(error) => return Lowered::none(error.diagnostics),
     };
     let mut lower = Lower::new(source);
     let model = lower.an_action(&root);
-    Lowered { whole: model.is_some(), model, faults: lower.faults }
+    Lowered { whole: model.is_some(), model, faults: lower.faults, lost: lower.lost }
 }
 
 impl Lower<'_> {
@@ -76,16 +76,20 @@ impl Lower<'_> {
         let runs =
             map.entry("runs").filter(|entry| !entry.value.is_null()).and_then(|entry| self.runs(entry));
         let inputs = map.get("inputs").filter(|node| !node.is_null());
+        self.lost.inputs = inputs.is_some_and(|node| node.map().is_none());
         let inputs = inputs.and_then(|node| self.map(node, "`inputs`"));
         let outputs = map.get("outputs").filter(|node| !node.is_null());
         let outputs = outputs.and_then(|node| self.map(node, "`outputs`"));
         let composite = matches!(runs, Some(Runs::Composite { .. }));
+        let before = self.faults.len();
+        let inputs = self.each(inputs, Lower::action_input);
+        self.lost.inputs |= self.has_error(before);
         Some(Action {
             source: self.source.clone(),
             name: map.get("name").and_then(|node| self.text(node, "`name`")),
             description: map.get("description").and_then(|node| self.text(node, "`description`")),
             author: map.get("author").and_then(|node| self.text(node, "`author`")),
-            inputs: self.each(inputs, Lower::action_input),
+            inputs,
             outputs: self.each(outputs, |lower, name, node| lower.action_output(name, node, composite)),
             branding: map.get("branding").and_then(|node| self.branding(node)),
             runs: runs?,

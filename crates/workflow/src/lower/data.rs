@@ -3,9 +3,9 @@
 //! Purpose: constants keep their kind, text may hold expressions. Owner: the lowering.
 //! Invariant: what is not what it seems gets a warning of `traps`.
 
-use doc::{Diagnostic, Kind, Map, Node, Span, Typed};
+use doc::{Diagnostic, Kind, Node, Typed};
 
-use super::{Lower, values::is_axis};
+use super::Lower;
 use crate::{Data, DataKind, Matrix, Site, Strategy, Template, Value, expr::Host, shape::job::STRATEGY};
 
 impl Lower<'_> {
@@ -33,31 +33,12 @@ impl Lower<'_> {
         }
         Some(Strategy {
             whole: None,
-            matrix: match map.get("matrix") {
-                Some(node) => self.matrix(node),
-                // variables in its place are told as keys that are not there; the model has them for the rules
-                None => self.loose_axes(map, node.span),
-            },
+            matrix: map.get("matrix").and_then(|node| self.matrix(node)),
             fail_fast: map
                 .get("fail-fast")
                 .and_then(|node| self.boolean(node, Site::Strategy, "`fail-fast`")),
             max_parallel: max_parallel.map(|(_, template)| template),
         })
-    }
-
-    /// The matrix that lists in `strategy` itself were meant to be.
-    fn loose_axes(&mut self, map: &Map, span: Span) -> Option<Matrix> {
-        let (mut axes, mut include, mut exclude) = (Vec::new(), None, None);
-        for entry in map.entries.iter().filter(|entry| is_axis(entry, &STRATEGY)) {
-            let data = self.data(&entry.value);
-            match entry.key.value.as_str() {
-                "include" => include = Some(data),
-                "exclude" => exclude = Some(data),
-                _ => axes.push((entry.key.clone(), data)),
-            }
-        }
-        let any = !axes.is_empty() || include.is_some();
-        any.then_some(Matrix::Written { axes, include, exclude, span })
     }
 
     fn matrix(&mut self, node: &Node) -> Option<Matrix> {

@@ -33,10 +33,10 @@ impl Lower<'_> {
         Some(Job {
             id: id.clone(),
             name: map.get("name").and_then(|node| self.template(node, Site::JobName, "`name`")),
-            needs: map.get("needs").map(|node| self.needs(node)).unwrap_or_default(),
+            needs: map.get("needs").map(|node| self.names(|lower| lower.needs(node))).unwrap_or_default(),
             condition: map.get("if").map(|node| self.condition(node, Site::JobIf)).unwrap_or_default(),
             runs_on: map.get("runs-on").and_then(|node| self.runs_on(node)),
-            strategy: map.get("strategy").and_then(|node| self.strategy(node)),
+            strategy: map.get("strategy").and_then(|node| self.names(|lower| lower.strategy(node))),
             permissions: map.get("permissions").and_then(|node| self.permissions(node)),
             environment: map.get("environment").and_then(|node| self.environment(node)),
             concurrency: map.entry("concurrency").and_then(|entry| self.concurrency(entry, setting)),
@@ -45,7 +45,7 @@ impl Lower<'_> {
             services: map.entry("services").and_then(|entry| self.services(entry)),
             env: self.env(map, Site::JobEnv),
             defaults: map.get("defaults").map(|node| self.defaults(node)).unwrap_or_default(),
-            outputs: self.named(map, "outputs", Site::JobOutputs),
+            outputs: self.names(|lower| lower.named(map, "outputs", Site::JobOutputs)),
             timeout_minutes: map
                 .get("timeout-minutes")
                 .and_then(|node| self.minutes(node, setting, "`timeout-minutes`")),
@@ -57,7 +57,7 @@ impl Lower<'_> {
                 .and_then(|node| self.boolean(node, setting, "`continue-on-error`")),
             snapshot: map.get("snapshot").and_then(|node| self.snapshot(node)),
             steps: map.get("steps").map(|node| self.steps(node)).unwrap_or_default(),
-            call: self.call(map),
+            call: self.names(|lower| lower.call(map)),
         })
     }
 
@@ -211,12 +211,14 @@ impl Lower<'_> {
                 .label(format!("this is {}", node.describe()))
                 .help("begin each step with `- `");
             self.faults.push(fault);
+            self.lost.names = true;
             return Vec::new();
         };
         if items.is_empty() {
             self.fault("there are no steps", node.span, "a job needs at least one");
         }
         if let Some(excess) = items.get(MAX_STEPS) {
+            self.lost.names = true;
             self.fault(format!("a job has at most {MAX_STEPS} steps"), excess.span, "one too many");
             return Vec::new();
         }
@@ -228,6 +230,7 @@ impl Lower<'_> {
         // a step is large: what most jobs have is not moved about
         let mut steps = Vec::with_capacity(items.len().min(64));
         steps.extend(items.iter().filter_map(|item| self.step(item, place)));
+        self.lost.names |= steps.len() < items.len();
         for (id, first) in twice(steps.iter().filter_map(|step| step.id.as_ref())) {
             let fault = self
                 .error(format!("the id `{}` is there twice", id.value), id.span)

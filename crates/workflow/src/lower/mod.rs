@@ -19,16 +19,18 @@ mod container;
 mod data;
 mod filters;
 mod job;
+mod lost;
 mod on;
 mod settings;
 mod step;
 mod traps;
 mod values;
 
-use doc::{Diagnostic, Node, Source, Span};
+use doc::{Diagnostic, Entry, Node, Source, Span};
 
 pub(crate) use action::action_for_rules;
 pub use action::{ParsedAction, parse_action};
+pub(crate) use lost::Lost;
 
 use crate::{Site, Workflow, model::MAX_JOBS, rules, shape::workflow::WORKFLOW, support};
 
@@ -65,19 +67,28 @@ pub(crate) struct Lowered<T> {
     pub(crate) faults: Vec<Diagnostic>,
     /// Whether every job is in the model, also of one with errors.
     pub(crate) whole: bool,
+    /// Of one with errors, what is missing.
+    pub(crate) lost: Lost,
+}
+
+impl<T> Lowered<T> {
+    fn none(faults: Vec<Diagnostic>) -> Lowered<T> {
+        Lowered { model: None, faults, whole: false, lost: Lost::default() }
+    }
 }
 
 /// Reads a workflow for rules.
 pub(crate) fn for_rules(source: &Source) -> Lowered<Workflow> {
     let root = match doc::parse_yaml(source) {
         Ok(root) => root,
-        Err(error) => return Lowered { model: None, faults: error.diagnostics, whole: false },
+        Err(error) => return Lowered::none(error.diagnostics),
     };
     let mut lower = Lower::new(source);
     let model = lower.workflow(&root);
     let written = root.map().and_then(|map| map.get("jobs")).and_then(Node::map);
     let read = model.as_ref().map(|workflow| workflow.jobs.len());
-    Lowered { whole: read == written.map(|jobs| jobs.entries.len()), model, faults: lower.faults }
+    let whole = read == written.map(|jobs| jobs.entries.len());
+    Lowered { whole, model, faults: lower.faults, lost: lower.lost }
 }
 
 /// Parses and checks a workflow that is to run. Of one with errors, what is not possible yet is among them as
@@ -166,11 +177,18 @@ pub(crate) struct Lower<'a> {
     origin: Origin,
     /// A server's payload has jobs of expanded workflows, `call.inner`.
     job_ids: Dots,
+    lost: Lost,
 }
 
 impl<'a> Lower<'a> {
     fn new(source: &'a Source) -> Lower<'a> {
-        Lower { source, faults: Vec::new(), origin: Origin::File, job_ids: Dots::Refused }
+        Lower {
+            source,
+            faults: Vec::new(),
+            origin: Origin::File,
+            job_ids: Dots::Refused,
+            lost: Lost::default(),
+        }
     }
 
     fn workflow(&mut self, root: &Node) -> Option<Workflow> {
@@ -198,6 +216,7 @@ impl<'a> Lower<'a> {
         }
         let before = self.faults.len();
         let on = map.get("on").map(|node| self.triggers(node)).unwrap_or_default();
+        self.lost.inputs = on.is_empty() || self.has_error(before);
         if self.origin == Origin::Payload {
             // the server has used it: nothing of the job hangs on it
             self.faults.truncate(before);
@@ -239,7 +258,8 @@ impl<'a> Lower<'a> {
             self.faults.push(fault);
         }
         let mut jobs = Vec::with_capacity(map.entries.len());
-        jobs.extend(map.entries.iter().filter_map(|entry| self.job(&entry.key, &entry.value)));
+        let read = |entry: &Entry| self.noting(&entry.key.value, |lower| lower.job(&entry.key, &entry.value));
+        jobs.extend(map.entries.iter().filter_map(read));
         jobs
     }
 }

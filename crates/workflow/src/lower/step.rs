@@ -58,7 +58,7 @@ impl Lower<'_> {
         self.keys(map, place.shape());
         let site = place.site();
         map.get("name").into_iter().chain(map.get("run")).for_each(|node| self.cut(node));
-        let id = map.get("id").and_then(|node| self.text(node, "`id`"));
+        let id = map.get("id").and_then(|node| self.names(|lower| lower.text(node, "`id`")));
         if let Some(id) = &id {
             self.id(id, Dots::Refused);
         }

@@ -150,6 +150,7 @@ impl Lower<'_> {
     fn unknown(&mut self, at: usize, key: &Spanned<String>, shape: &Shape, map: &Map) {
         let name = key.value.as_str();
         if let Some((block, first)) = fallen_out(map, at, shape) {
+            self.lose_key(shape, None);
             if first {
                 let (_, column) = self.source.line_column(block.key.span.start);
                 let fault = self
@@ -162,6 +163,7 @@ impl Lower<'_> {
             return;
         }
         if let Some(known) = run_together(name, shape) {
+            self.lose_key(shape, Some(known));
             let colon = name[known.len()..].starts_with(':');
             let end = key.span.start + known.len() + usize::from(colon);
             let what = if colon { "a space is missing after" } else { "a `:` is missing after" };
@@ -179,6 +181,7 @@ impl Lower<'_> {
         };
         let fault = fault.at(self.source, key.span).label("unknown key");
         let near = if self.has_many() { None } else { meant(name, shape) };
+        self.lose_key(shape, near);
         self.faults.push(match (home(name, shape), near) {
             (Some(help), _) => fault.help(help),
             (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
@@ -474,7 +477,7 @@ fn run_together(name: &str, shape: &Shape) -> Option<&'static str> {
 }
 
 /// Whether an unknown key is a variable that somebody wrote into `strategy` itself.
-pub(super) fn is_axis(entry: &Entry, shape: &Shape) -> bool {
+fn is_axis(entry: &Entry, shape: &Shape) -> bool {
     shape.id == STRATEGY.id && shape.key(&entry.key.value).is_none() && entry.value.seq().is_some()
 }
 

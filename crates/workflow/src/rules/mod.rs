@@ -229,13 +229,13 @@ pub fn check(
     let levels = &levels.below(path);
     let found = match kind {
         FileKind::Action => {
-            let Lowered { model, mut faults, .. } = lower::action_for_rules(source);
-            model.iter().for_each(|action| steps::action(action, levels, &mut faults));
+            let Lowered { model, mut faults, lost, .. } = lower::action_for_rules(source);
+            model.iter().for_each(|action| steps::action(action, &lost, levels, &mut faults));
             faults
         }
         FileKind::Workflow => {
-            let Lowered { model, mut faults, whole } = lower::for_rules(source);
-            model.iter().for_each(|workflow| steps::workflow(workflow, levels, &mut faults));
+            let Lowered { model, mut faults, whole, lost } = lower::for_rules(source);
+            model.iter().for_each(|workflow| steps::workflow(workflow, &lost, levels, &mut faults));
             if let Some(workflow) = model.filter(|_| whole) {
                 let plan = Plan::with_calls_of(Arc::new(workflow), format!("./{path}"), resolve);
                 let more = plan.map_or_else(|faults| faults, |(_, warnings)| warnings);

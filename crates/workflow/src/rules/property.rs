@@ -2,8 +2,8 @@
 //!
 //! Purpose: `steps`, `needs`, `matrix`, `inputs` and `jobs` against what the file has, the other contexts by their
 //! known names; and texts of `format` that have no value. Owner: [`super::steps`].
-//! Invariants: only a file without errors is looked at, for of a faulty one parts are missing; what a server may fill
-//! in (`env`, `vars`, `secrets`, the event, outputs of actions) is never said to be empty.
+//! Invariants: where an error may have cost a name ([`Lost`]), no such name is said to be missing; what a server may
+//! fill in (`env`, `vars`, `secrets`, the event, outputs of actions) is never said to be empty.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,6 +14,7 @@ use crate::{
     Action, Condition, Container, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step,
     StepAction, Template, Variables, Workflow,
     expr::tree::{Accessor, Ast, AstKind, Function, format as formatted},
+    lower::Lost,
 };
 
 /// What a step leaves.
@@ -91,7 +92,10 @@ struct Look<'a, 'f> {
     /// Its jobs by their ids in lower case: a large one has hundreds, and each names others.
     jobs: HashMap<String, &'a Job>,
     job: Option<&'a Job>,
-    inputs: Vec<&'a str>,
+    lost: &'a Lost,
+    /// Whether names of the job, or of the action, are missing.
+    partly: bool,
+    inputs: Names<'a>,
     matrix: Names<'a>,
     /// The ids of the steps, with the number of each step.
     steps: Vec<(usize, &'a str)>,
@@ -100,10 +104,7 @@ struct Look<'a, 'f> {
     found: &'f mut Vec<Diagnostic>,
 }
 
-pub(super) fn workflow(workflow: &Workflow, found: &mut Vec<Diagnostic>) {
-    if found.iter().any(Diagnostic::is_error) {
-        return;
-    }
+pub(super) fn workflow(workflow: &Workflow, lost: &Lost, found: &mut Vec<Diagnostic>) {
     let triggers = workflow.on.iter().filter(|trigger| trigger.event.value.starts_with("workflow_"));
     let inputs: Vec<&str> =
         triggers.flat_map(|trigger| &trigger.inputs).map(|input| input.name.value.as_str()).collect();
@@ -111,7 +112,9 @@ pub(super) fn workflow(workflow: &Workflow, found: &mut Vec<Diagnostic>) {
         workflow: Some(workflow),
         jobs: workflow.jobs.iter().rev().map(|job| (job.id.value.to_ascii_lowercase(), job)).collect(),
         job: None,
-        inputs,
+        lost,
+        partly: false,
+        inputs: (!lost.inputs).then_some(inputs),
         matrix: None,
         steps: Vec::new(),
         now: 0,
@@ -129,16 +132,15 @@ pub(super) fn workflow(workflow: &Workflow, found: &mut Vec<Diagnostic>) {
     }
 }
 
-pub(super) fn action(action: &Action, found: &mut Vec<Diagnostic>) {
-    if found.iter().any(Diagnostic::is_error) {
-        return;
-    }
+pub(super) fn action(action: &Action, lost: &Lost, found: &mut Vec<Diagnostic>) {
     let inputs = action.inputs.iter().map(|input| input.name.value.as_str()).collect();
     let mut look = Look {
         workflow: None,
         jobs: HashMap::new(),
         job: None,
-        inputs,
+        lost,
+        partly: lost.names,
+        inputs: (!lost.inputs).then_some(inputs),
         matrix: None,
         steps: Vec::new(),
         now: 0,
@@ -160,7 +162,8 @@ pub(super) fn action(action: &Action, found: &mut Vec<Diagnostic>) {
 impl<'a> Look<'a, '_> {
     fn job(&mut self, job: &'a Job) {
         self.job = Some(job);
-        self.matrix = matrix(job);
+        self.partly = self.lost.job(&job.id.value);
+        self.matrix = matrix(job).filter(|_| !self.partly);
         self.steps.clear();
         self.now = 0;
         self.all(job.name.iter());
@@ -279,10 +282,14 @@ impl<'a> Look<'a, '_> {
     fn property(&self, context: ContextName, path: &Path<'_>) -> Option<Diagnostic> {
         let first = path.names.first()?;
         match context {
+            ContextName::Steps | ContextName::Needs if self.partly => None,
             ContextName::Steps => self.of_step(path),
             ContextName::Needs => self.of_need(path),
             ContextName::Jobs => {
                 let jobs = &self.workflow?.jobs;
+                if jobs.is_empty() || self.lost.job(first) {
+                    return None;
+                }
                 let Some(job) = self.job_of(first) else {
                     let ids: Vec<&str> = jobs.iter().map(|job| job.id.value.as_str()).collect();
                     return Some(path.unknown(0, format!("there is no job `{first}`"), &ids, "the jobs are"));
@@ -334,7 +341,7 @@ impl<'a> Look<'a, '_> {
         let (id, job) = (path.names.first()?, self.job?);
         let other = self.job_of(id);
         if job.needs.iter().any(|need| same(&need.value, id)) {
-            return of_job(path, other?);
+            return other.filter(|_| !self.lost.job(id)).and_then(|other| of_job(path, other));
         }
         Some(match other {
             Some(other) => {
@@ -350,9 +357,10 @@ impl<'a> Look<'a, '_> {
     }
 
     fn of_inputs(&self, path: &Path<'_>, index: usize) -> Option<Diagnostic> {
-        let name = path.names.get(index).filter(|name| !has(&self.inputs, name))?;
+        let inputs = self.inputs.as_ref()?;
+        let name = path.names.get(index).filter(|name| !has(inputs, name))?;
         let what = if self.workflow.is_some() { "workflow" } else { "action" };
-        Some(path.unknown(index, format!("the {what} has no input `{name}`"), &self.inputs, "it has"))
+        Some(path.unknown(index, format!("the {what} has no input `{name}`"), inputs, "it has"))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     Action, Condition, ContextName, Defaults, Image, Job, OrExpr, Runs, Step, StepAction, Template, Uses,
     Variables, Workflow, WorkflowRef,
     expr::tree::{Accessor, AstKind},
+    lower::Lost,
     matrix,
 };
 
@@ -39,7 +40,7 @@ struct Around<'a> {
     env: Vec<&'a Variables>,
 }
 
-pub(super) fn workflow(workflow: &Workflow, levels: &Levels, found: &mut Vec<Diagnostic>) {
+pub(super) fn workflow(workflow: &Workflow, lost: &Lost, levels: &Levels, found: &mut Vec<Diagnostic>) {
     let booleans = compare::booleans(&workflow.on);
     let mut look = Look { source: &workflow.source, levels, found, booleans };
     look.shell(workflow.defaults.shell.as_ref());
@@ -49,10 +50,10 @@ pub(super) fn workflow(workflow: &Workflow, levels: &Levels, found: &mut Vec<Dia
     if levels.is_on(Rule::HalfExpression) {
         half::find(&workflow.source, found);
     }
-    property::workflow(workflow, found);
+    property::workflow(workflow, lost, found);
 }
 
-pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnostic>) {
+pub(super) fn action(action: &Action, lost: &Lost, levels: &Levels, found: &mut Vec<Diagnostic>) {
     // the inputs of an action are texts
     let mut look = Look { source: &action.source, levels, found, booleans: Vec::new() };
     match &action.runs {
@@ -70,7 +71,7 @@ pub(super) fn action(action: &Action, levels: &Levels, found: &mut Vec<Diagnosti
     if levels.is_on(Rule::HalfExpression) {
         half::find(&action.source, found);
     }
-    property::action(action, found);
+    property::action(action, lost, found);
 }
 
 impl Look<'_> {

@@ -1,0 +1,65 @@
+//! What errors keep out of a model, or under another name.
+//!
+//! Purpose: a rule that asks whether a name is there has to know whether names can be missing. Owner: the lowering.
+//! Invariant: an error that costs no name (a value, an expression, a key that has nothing to do with names) loses
+//! nothing; whatever may have cost one does.
+
+use doc::Diagnostic;
+
+use super::Lower;
+use crate::shape::{
+    Shape,
+    action::COMPOSITE_STEP,
+    job::{JOB, STEP, STRATEGY},
+};
+
+/// What is not as the file has it.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    /// Names of the job, or of the action, that is being read: of its steps, needs, matrix and outputs.
+    pub(crate) names: bool,
+    /// The jobs that lost some, also those that are not there at all.
+    jobs: Vec<String>,
+    /// Inputs.
+    pub(crate) inputs: bool,
+}
+
+impl Lost {
+    /// Whether a job lost names, or is not there.
+    pub(crate) fn job(&self, id: &str) -> bool {
+        self.jobs.iter().any(|lost| lost.eq_ignore_ascii_case(id))
+    }
+}
+
+impl Lower<'_> {
+    /// Reads what holds names: any error in it may cost one.
+    pub(super) fn names<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.faults.len();
+        let found = read(self);
+        self.lost.names |= self.has_error(before);
+        found
+    }
+
+    /// Whether there is an error among the faults from this number on.
+    pub(super) fn has_error(&self, before: usize) -> bool {
+        self.faults.get(before..).unwrap_or_default().iter().any(Diagnostic::is_error)
+    }
+
+    /// Reads a job, and notes whether it is whole.
+    pub(super) fn noting<T>(&mut self, id: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        self.lost.names = false;
+        let job = read(self);
+        if job.is_none() || self.lost.names {
+            self.lost.jobs.push(id.to_owned());
+        }
+        job
+    }
+
+    /// A key that is not known, and the one that was probably meant.
+    pub(super) fn lose_key(&mut self, shape: &Shape, meant: Option<&str>) {
+        const NAMES: [&str; 8] =
+            ["id", "needs", "strategy", "matrix", "outputs", "steps", "uses", "parallel"];
+        let with_names = [JOB.id, STEP.id, COMPOSITE_STEP.id, STRATEGY.id].contains(&shape.id);
+        self.lost.names |= with_names && meant.is_none_or(|key| NAMES.contains(&key));
+    }
+}
