@@ -13,6 +13,7 @@
 //!   number 3.1 and the text `3.10`, and the caller chooses.
 //! - A [`Span`] is a byte range of the source that it was made from, on character boundaries.
 
+mod blank;
 mod diagnose;
 mod diagnostic;
 mod error;
@@ -26,6 +27,7 @@ mod suggest;
 mod toml;
 mod yaml;
 
+pub use blank::{odd_space, odd_space_in};
 pub use diagnostic::{Diagnostic, Label, Rendering, Severity};
 pub use error::{Error, Limits};
 pub use locate::Locator;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
 
 use crate::{
-    Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style,
+    Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style, blank,
     diagnose::{bang, diagnose, quote, tab},
     keys::Keys,
 };
@@ -47,7 +47,11 @@ pub fn parse_yaml_with(source: &Source, limits: Limits) -> Result<Node, Error> {
         let at = span.byte_range().map_or_else(Span::default, |range| Span::new(range.start, range.end));
         builder.event(event, at)?;
     }
-    builder.finish()
+    let root = builder.finish()?;
+    match blank::all(source, &root) {
+        odd if odd.is_empty() => Ok(root),
+        odd => Err(Error { diagnostics: odd }),
+    }
 }
 
 /// What a tree costs.

@@ -86,8 +86,8 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token<'_>, Range<usize>)>, LexEr
     let mut tokens: Vec<(Token<'_>, Range<usize>)> = Vec::with_capacity(text.len().min(LIKELY));
     let mut at = 0;
     while let Some(first) = text[at..].chars().next() {
-        if first.is_whitespace() {
-            at += first.len_utf8();
+        if matches!(first, ' ' | '\t' | '\n' | '\r') {
+            at += 1;
             continue;
         }
         let (token, length) = match first {
@@ -220,6 +220,14 @@ fn symbol(text: &str, at: usize, first: char) -> Result<(Token<'_>, usize), LexE
 }
 
 fn stray(text: &str, at: usize, first: char) -> LexError {
+    if let Some(what) = doc::odd_space(first) {
+        return LexError {
+            at: at..at + first.len_utf8(),
+            message: format!("{what} does not belong in an expression"),
+            label: "Forgejo takes no spaces but the usual one",
+            help: Some("write a space in its place".to_owned()),
+        };
+    }
     let mut end = at + first.len_utf8();
     let mut shown = first;
     let help = match first {

@@ -201,6 +201,10 @@ impl Lower<'_> {
         if label.raw().trim().is_empty() && !self.is_payload() {
             self.fault("the label is empty", node.span, "expected a label");
         }
+        let odd = label.texts().flat_map(str::chars).find_map(doc::odd_space);
+        if let Some(odd) = odd.filter(|_| !self.is_payload()) {
+            self.fault(format!("{odd} stands in a label"), node.span, "no machine has a label with one");
+        }
         Some(label)
     }
 

@@ -42,7 +42,9 @@ impl Lower<'_> {
     /// The map of a node that must be one.
     pub(super) fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Map> {
         let map = node.map();
-        if map.is_none() {
+        if let (None, Some(odd)) = (map, doc::odd_space_in(self.source, node)) {
+            self.faults.push(odd);
+        } else if map.is_none() {
             let fault = self
                 .error(format!("{what} is a map of keys"), node.span)
                 .label(format!("this is {}", node.describe()));
@@ -70,6 +72,10 @@ impl Lower<'_> {
             Some(items) => items,
             None if node.is_null() => &[],
             None => {
+                if let Some(odd) = doc::odd_space_in(self.source, node) {
+                    self.faults.push(odd);
+                    return &[];
+                }
                 let fault = self
                     .error(format!("{what} is a list"), node.span)
                     .label(format!("this is {}", node.describe()));

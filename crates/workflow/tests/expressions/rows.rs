@@ -141,7 +141,11 @@ fn words_and_spaces() {
         ("  1  ", "1"),
         ("\t1\n", "1"),
         ("1\r\n", "1"),
-        ("\u{a0}1", "1"),
+        ("\u{a0}1", "expression:1:1: error: a no-break space (U+00A0) does not belong in an expression"),
+        (
+            "1 ==\u{2003}1",
+            "expression:1:5: error: a space of another kind (U+2003) does not belong in an expression",
+        ),
         ("github . ref", "\"refs/heads/main\""),
         ("github [ 'ref' ]", "\"refs/heads/main\""),
         ("format ( '{0}' , 1 )", "\"1\""),

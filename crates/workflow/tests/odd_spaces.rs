@@ -1,0 +1,101 @@
+//! A no-break space in place of each space that means something: always named, and where it stands.
+
+use doc::Source;
+use workflow::{
+    Resolved,
+    rules::{FileKind, Levels, check},
+};
+
+const GOOD: &str = "name: CI
+on:
+  push:
+    branches: [main]
+  workflow_dispatch:
+    inputs:
+      target: {type: string}
+env:
+  A: b
+jobs:
+  build:
+    runs-on: debian
+    needs: lint
+    if: github.ref == 'refs/heads/main'
+    strategy:
+      matrix:
+        os:
+          - a
+          - b
+    steps:
+      - uses: actions/checkout@v4
+        with:
+          path: x
+      - name: Make
+        run: make ${{ matrix.os }}
+      - run: |
+          make
+        env:
+          REF: ${{ github.ref }}
+  lint:
+    runs-on:
+      - debian
+      - small
+    steps:
+      - run: make lint
+";
+
+fn said(text: &str) -> Vec<String> {
+    let source = Source::new("x.yml", text);
+    let found = check(&source, FileKind::Workflow, "x.yml", &Levels::default(), &mut |_| Resolved::Elsewhere);
+    found.iter().map(|fault| fault.to_string().trim_start_matches("x.yml:").to_owned()).collect()
+}
+
+/// Whether the space at this place parts what YAML, or an expression, is made of.
+fn means_something(at: usize) -> bool {
+    let line = GOOD[..at].rfind('\n').map_or(0, |before| before + 1);
+    let before = &GOOD[line..at];
+    let indentation = before.trim_start().is_empty();
+    // the first one behind a key or a dash; a value may begin with more
+    let parts = before.ends_with([':', '-']);
+    let expression = before.contains("${{") || before.contains("if: ");
+    // that of a block of text is text, and one between two words is one of a flow map
+    let in_block = GOOD[line..].starts_with("          make\n");
+    !in_block && (indentation || parts || expression) && !before.contains("type:")
+}
+
+#[test]
+fn each_is_named() {
+    assert_eq!(said(GOOD), [""; 0]);
+    let spaces = GOOD.match_indices(' ').map(|(at, _)| at).filter(|at| means_something(*at));
+    let (mut count, mut wrong) = (0, Vec::new());
+    for at in spaces {
+        count += 1;
+        let text = format!("{}\u{a0}{}", &GOOD[..at], &GOOD[at + 1..]);
+        let line = text[..at].matches('\n').count() + 1;
+        let column = at - text[..at].rfind('\n').map_or(0, |before| before + 1) + 1;
+        let found = said(&text);
+        let place = format!("{line}:{column}: error: a no-break space (U+00A0)");
+        if !found.first().is_some_and(|first| first.starts_with(&place)) {
+            wrong.push(format!("{place}: {found:?}"));
+        }
+    }
+    assert!(count > 100, "{count}");
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn text_may_have_them() {
+    let text = GOOD
+        .replace("Make", "L\u{a0}a: b")
+        .replace("A: b", "A: \u{a0}b\u{a0}")
+        .replace("L\u{a0}a:", "'L\u{a0}: x' #");
+    assert_eq!(said(&text), [""; 0]);
+    assert_eq!(said(&GOOD.replace("make lint", "-a:\u{a0}b -\u{a0}c")), [""; 0]);
+    assert_eq!(said(&GOOD.replace("          make\n", "          a:\u{a0}b\n          \u{a0}c\n")), [""; 0]);
+    assert_eq!(said(&GOOD.replace("== '", "== '\u{a0}")), [""; 0]);
+}
+
+#[test]
+fn labels_have_none() {
+    let found = said(&GOOD.replace("- small", "- small\u{a0}"));
+    assert_eq!(found, ["33:9: error: a no-break space (U+00A0) stands in a label"]);
+}
