@@ -5,7 +5,7 @@
 
 use doc::{Locator, Scalar, Source, Span, Style, Typed};
 
-use super::{Site, parser};
+use super::{Site, parser, template::expression};
 
 /// A piece of the text.
 enum Piece {
@@ -52,6 +52,7 @@ fn one(text: &str, site: Site) -> Option<String> {
     Some(if plain { written.to_owned() } else { format!("${{{{ {written} }}}}") })
 }
 
+/// Unlike the pieces of a template these know the quotes around and of the text, which is itself an expression.
 fn pieces(text: &str) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut outside = String::new();
@@ -62,7 +63,7 @@ fn pieces(text: &str) -> Option<Vec<Piece>> {
             && let Some(after) = after.strip_prefix(quote)
         {
             pieces.push(Piece::Text(std::mem::take(&mut outside)));
-            pieces.push(Piece::Expr(inner.to_owned()));
+            pieces.push(Piece::Expr(inner.trim().to_owned()));
             rest = after;
         } else if c == '\'' {
             pieces.push(Piece::Text(std::mem::take(&mut outside)));
@@ -78,13 +79,6 @@ fn pieces(text: &str) -> Option<Vec<Piece>> {
     Some(pieces)
 }
 
-/// The expression that a text begins with, and what follows it.
-fn expression(text: &str) -> Option<(&str, &str)> {
-    let inner = text.strip_prefix("${{")?;
-    let length = super::template::close(inner)?;
-    Some((inner[..length].trim(), &inner[length + 2..]))
-}
-
 /// The literal whose opening quote stands in front of a text, as it has to be, and what follows it.
 fn literal(text: &str) -> Option<(String, &str)> {
     let (mut plain, mut format) = (String::new(), String::new());
@@ -93,7 +87,7 @@ fn literal(text: &str) -> Option<(String, &str)> {
     loop {
         if let Some((inner, after)) = expression(rest) {
             format += &format!("{{{}}}", values.len());
-            values.push(inner);
+            values.push(inner.trim());
             rest = after;
             continue;
         }

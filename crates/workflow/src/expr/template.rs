@@ -197,7 +197,7 @@ impl Template {
 }
 
 /// Where the expression ends: the next `}}` outside of quotes.
-pub(super) fn close(text: &str) -> Option<usize> {
+fn close(text: &str) -> Option<usize> {
     let mut quoted = false;
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
@@ -329,14 +329,21 @@ fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
     Some(fault)
 }
 
+/// The expression that a text begins with, as it is written, and what follows it.
+pub(super) fn expression(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_prefix("${{")?;
+    let length = close(inner)?;
+    Some((&inner[..length], &inner[length + 2..]))
+}
+
 /// Text, an expression, text, an expression and so on.
 fn pieces(text: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = text;
-    while let Some((before, inner)) = rest.split_once("${{") {
-        let Some(end) = close(inner) else { break };
-        pieces.extend([before, &inner[..end]]);
-        rest = &inner[end + 2..];
+    while let Some(open) = rest.find("${{") {
+        let Some((inner, after)) = expression(&rest[open..]) else { break };
+        pieces.extend([&rest[..open], inner]);
+        rest = after;
     }
     pieces.push(rest);
     pieces

@@ -4,6 +4,27 @@
 
 use super::{About, Frame, Rule, Warn, job, of};
 
+/// A file whose job has this `if`, and that has a boolean input.
+macro_rules! with_flag {
+    ($condition:literal) => {
+        concat!(
+            "on:
+  workflow_dispatch:
+    inputs:
+      fast: {type: boolean}
+jobs:
+  build:
+    if: ",
+            $condition,
+            "
+    runs-on: debian
+    steps:
+      - run: make
+"
+        )
+    };
+}
+
 pub(super) const NEVER_EQUAL: About = About {
     rule: Rule::NeverEqual,
     name: "never-equal",
@@ -11,34 +32,8 @@ pub(super) const NEVER_EQUAL: About = About {
     finds: "a boolean input that is compared with the text `true` or `false`",
     costs: "`inputs` has booleans as booleans, and none is equal to a text: `inputs.fast == 'true'` is false also \
             where the box is ticked. Only `github.event.inputs` has texts.",
-    wrong: of(
-        Frame::File,
-        "on:
-  workflow_dispatch:
-    inputs:
-      fast: {type: boolean}
-jobs:
-  build:
-    if: inputs.fast == 'true'
-    runs-on: debian
-    steps:
-      - run: make
-",
-    ),
-    right: of(
-        Frame::File,
-        "on:
-  workflow_dispatch:
-    inputs:
-      fast: {type: boolean}
-jobs:
-  build:
-    if: inputs.fast
-    runs-on: debian
-    steps:
-      - run: make
-",
-    ),
+    wrong: of(Frame::File, with_flag!("inputs.fast == 'true'")),
+    right: of(Frame::File, with_flag!("inputs.fast")),
 };
 
 pub(super) const NUMBER_AS_VERSION: About = About {
