@@ -98,7 +98,7 @@ fn expand(args: &ExpandArgs) -> Result<(Shown, Vec<Diagnostic>), ExpandCmdError>
     let (plan, more) =
         Plan::with_calls(Arc::clone(&workflow), &mut resolve).map_err(PrepareError::Diagnostics)?;
     warnings.extend(more);
-    let mut shown = Shown { workflow, event, rows: Vec::new(), faults: Faults::default() };
+    let mut shown = Shown { workflow, event, rows: Vec::new(), faults: Faults::default(), full: false };
     let outer = Outer { id: String::new(), name: String::new(), needs: Vec::new(), runs: Runs::Yes };
     shown.walk(&plan.on(Machines::Any), &contexts, &outer);
     Ok((shown, warnings))
@@ -273,11 +273,16 @@ impl Faults {
     }
 }
 
+/// Most jobs that are shown: calls of matrices within calls of matrices multiply, in four files to millions.
+const MOST_JOBS: usize = 10_000;
+
 struct Shown {
     workflow: Arc<Workflow>,
     event: String,
     rows: Vec<Row>,
     faults: Faults,
+    /// Whether there would be more than [`MOST_JOBS`].
+    full: bool,
 }
 
 impl Shown {
@@ -290,6 +295,9 @@ impl Shown {
         let around = Surroundings { results: &results, contexts, run: RunState::Running, filters: &[] };
         let prospects = plan.prospects(around);
         for job in plan.jobs() {
+            if self.rows.len() >= MOST_JOBS {
+                return self.too_many(plan, job);
+            }
             let id = format!("{}{}", outer.id, job.id.value);
             let needs: Vec<_> = job.needs.iter().map(|need| format!("{}{}", outer.id, need.value)).collect();
             let row = Row {
@@ -311,6 +319,9 @@ impl Shown {
                 Ok(None) => self.rows.push(Row { runs: row.runs.within(runs), ..row }),
                 Ok(Some(expansion)) => {
                     for expanded in expansion.jobs {
+                        if self.rows.len() >= MOST_JOBS {
+                            return self.too_many(plan, job);
+                        }
                         self.one(&expanded, runs, &row, outer);
                     }
                 }
@@ -320,6 +331,18 @@ impl Shown {
                 }
             }
         }
+    }
+
+    fn too_many(&mut self, plan: &Plan, job: &Job) {
+        if self.full {
+            return;
+        }
+        self.full = true;
+        let fault = Diagnostic::error(format!("the workflow becomes more than {MOST_JOBS} jobs"))
+            .at(&plan.workflow().source, job.id.span)
+            .label("the rest is not shown from here on")
+            .help("a call from a matrix makes all jobs of the called workflow once for each value");
+        self.faults.note(vec![fault]);
     }
 
     /// One job of a matrix, and the jobs that it calls.
@@ -490,6 +513,25 @@ jobs:
         let json: Json = serde_json::from_str(&said(dir.path(), &["--json"])).unwrap();
         assert_eq!((&json["jobs"][0]["runs"], &json["jobs"][0]["runs_on"]), (&json!("error"), &json!([])));
         assert_eq!(json["jobs"][1]["runs_on"], json!(["debian"]));
+    }
+
+    #[test]
+    fn calls_of_matrices_are_not_multiplied_without_end() {
+        let values = (0..64).map(|value| value.to_string()).collect::<Vec<_>>().join(", ");
+        let caller = |next: &str| {
+            let matrix = format!("strategy: {{matrix: {{x: [{values}]}}}}");
+            format!(
+                "on: [push, workflow_call]\njobs:\n  a:\n    {matrix}\n    uses: ./.forgejo/workflows/{next}\n"
+            )
+        };
+        let texts = [caller("b.yml"), caller("c.yml"), caller("d.yml")];
+        let leaf = "on: workflow_call\njobs: {z: {runs-on: debian, steps: [{run: make}]}}\n";
+        let dir =
+            repository(&[("ci.yml", &texts[0]), ("b.yml", &texts[1]), ("c.yml", &texts[2]), ("d.yml", leaf)]);
+        let json: Json = serde_json::from_str(&said(dir.path(), &["--json"])).unwrap();
+        assert_eq!(json["jobs"].as_array().map(Vec::len), Some(MOST_JOBS));
+        let text = said(dir.path(), &[]);
+        assert_eq!(text.matches("the workflow becomes more than 10000 jobs").count(), 1);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! Invariant: an error that costs no name (a value, an expression, a key that has nothing to do with names) loses
 //! nothing; whatever may have cost one does.
 
+use std::collections::HashSet;
+
 use doc::Diagnostic;
 
 use super::Lower;
@@ -18,8 +20,8 @@ use crate::shape::{
 pub(crate) struct Lost {
     /// Names of the job, or of the action, that is being read: of its steps, needs, matrix and outputs.
     pub(crate) names: bool,
-    /// The jobs that lost some, also those that are not there at all.
-    jobs: Vec<String>,
+    /// The jobs that lost some, also those that are not there at all; in lower case.
+    jobs: HashSet<String>,
     /// Inputs.
     pub(crate) inputs: bool,
 }
@@ -27,7 +29,7 @@ pub(crate) struct Lost {
 impl Lost {
     /// Whether a job lost names, or is not there.
     pub(crate) fn job(&self, id: &str) -> bool {
-        self.jobs.iter().any(|lost| lost.eq_ignore_ascii_case(id))
+        !self.jobs.is_empty() && self.jobs.contains(&id.to_ascii_lowercase())
     }
 }
 
@@ -50,7 +52,7 @@ impl Lower<'_> {
         self.lost.names = false;
         let job = read(self);
         if job.is_none() || self.lost.names {
-            self.lost.jobs.push(id.to_owned());
+            self.lost.jobs.insert(id.to_ascii_lowercase());
         }
         job
     }
