@@ -16,7 +16,7 @@ use crate::{
     class::{Class, Classed, End},
     cli::args::EvalArgs,
     exec::show,
-    input,
+    input, pretty,
     sink::Look,
 };
 
@@ -103,8 +103,8 @@ pub fn run(args: &EvalArgs) -> Result<End, EvalCmdError> {
             return Ok(Class::User.into());
         }
     };
-    let text = format!("{:#}", value.to_json());
-    writeln!(io::stdout().lock(), "{text}").map_err(EvalCmdError::Output)?;
+    let text = pretty::json(&value.to_json());
+    io::stdout().lock().write_all(text.as_bytes()).map_err(EvalCmdError::Output)?;
     Ok(End::Success)
 }
 

@@ -32,6 +32,7 @@ use crate::{
         prepare::{self, NoEvent, PrepareError},
         show,
     },
+    pretty,
     sanitise::{self, Colours},
     sink::Look,
     table,
@@ -71,7 +72,7 @@ pub fn run(args: &ExpandArgs) -> Result<End, ExpandCmdError> {
     match expand(args) {
         Ok((shown, warnings)) => {
             show(Look::of(&io::stderr()), &warnings);
-            let text = if args.json { format!("{:#}\n", shown.json()) } else { shown.text() };
+            let text = if args.json { pretty::json(&shown.json()) } else { shown.text() };
             io::stdout().lock().write_all(text.as_bytes()).map_err(ExpandCmdError::Output)?;
             show(Look::of(&io::stderr()), &shown.faults.all());
             Ok(shown.end())

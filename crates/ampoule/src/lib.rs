@@ -28,6 +28,7 @@ mod input;
 mod limits;
 pub mod network;
 pub mod prefix;
+mod pretty;
 mod progress;
 pub mod prune;
 mod qemu;

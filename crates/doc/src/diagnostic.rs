@@ -1,8 +1,8 @@
 //! What a person is told about a document, shown as rustc shows it.
 //!
 //! Purpose: one message with the line, a caret, what was expected and what to write instead.
-//! Owner: whoever found the fault; a command renders. Invariant: neither message nor shown source line
-//! lets a control character of the document through to the terminal.
+//! Owner: whoever found the fault; a command renders. Invariants: neither message nor shown source line
+//! lets a control character of the document through to the terminal; a message is one row.
 
 use std::fmt;
 
@@ -268,7 +268,19 @@ fn cut(text: String) -> String {
     out
 }
 
-/// The text with control characters replaced: messages quote documents.
+/// The text as one row, with control characters and those that turn text around replaced: messages quote documents,
+/// and a row of a document's must not look like one of ours.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect::<String>()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push_str("\\n"),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => {
+                shown.push('\u{fffd}')
+            }
+            c if c.is_control() => shown.push('\u{fffd}'),
+            c => shown.push(c),
+        }
+    }
+    shown
 }

@@ -213,6 +213,24 @@ fn a_diagnostic_with_everything() {
     insta::assert_snapshot!(plain);
 }
 
+/// What a document holds begins no row: editors read rows of `--> file:line:column` as places.
+#[test]
+fn a_document_writes_no_row_of_ours() {
+    let forged = "k`\n --> /etc/passwd:1:1\nerror: pwned\u{202e}";
+    let source = Source::new(format!("a.yml{forged}"), "x: 1\n");
+    let diagnostic = doc::Diagnostic::error(format!("a step has no key `{forged}`"))
+        .at(&source, doc::Span::new(0, 1))
+        .label(forged)
+        .note(forged)
+        .help(forged);
+    for text in [diagnostic.render(Rendering::Plain), diagnostic.to_string()] {
+        let rows = text.lines().filter(|row| row.contains("-->") && !row.contains("a.yml"));
+        assert!(rows.clone().all(|row| row.contains("k`\\n --> ")), "{text}");
+        assert!(!text.lines().skip(1).any(|row| row.starts_with("error")), "{text}");
+        assert!(!text.contains('\u{202e}'), "{text}");
+    }
+}
+
 /// A line of a megabyte is shown around the place, which is named by its true column, and quickly.
 #[test]
 fn what_is_wrong_in_a_very_long_line() {

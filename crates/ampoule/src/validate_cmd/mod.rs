@@ -32,6 +32,7 @@ use crate::{
     class::{Class, Classed, End},
     cli::args::{ReportFormat, ValidateArgs},
     exec::prepare::{self, PrepareError},
+    pretty,
     sanitise::{self, Colours},
     sink::Look,
     table,
@@ -112,8 +113,8 @@ pub fn run(args: &ValidateArgs) -> Result<End, ValidateCmdError> {
     };
     let text = match args.format {
         ReportFormat::Text => report.text(rendering),
-        ReportFormat::Json => format!("{:#}\n", json::json(&report)),
-        ReportFormat::Sarif => format!("{:#}\n", sarif::sarif(&report, &levels, env!("CARGO_PKG_HOMEPAGE"))),
+        ReportFormat::Json => pretty::json(&json::json(&report)),
+        ReportFormat::Sarif => pretty::json(&sarif::sarif(&report, &levels, env!("CARGO_PKG_HOMEPAGE"))),
     };
     print(&text)?;
     let look = Look::of(&io::stderr());
