@@ -1,6 +1,7 @@
 //! Which files the paths of a command line mean.
 //!
-//! Purpose: workflows and actions of a repository, of a directory, or by name. Owner: [`super::run`].
+//! Purpose: workflows and actions of a repository, of several below a directory, of a directory, or by name. Owner:
+//! [`super::run`].
 //! Invariant: the order is that of the paths, within a directory that of the names; no file comes twice.
 
 use std::{
@@ -24,8 +25,10 @@ const NOTHING: &str = "there is no workflow and no action in it";
 /// Why a file is not.
 pub(super) const LEADS_OUT: &str = "it is a symbolic link that leads out of the repository";
 
-/// Directories below a directory of actions, at most.
+/// Levels of directories below one in which actions and repositories are looked for, at most.
 const DEPTH_MAX: usize = 8;
+/// Directories that are looked into for repositories, at most.
+const DIRECTORIES_MAX: usize = 100_000;
 
 /// A file.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ pub(super) fn find(paths: &[PathBuf]) -> (Vec<File>, Vec<Unreadable>) {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
     for path in paths {
-        match of(path) {
+        match of(path, &mut unreadable) {
             Ok(found) => {
                 for found in found.into_iter().map(|path| file(&path)) {
                     if !seen.insert(found.root.join(&found.inside)) {
@@ -65,8 +68,8 @@ pub(super) fn find(paths: &[PathBuf]) -> (Vec<File>, Vec<Unreadable>) {
     (files, unreadable)
 }
 
-/// The files of one path, or why there are none.
-fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
+/// The files of one path, or why there are none. What else cannot be read is noted.
+fn of(path: &Path, unreadable: &mut Vec<Unreadable>) -> Result<Vec<PathBuf>, String> {
     let meta = fs::metadata(path).map_err(|error| error.to_string())?;
     if !meta.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -81,6 +84,43 @@ fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
         actions_of(&path.join("actions"), &mut found)?;
         return if found.is_empty() { Err(NOTHING.to_owned()) } else { Ok(found) };
     }
+    found = of_repository(path)?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let is_repository = path.join(".git").exists();
+    if !is_repository {
+        let within = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let depth = if within.ancestors().any(is_workflows) { Depth::All } else { Depth::Flat };
+        found = workflows_of(path, depth)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let before = unreadable.len();
+    let mut below = Below { directories: 0, files: Vec::new(), unreadable };
+    below.look(path, DEPTH_MAX);
+    if below.directories > DIRECTORIES_MAX {
+        return Err(format!("{NOTHING}, and it has too many directories: name those of the repositories"));
+    }
+    let found = below.files;
+    if is_repository {
+        unreadable.truncate(before);
+        // no server looks there
+        return Err(match found.first().and_then(|first| first.parent()) {
+            Some(place) => format!("{NOTHING}; if those below it are meant, name `{}`", place.display()),
+            None => NOTHING.to_owned(),
+        });
+    }
+    match found.is_empty() && unreadable.len() == before {
+        true => Err(NOTHING.to_owned()),
+        false => Ok(found),
+    }
+}
+
+/// The files of a repository; none of a directory that is none.
+fn of_repository(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut found = Vec::new();
     for directory in DIRECTORIES {
         let workflows = path.join(directory);
         if workflows.is_dir() {
@@ -90,18 +130,52 @@ fn of(path: &Path) -> Result<Vec<PathBuf>, String> {
     }
     actions_of(&path.join("actions"), &mut found)?;
     found.extend(ACTIONS.iter().map(|name| path.join(name)).filter(|path| path.is_file()));
-    if found.is_empty() && !path.join(".git").exists() {
-        let within = path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let depth = if within.ancestors().any(is_workflows) { Depth::All } else { Depth::Flat };
-        found = workflows_of(path, depth)?;
-        if found.is_empty() {
-            actions_of(path, &mut found)?;
+    Ok(found)
+}
+
+/// What is below a directory that has no workflows itself: repositories, and actions. Links to directories are not
+/// followed, and what cannot be read keeps nothing else from being found.
+struct Below<'u> {
+    /// How many were looked into.
+    directories: usize,
+    files: Vec<PathBuf>,
+    unreadable: &'u mut Vec<Unreadable>,
+}
+
+impl Below<'_> {
+    fn look(&mut self, directory: &Path, below: usize) {
+        self.directories += 1;
+        if self.directories > DIRECTORIES_MAX {
+            return;
+        }
+        let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => return self.unreadable(directory, error.to_string()),
+        };
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if is_action(&path) && path.is_file() {
+                    self.files.push(path);
+                }
+            } else if below == 0 || entry.file_name() == ".git" {
+                // what git keeps is no working tree
+            } else if DIRECTORIES.iter().any(|name| path.join(name).is_dir()) {
+                match of_repository(&path) {
+                    Ok(found) => self.files.extend(found),
+                    Err(why) => self.unreadable(&path, why),
+                }
+            } else {
+                self.look(&path, below - 1);
+            }
         }
     }
-    if found.is_empty() {
-        return Err(NOTHING.to_owned());
+
+    fn unreadable(&mut self, path: &Path, why: String) {
+        self.unreadable.push(Unreadable { path: path.display().to_string(), why });
     }
-    Ok(found)
 }
 
 /// Workflows in a directory.

@@ -114,6 +114,49 @@ fn paths() {
 }
 
 #[test]
+fn several_repositories_below_a_directory() {
+    let good = "on: push\njobs: {a: {runs-on: debian, steps: [{run: make}]}}\n";
+    let repository = Repository::new(&[
+        ("all/a/.forgejo/workflows/ci.yml", CI),
+        ("all/a/.forgejo/workflows/deploy.yml", DEPLOY),
+        ("all/a/notes/action.yml", ACTION),
+        ("all/group/b/.github/workflows/b.yml", good),
+        ("all/group/b/.github/actions/x/action.yml", ACTION),
+        ("all/c/action.yml", ACTION),
+        ("all/d/.git/action.yml", ACTION),
+        ("all/1/2/3/4/5/6/7/8/.forgejo/workflows/deep.yml", good),
+        ("all/1/2/3/4/5/6/7/8/9/.forgejo/workflows/deeper.yml", good),
+        ("all/1/2/3/4/5/6/7/s/9/.forgejo/workflows/deeper.yml", good),
+        ("none/a/x.txt", ""),
+        ("mono/.git/HEAD", ""),
+        ("mono/sub/.forgejo/workflows/ci.yml", good),
+    ]);
+    let report = repository.report(&["all"], &[]);
+    assert_eq!((report.files, report.unreadable.len()), (6, 0));
+    let said = repository.shown(&report.text(Rendering::Plain));
+    assert!(said.contains("--> all/a/.forgejo/workflows/ci.yml:10:12"), "{said}");
+    let why = |path: &str| {
+        let report = repository.report(&[path], &[]);
+        assert_eq!(report.end(), End::User);
+        repository.shown(&report.unreadable[0].why)
+    };
+    assert_eq!(why("none"), "there is no workflow and no action in it");
+    assert_eq!(
+        why("mono"),
+        "there is no workflow and no action in it; if those below it are meant, name `mono/sub/.forgejo/workflows`"
+    );
+    // what cannot be read is told, and the rest is looked at
+    let many = repository.0.path().join("all/many/.forgejo/workflows");
+    fs::create_dir_all(&many).unwrap();
+    for number in 0..=1000 {
+        fs::write(many.join(format!("{number}.yml")), good).unwrap();
+    }
+    let report = repository.report(&["all"], &[]);
+    assert_eq!((report.files, report.end()), (6, End::User));
+    assert!(report.unreadable[0].path.ends_with("all/many"), "{:?}", report.unreadable);
+}
+
+#[test]
 fn ends() {
     let repository = Repository::usual();
     let end = |paths: &[&str], more: &[&str]| repository.report(paths, more).end();
