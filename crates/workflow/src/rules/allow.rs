@@ -2,8 +2,8 @@
 //!
 //! Purpose: an exception that says why it is one. Owner: [`super::check`], and whoever parses to run.
 //! Invariants: a comment counts for its own line, and one that stands alone for the next line that is no such
-//! comment; where that line is a key, for all lines of its text (but of `run`, in which comments can stand);
-//! a comment without a reason silences nothing; errors without a rule stay.
+//! comment; where that line is a key, for all lines of its text, also of a script: no comment can stand between the
+//! lines of one command, or in a here-document; one without a reason silences nothing; errors without a rule stay.
 
 use std::collections::HashSet;
 
@@ -123,11 +123,11 @@ fn column_of_text(line: &str) -> Option<usize> {
     let (key, value) = rest.split_once(':')?;
     let value = value.trim();
     let is_text = match value.chars().next() {
-        None => key == "if",
+        None => matches!(key, "if" | "run"),
         Some(first) => !matches!(first, '{' | '[' | '*' | '&' | '#'),
     };
     let is_key = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    (is_key && is_text && key != "run").then_some(line.len() - rest.len())
+    (is_key && is_text).then_some(line.len() - rest.len())
 }
 
 impl Comment {
@@ -143,7 +143,7 @@ impl Comment {
             // it may be on for others
             Ok(rule) if levels.of(*rule) == Level::Off => return None,
             Ok(rule) => say(format!("this comment silences nothing: `{}` finds nothing here", rule.name()))
-                .label("counts for its line, or for the next one")
+                .label("counts for its line, or for the next one, and for the text of a key in it")
                 .help("remove it"),
             Err(Fault::Unknown(unknown)) => {
                 let fault = say(format!("there is no rule `{}`", unknown.name)).label("silences nothing");

@@ -166,10 +166,37 @@ fn a_comment_at_a_key_counts_for_all_lines_of_its_text() {
         found.sort_unstable_by_key(|name| std::cmp::Reverse(*name));
         assert_eq!(found.join(" "), expected, "{text}");
     }
-    // in a script it can stand where it belongs
-    let script = "      # ampoule: allow untrusted-input: x\n      - run: |\n          echo a\n          \
-                  echo ${{ github.head_ref }}\n";
-    assert_eq!(names(&steps(script)).len(), 2);
+}
+
+#[test]
+fn a_comment_at_run_counts_for_the_whole_script() {
+    let allow = "# ampoule: allow untrusted-input: the name was looked at";
+    let script = "          curl \\\n            -d '${{ github.head_ref }}' \\\n            x\n          \
+                  cat << END\n          note: ${{ github.head_ref }}\n          END\n";
+    let silenced = [
+        format!("      {allow}\n      - run: |\n{script}"),
+        format!("      - {allow}\n        run: |\n{script}"),
+        format!("      - run: | {allow}\n{script}"),
+        format!("      - name: x\n        {allow}\n        run: >-\n{script}"),
+        format!(
+            "      - {allow}\n        run:\n          echo a;\n          echo ${{{{ github.head_ref }}}}\n"
+        ),
+        format!("      - {allow}\n        run: echo a;\n          echo ${{{{ github.head_ref }}}}\n"),
+    ];
+    for text in silenced {
+        assert_eq!(names(&steps(&text)), [""; 0], "{text}");
+    }
+    let told = [
+        // at another key, and in the script, where it counts for one line
+        (format!("      - {allow}\n        name: x\n        run: |\n{script}"), 3),
+        (format!("      - name: x {allow}\n        run: |\n{script}"), 3),
+        (format!("      - run: |\n          {allow}\n{script}"), 3),
+        (format!("      - {allow}\n        run: |\n{script}      - run: |\n{script}"), 2),
+    ];
+    for (text, count) in told {
+        let found = names(&steps(&text));
+        assert_eq!(found.len(), count, "{text}: {found:?}");
+    }
 }
 
 #[test]
