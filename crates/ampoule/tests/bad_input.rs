@@ -228,3 +228,15 @@ fn expressions_and_contexts() {
         assert!(said.contains(why), "{text}: {shown}");
     }
 }
+
+/// Files of the directory in which one is are called as one would type them.
+#[test]
+fn names_below_the_working_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join(".forgejo/workflows")).unwrap();
+    fs::write(dir.path().join(".forgejo/workflows/x.yml"), "on: push\njobs: 1\n").unwrap();
+    let (code, said) = ampoule(dir.path(), &["validate", "."]);
+    assert!(code == 1 && said.contains(" --> .forgejo/workflows/x.yml:2:7\n"), "{said}");
+    let (_, said) = ampoule(dir.path(), &["validate", "./.forgejo/workflows/x.yml"]);
+    assert!(said.contains(" --> ./.forgejo/workflows/x.yml:2:7\n"), "{said}");
+}

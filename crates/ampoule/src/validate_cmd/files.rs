@@ -51,7 +51,8 @@ pub(super) fn find(paths: &[PathBuf]) -> (Vec<File>, Vec<Unreadable>) {
     for path in paths {
         match of(path, &mut unreadable) {
             Ok(found) => {
-                for found in found.into_iter().map(|path| file(&path)) {
+                for found in found.iter().map(|found| file(if found == path { found } else { below(found) }))
+                {
                     if !seen.insert(found.root.join(&found.inside)) {
                         continue;
                     }
@@ -66,6 +67,11 @@ pub(super) fn find(paths: &[PathBuf]) -> (Vec<File>, Vec<Unreadable>) {
         }
     }
     (files, unreadable)
+}
+
+/// What was found below `.`, by the name that one would type.
+fn below(found: &Path) -> &Path {
+    found.strip_prefix(".").unwrap_or(found)
 }
 
 /// The files of one path, or why there are none. What else cannot be read is noted.
