@@ -102,6 +102,10 @@ fn workflows() {
             let script = format!("      - run: \"{}\"\n", "${{ a }}\\n".repeat(60_000));
             format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{script}")
         }),
+        ("expressions that are not closed", {
+            let script = format!("{}}}}} ", "${{ a } ".repeat(500)).repeat(200);
+            format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: \"{script}\"\n")
+        }),
         ("comments that silence", {
             let comment = |_| "# ampoule: allow untrusted-input: because".to_owned();
             format!("{}{}", rows(20_000, comment), job(""))

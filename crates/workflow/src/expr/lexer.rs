@@ -228,6 +228,9 @@ fn stray(text: &str, at: usize, first: char) -> LexError {
             help: Some("write a space in its place".to_owned()),
         };
     }
+    if let Some(fault) = other_operator(text, at) {
+        return fault;
+    }
     let mut end = at + first.len_utf8();
     let mut shown = first;
     let help = match first {
@@ -241,9 +244,11 @@ fn stray(text: &str, at: usize, first: char) -> LexError {
         '=' => Some("write `==` to compare".to_owned()),
         '&' => Some("write `&&`".to_owned()),
         '|' => Some("write `||`".to_owned()),
+        '$' if text[at..].starts_with("${{") => Some("one `${{ … }}` cannot stand within another".to_owned()),
         '$' => Some("an expression names a context, as in `env.NAME`, without `$`".to_owned()),
         '{' | '}' => Some("one `${{ … }}` cannot stand within another".to_owned()),
-        '/' | '%' | '~' | '^' | ';' | ':' | '?' => Some("if it is text, put it in single quotes".to_owned()),
+        ';' => Some("an expression has no `;` at its end: leave it out".to_owned()),
+        '/' | '~' | '^' | ':' => Some("if it is text, put it in single quotes".to_owned()),
         c => {
             shown = if c.is_control() { '\u{fffd}' } else { c };
             None
@@ -255,4 +260,27 @@ fn stray(text: &str, at: usize, first: char) -> LexError {
         label: "unexpected",
         help,
     }
+}
+
+/// An operator of other languages that has the character at `at` in it.
+fn other_operator(text: &str, at: usize) -> Option<LexError> {
+    let rest = text.get(at..)?;
+    let before = text.get(..at)?;
+    let (start, operator, help) = match rest.as_bytes().first()? {
+        b'=' if before.ends_with("==") => (at - 2, "===", "write `==`"),
+        b'=' if before.ends_with("!=") => (at - 2, "!==", "write `!=`"),
+        b'%' => (at, "%", "expressions cannot calculate: let a step do it"),
+        b'?' if rest.starts_with("?.") => (at, "?.", "write `.`: a property of what is not there is `null`"),
+        b'?' if rest.starts_with("??") => (at, "??", "write `||`"),
+        b'?' => {
+            (at, "?", "for `a ? b : c` write `a && b || c`, which is `c` also where `b` is empty or false")
+        }
+        _ => return None,
+    };
+    Some(LexError {
+        at: start..start + operator.len(),
+        message: format!("`{operator}` is no operator of expressions"),
+        label: "unexpected",
+        help: Some(help.to_owned()),
+    })
 }

@@ -4,6 +4,8 @@
 //! functions by the table of the site. Owner: templates and conditions. Invariants: the tree is never
 //! deeper than [`MAX_DEPTH`]; the first fault of the grammar ends it, faults of names are all reported.
 
+mod meant;
+
 use std::ops::Range;
 
 use doc::{Diagnostic, Locator, Source, Span, did_you_mean};
@@ -41,6 +43,8 @@ pub(crate) fn parse(
     })?;
     let end = text.trim_end().len();
     let mut parser = Parser {
+        text,
+        offset,
         tokens,
         at: 0,
         place: &place,
@@ -61,10 +65,7 @@ pub(crate) fn parse(
     match parser.binary(0) {
         Ok(root) => {
             if let Some((token, range)) = parser.next() {
-                let mut fault = parser.unexpected(token, range, "an operator or the end");
-                if let Token::Name(name) = token {
-                    fault.help.extend(other_language(name));
-                }
+                let fault = parser.unexpected(token, range, "an operator or the end");
                 parser.faults.push(fault);
             }
             if parser.faults.is_empty() {
@@ -86,6 +87,9 @@ const MAX_COMPARISONS: usize = 500;
 type Parsed<T> = Result<T, Box<Diagnostic>>;
 
 struct Parser<'a> {
+    text: &'a str,
+    /// Where the text begins in its scalar.
+    offset: usize,
     tokens: Vec<(Token<'a>, Range<usize>)>,
     at: usize,
     place: &'a dyn Fn(Range<usize>) -> Span,
@@ -134,8 +138,12 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected(&self, token: Token<'_>, range: Range<usize>, wanted: &str) -> Diagnostic {
-        self.error(format!("{} is unexpected in this expression", token.describe()), self.span(range))
-            .label(format!("expected {wanted}"))
+        let help = self.instead_of(token, range.start);
+        let mut fault = self
+            .error(format!("{} is unexpected in this expression", token.describe()), self.span(range))
+            .label(format!("expected {wanted}"));
+        fault.help.extend(help);
+        fault
     }
 
     fn ended(&self, wanted: &str) -> Box<Diagnostic> {
@@ -317,6 +325,9 @@ impl<'a> Parser<'a> {
 
     fn unknown_function(&self, name: &str, span: Span) -> Diagnostic {
         let fault = self.error(format!("there is no function `{name}`"), span).label("unknown function");
+        if let Some(help) = self.instead_of_call(name) {
+            return fault.help(help);
+        }
         match did_you_mean(name, Function::TABLE.iter().map(|row| row.0)) {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => {
@@ -349,9 +360,9 @@ impl<'a> Parser<'a> {
             None => {
                 let fault =
                     self.error(format!("there is no context `{name}`"), span).label("unknown context");
-                let fault = if Function::parse(name).is_some() {
-                    fault.help(format!("a function is called with brackets: `{name}()`"))
-                } else if let Some(help) = other_language(name) {
+                let fault = if let Some((function, fewest, _)) = Function::parse(name) {
+                    fault.help(self.instead_of_function(name, function, fewest))
+                } else if let Some(help) = meant::word(name) {
                     fault.help(help)
                 } else {
                     match did_you_mean(name, names()) {
@@ -364,22 +375,6 @@ impl<'a> Parser<'a> {
         }
         AstKind::Null
     }
-}
-
-/// What a word means that other languages have.
-fn other_language(name: &str) -> Option<String> {
-    let lower = name.to_ascii_lowercase();
-    let symbol = match lower.as_str() {
-        "and" => "&&",
-        "or" => "||",
-        "not" => "!",
-        _ => {
-            let literals = ["true", "false", "null", "NaN", "Infinity"];
-            let meant = literals.into_iter().find(|literal| literal.eq_ignore_ascii_case(name))?;
-            return Some(format!("write `{meant}`"));
-        }
-    };
-    Some(format!("`{lower}` is written `{symbol}`"))
 }
 
 enum Operator {

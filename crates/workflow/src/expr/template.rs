@@ -69,12 +69,7 @@ impl Template {
             let locator = locator.get_or_insert_with(|| host.locator());
             let inner = open + 3;
             let Some(length) = close(&text[inner..]) else {
-                faults.push(
-                    Diagnostic::error("`${{` is not closed")
-                        .at(host.source, locator.locate(open, inner))
-                        .label("it begins here")
-                        .help("close it with `}}`"),
-                );
+                faults.push(unclosed(host.source, locator.locate(open, inner)));
                 parts.push(Part::Faulty);
                 rest = text.len();
                 break;
@@ -83,6 +78,11 @@ impl Template {
                 Ok(expr) => parts.push(Part::Expr(expr)),
                 Err(found) => {
                     parts.push(Part::Faulty);
+                    if let Some(next) = begins_another(&text[inner..], length) {
+                        faults.push(unclosed(host.source, locator.locate(open, inner)));
+                        rest = inner + next;
+                        continue;
+                    }
                     faults.extend(found);
                 }
             }
@@ -209,6 +209,29 @@ fn close(text: &str) -> Option<usize> {
     }
     // A quote that is never closed is a fault of the expression, better shown there.
     if quoted { text.find("}}") } else { None }
+}
+
+fn unclosed(source: &Source, span: Span) -> Diagnostic {
+    Diagnostic::error("`${{` is not closed")
+        .at(source, span)
+        .label("it begins here")
+        .help("close it with `}}`")
+}
+
+/// Where the next expression begins, if it is the end of that one that a faulty expression was taken to end with. Of
+/// one that was put into another there is one more end behind it. What is longer was not meant so, and is not looked
+/// through once for each of its expressions.
+fn begins_another(text: &str, length: usize) -> Option<usize> {
+    const LONGEST: usize = 4096;
+    let next = text[..length].find("${{").filter(|_| length <= LONGEST)?;
+    let behind = &text.as_bytes()[length + 2..];
+    let mark = behind.windows(3).take(LONGEST).find(|bytes| bytes.starts_with(b"}}") || bytes == b"${{");
+    let one_more = match mark {
+        Some(mark) => mark.starts_with(b"}}"),
+        // two bytes at the end are no window
+        None => behind.len() <= LONGEST && behind.ends_with(b"}}"),
+    };
+    (!one_more).then_some(next)
 }
 
 /// An `if`: whether a job or step runs.
