@@ -41,6 +41,11 @@ pub(crate) mod tree {
     };
 }
 
+/// The `if` that a text in quotes was meant to be, if it is an expression.
+pub(crate) fn unquoted(text: &str, site: Site) -> Option<String> {
+    one::one(text, site)
+}
+
 /// Parses an expression that stands alone, without `${{ }}`.
 ///
 /// # Errors

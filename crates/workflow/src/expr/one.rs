@@ -25,7 +25,8 @@ pub(super) fn help(text: &str, site: Site) -> String {
     }
 }
 
-fn one(text: &str, site: Site) -> Option<String> {
+/// The one expression that a text is, as it can stand in an `if`.
+pub(super) fn one(text: &str, site: Site) -> Option<String> {
     let pieces = pieces(text)?;
     let around: String =
         pieces.iter().map(|piece| if let Piece::Text(text) = piece { text.as_str() } else { "x" }).collect();

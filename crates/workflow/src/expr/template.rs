@@ -325,6 +325,14 @@ impl Condition {
         self.exprs().all(|expr| expr.looks_only_at(context, known))
     }
 
+    /// The expression that all of it is.
+    pub(crate) fn whole(&self) -> Option<&Expr> {
+        match &self.test {
+            Test::Expr(expr) => Some(expr),
+            Test::Absent | Test::Text(_) => None,
+        }
+    }
+
     pub(crate) fn exprs(&self) -> impl Iterator<Item = &Expr> {
         let (expr, template) = match &self.test {
             Test::Absent => (None, None),

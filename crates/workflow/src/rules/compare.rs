@@ -7,8 +7,11 @@ use doc::{Diagnostic, Source};
 
 use super::Rule;
 use crate::{
-    ContextName, InputKind, Trigger,
-    expr::tree::{Accessor, Ast, AstKind, Comparison},
+    ContextName, InputKind, Site, Trigger,
+    expr::{
+        tree::{Accessor, Ast, AstKind, Comparison, Function},
+        unquoted,
+    },
 };
 
 /// The inputs of a workflow that are booleans however it is started.
@@ -59,6 +62,26 @@ pub(super) fn boolean_with_text(ast: &Ast, booleans: &[&str], source: &Source, f
                 .help(format!("write `inputs.{name}{end}`")),
         );
     });
+}
+
+/// `'x'`, of which nothing asks whether it holds.
+pub(super) fn constant_text(ast: &Ast, site: Site, source: &Source) -> Option<Diagnostic> {
+    let AstKind::Text(text) = &ast.kind else { return None };
+    if text.is_empty() {
+        return None;
+    }
+    let meant = match Function::parse(text) {
+        Some((function, ..)) if function.is_status() => Some(format!("{}()", function.name())),
+        _ => unquoted(text, site),
+    };
+    let warning = Rule::IfAlwaysTrue
+        .warning("this `if` is always true: it is a text")
+        .at(source, ast.span)
+        .label("a text that is not empty is true");
+    Some(warning.help(match meant {
+        Some(meant) => format!("write it without its quotes: `{meant}`"),
+        None => "compare it with something, as in `github.ref_name == 'main'`".to_owned(),
+    }))
 }
 
 /// `x == 'a' || 'b'`, of which only the first text is compared.

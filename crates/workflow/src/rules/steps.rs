@@ -9,8 +9,8 @@ use super::{
     untrusted::{self, Reader},
 };
 use crate::{
-    Action, Condition, ContextName, Defaults, Image, Job, OrExpr, Runs, Step, StepAction, Template, Uses,
-    Variables, Workflow, WorkflowRef,
+    Action, Condition, ContextName, Defaults, Image, Job, OrExpr, Runs, Site, Step, StepAction, Template,
+    Uses, Variables, Workflow, WorkflowRef,
     expr::tree::{Accessor, AstKind},
     lower::Lost,
     matrix,
@@ -119,6 +119,13 @@ impl Look<'_> {
     }
 
     fn condition(&mut self, condition: &Condition, whose: Whose) {
+        if let Some(expr) = condition.whole().filter(|_| self.levels.is_on(Rule::IfAlwaysTrue)) {
+            let site = match whose {
+                Whose::Job => Site::JobIf,
+                Whose::Step => Site::StepIf,
+            };
+            self.found.extend(compare::constant_text(expr.root(), site, self.source));
+        }
         for expr in condition.exprs() {
             if self.levels.is_on(Rule::IfAlwaysTrue) {
                 compare::text_alone(expr.root(), self.source, self.found);

@@ -88,10 +88,11 @@ pub(super) static TABLE: [About; 33] = [
         rule: Rule::IfAlwaysTrue,
         name: "if-always-true",
         level: Warn,
-        finds: "an `if` with text around its `${{ }}`, or with a text that is compared with nothing",
+        finds: "an `if` with text around its `${{ }}`, that is a text, or with a text that is compared with nothing",
         costs: "What stands outside of `${{ }}` makes the whole a text, and text that is not empty is true: the \
                 step always runs. So it is with a blank in quotes, and with the line feed at the end of a `|` \
-                block. In `x == 'a' || 'b'` the `'b'` is true by itself.",
+                block, and with an `if` all of which stands in single quotes of expressions. In `x == 'a' || 'b'` the \
+                `'b'` is true by itself.",
         wrong: steps(
             "- if: ${{ github.ref }} == 'refs/heads/main'
   run: ./publish

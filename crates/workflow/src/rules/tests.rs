@@ -203,7 +203,11 @@ fn untrusted() {
         ("gitea.head_ref", "HEAD_REF"),
         ("github.head_ref || github.ref_name", "HEAD_REF"),
         ("github.event.commits[0].message", "COMMITS_MESSAGE"),
-        ("github.event.commits.*.author.name", "AUTHOR_NAME"),
+        ("join(github.event.commits.*.author.name)", "AUTHOR_NAME"),
+        ("github.event.commits.*.message[0]", "COMMITS_MESSAGE"),
+        ("(github.event.commits.*.message)[0]", "COMMITS_MESSAGE"),
+        ("join(format('{0}', github.head_ref))", "HEAD_REF"),
+        ("toJSON(github.event.commits.*.message)", "COMMITS_MESSAGE"),
         ("join(github.event.commits.*.message, ' ')", "COMMITS_MESSAGE"),
         ("format('x {0}', github.event.pull_request.body)", "PULL_REQUEST_BODY"),
         ("toJSON(github.event.issue.title)", "ISSUE_TITLE"),
@@ -213,7 +217,7 @@ fn untrusted() {
         ("github.event_name == 'push' && github.event.head_commit.message || 'x'", "HEAD_COMMIT_MESSAGE"),
         ("case(true, github.event.review.body, 'x')", "REVIEW_BODY"),
         ("github.event.workflow_run.head_branch", "WORKFLOW_RUN_HEAD_BRANCH"),
-        ("github.event.*.title", "TITLE"),
+        ("join(github.event.*.title)", "TITLE"),
         ("fromJSON(toJSON(github.event.issue)).title", "ISSUE"),
     ];
     for (expr, name) in fires {
@@ -245,6 +249,11 @@ fn untrusted() {
         "case(github.head_ref == 'a', 'x', 'y')",
         "!github.head_ref",
         "github.event.issue",
+        // the text `Array`
+        "github.event.commits.*.message",
+        "github.event.commits[*].author.name",
+        "format('{0}', github.event.commits.*.message)",
+        "join(github.event.commits)",
         "inputs.title",
         "steps[env.STEP].outputs.title",
         "toJSON(github.event.issue.number)",

@@ -88,7 +88,7 @@ impl Reader {
     pub(super) fn of(shell: Option<&str>) -> Reader {
         let Some(shell) = shell else { return Reader::Shell };
         let program = shell.split_whitespace().next().unwrap_or_default();
-        match program.rsplit('/').next().unwrap_or_default() {
+        match program.rsplit('/').next().unwrap_or_default().to_ascii_lowercase().as_str() {
             "bash" | "sh" | "dash" | "zsh" | "" => Reader::Shell,
             "pwsh" | "powershell" => Reader::PowerShell,
             "cmd" => Reader::Cmd,
@@ -202,10 +202,14 @@ fn quoted_delimiter(line: &str) -> Option<&str> {
     rest[1..].split_once(quote).map(|(delimiter, _)| delimiter).filter(|delimiter| !delimiter.is_empty())
 }
 
-/// Whether an object as a whole becomes text.
+/// Of what that is no text the parts become text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whole {
+    /// Objects and lists.
     Yes,
+    /// Lists.
+    Items,
+    /// Nothing: a list becomes the text `Array`.
     No,
 }
 
@@ -232,17 +236,31 @@ fn flows<'a>(ast: &'a Ast, whole: Whole, found: &mut Vec<Part<'a>>) {
         }
         AstKind::Access { base, path } => match &base.kind {
             AstKind::Context(ContextName::Github) => {
+                let is_list = path.iter().any(|accessor| matches!(accessor, Accessor::All));
+                // an item of the list, which Forgejo takes out of the whole of it
+                let (path, item) = match path.split_last() {
+                    Some((Accessor::Index(index), list)) if is_list && !is_text(index) => (list, true),
+                    _ => (path.as_slice(), false),
+                };
                 let path = || path.iter().map(segment);
-                if is_untrusted(path(), whole) {
+                let reaches = !is_list || item || whole != Whole::No;
+                if reaches && is_untrusted(path(), whole) {
                     let path: Vec<String> = path().map(str::to_owned).collect();
                     found.push(Part { ast, text: format!("github.{}", path.join(".")), path });
                 }
             }
             AstKind::Call { .. } => flows(base, whole, found),
+            // `(a.*.b)[0]`
+            AstKind::Access { .. } if matches!(path.as_slice(), [Accessor::Index(index)] if !is_text(index)) =>
+            {
+                flows(base, if whole == Whole::No { Whole::Items } else { whole }, found);
+            }
             _ => {}
         },
         AstKind::Call { function, args } => match function {
-            Function::Format | Function::Join | Function::FromJson => {
+            Function::Format | Function::FromJson => args.iter().for_each(|arg| flows(arg, whole, found)),
+            Function::Join => {
+                let whole = if whole == Whole::No { Whole::Items } else { whole };
                 args.iter().for_each(|arg| flows(arg, whole, found));
             }
             Function::ToJson => args.iter().for_each(|arg| flows(arg, Whole::Yes, found)),
@@ -272,6 +290,10 @@ fn flows<'a>(ast: &'a Ast, whole: Whole, found: &mut Vec<Part<'a>>) {
         | AstKind::Not(_)
         | AstKind::Compare { .. } => {}
     }
+}
+
+fn is_text(index: &Ast) -> bool {
+    matches!(index.kind, AstKind::Text(_))
 }
 
 fn segment(accessor: &Accessor) -> &str {
