@@ -192,11 +192,20 @@ impl Parts {
         let axes = || self.axes.iter().map(|(name, _)| name.as_str());
         let known = |name: &str| axes().any(|axis| axis.eq_ignore_ascii_case(name));
         let (name, _) = self.exclude.iter().flatten().find(|(name, _)| !known(name))?;
-        let fault = Diagnostic::error(format!("`exclude` names `{name}`, which the matrix does not have"));
-        Some(match did_you_mean(name, axes()) {
-            Some(near) => fault.help(format!("did you mean `{near}`?")),
-            None => fault.note(format!("it has {}", some(&axes().map(str::to_owned).collect::<Vec<_>>()))),
-        })
+        Some(not_there(name, axes()))
+    }
+}
+
+/// What is said of a name in `exclude` that is none of the axes, so far without a place.
+pub(crate) fn not_there<'a>(name: &str, axes: impl Iterator<Item = &'a str> + Clone) -> Diagnostic {
+    let fault = Diagnostic::error(format!("`exclude` names `{name}`, which the matrix does not have"));
+    let known: Vec<_> = axes.clone().map(str::to_owned).collect();
+    match did_you_mean(name, axes) {
+        Some(near) => fault.help(format!("did you mean `{near}`?")),
+        None if known.is_empty() => fault
+            .note("it has no variables, only `include`, and from that nothing is taken out")
+            .help("leave the entry out of `include`"),
+        None => fault.note(format!("it has {}", some(&known))),
     }
 }
 

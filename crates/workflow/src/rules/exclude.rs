@@ -3,7 +3,7 @@
 //! Purpose: what `expand` refuses is told without evaluating anything, where all of the matrix is written down.
 //! Owner: [`super::steps`].
 
-use doc::{Diagnostic, Source, did_you_mean};
+use doc::{Diagnostic, Source};
 
 use crate::{Contexts, DataKind, Matrix, matrix};
 
@@ -36,16 +36,8 @@ fn stray(matrix: &Matrix, source: &Source, found: &mut Vec<Diagnostic>) {
             if known().any(|axis| axis.eq_ignore_ascii_case(&name.value)) || name.value.contains("${{") {
                 continue;
             }
-            let fault = Diagnostic::error(format!(
-                "`exclude` names `{}`, which the matrix does not have",
-                name.value
-            ))
-            .at(source, name.span)
-            .label("no job of this matrix can have it");
-            found.push(match did_you_mean(&name.value, known()) {
-                Some(near) => fault.help(format!("did you mean `{near}`?")),
-                None => fault.note(format!("it has {}", known().collect::<Vec<_>>().join(", "))),
-            });
+            let fault = matrix::not_there(&name.value, known()).at(source, name.span);
+            found.push(fault.label("no job of this matrix can have it"));
         }
     }
 }
