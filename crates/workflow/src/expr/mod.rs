@@ -37,7 +37,7 @@ pub(crate) use template::Host;
 pub(crate) mod tree {
     pub(crate) use super::{
         ast::{Accessor, Ast, AstKind, Comparison},
-        function::{Function, format},
+        function::{Function, format, from_json},
     };
 }
 

@@ -10,8 +10,9 @@ use doc::{Diagnostic, Locator, Node, Scalar, Source, Span, Style, Typed};
 
 use super::{
     Contexts, Eval, EvalError, Expr, Site,
+    ast::AstKind,
     eval::{Budget, MAX_RESULT},
-    function::Fault,
+    function::{Fault, Function},
     one, parser,
 };
 use crate::rules::Rule;
@@ -268,7 +269,7 @@ impl Condition {
         if !trimmed.contains("${{") {
             return match parser::parse(text, 0, &host.locator(), host.source, site) {
                 Ok(expr) => {
-                    faults.extend(too_early(&expr, site));
+                    warn(&expr, site, faults);
                     Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) }
                 }
                 Err(found) => {
@@ -282,7 +283,7 @@ impl Condition {
         // white space is text as well, also the line feed at the end of a block: so do both servers
         if let [Part::Expr(expr)] = template.parts.as_slice() {
             let expr = expr.clone();
-            faults.extend(too_early(&expr, site));
+            warn(&expr, site, faults);
             return Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) };
         }
         if faults.len() == before {
@@ -346,6 +347,48 @@ impl Condition {
     pub fn has_status_function(&self) -> bool {
         !self.implied
     }
+}
+
+/// What of a condition means something else elsewhere.
+fn warn(expr: &Expr, site: Site, faults: &mut Vec<Diagnostic>) {
+    if site == Site::JobIf {
+        faults.extend(too_early(expr, site));
+        faults.extend(of_needs(expr));
+    }
+}
+
+/// `failure('build')` in a job's `if`: GitHub's grammar has it there, Forgejo looks at all needs.
+fn of_needs(expr: &Expr) -> Option<Diagnostic> {
+    let mut found = None;
+    expr.root().walk(&mut |part| {
+        if let AstKind::Call { function: function @ (Function::Success | Function::Failure), args } =
+            &part.kind
+            && !args.is_empty()
+        {
+            found.get_or_insert((part.span, *function, args));
+        }
+    });
+    let (span, function, args) = found?;
+    let name = function.name();
+    let asked: Option<Vec<_>> = args
+        .iter()
+        .map(|arg| match &arg.kind {
+            AstKind::Text(need) => Some(format!("needs.{need}.result == '{name}'")),
+            _ => None,
+        })
+        .collect();
+    let warning = Rule::IgnoredByForgejo
+        .warning(format!("Forgejo reads over what `{name}` is given"))
+        .at(&expr.source, span)
+        .label("here it looks at all jobs that this one needs");
+    Some(match asked {
+        Some(asked) if asked.len() == 1 => warning.help(format!("write `always() && {}`", asked.join(""))),
+        Some(asked) => {
+            let operator = if function == Function::Success { " && " } else { " || " };
+            warning.help(format!("write `always() && ({})`", asked.join(operator)))
+        }
+        None => warning.help("look at `needs.NAME.result`, with `always() &&` in front"),
+    })
 }
 
 /// A job's `if` that looks at the matrix: neither Forgejo nor GitHub has that there.

@@ -51,6 +51,7 @@ pub enum Rule {
     IfAlwaysTrue,
     NeverEqual,
     MatrixInJobIf,
+    EnvInJobIf,
     HalfExpression,
     UnknownProperty,
     RetiredCommand,
@@ -185,12 +186,14 @@ impl Levels {
         self.of(rule) != Level::Off
     }
 
-    /// Those for a file: GitHub, which refuses secrets in an `if`, reads nothing below `.forgejo` and `.gitea`.
+    /// Those for a file: GitHub, which refuses secrets in an `if` and `env` in that of a job, reads nothing below `.forgejo` and `.gitea`.
     fn below(&self, path: &str) -> Levels {
         let mut levels = self.clone();
         let read_by_github = !path.starts_with(".forgejo/") && !path.starts_with(".gitea/");
-        if !read_by_github && self.of(Rule::SecretInIf) == Level::Warn {
-            levels.set(Rule::SecretInIf, Level::Off);
+        for rule in [Rule::SecretInIf, Rule::EnvInJobIf] {
+            if !read_by_github && self.of(rule) == Level::Warn {
+                levels.set(rule, Level::Off);
+            }
         }
         levels
     }

@@ -1,9 +1,12 @@
 //! More of the rules: what the advice says, what is the same in every run, and comments beside long texts.
 
+use doc::Source;
+
 use super::{
-    FileKind,
+    FileKind, Levels, check,
     tests::{all_on, checked, names, steps},
 };
+use crate::Resolved;
 
 fn workflow(text: &str) -> Vec<doc::Diagnostic> {
     checked(text, FileKind::Workflow, &all_on())
@@ -86,6 +89,57 @@ fn a_variable_of_env_that_is_put_into_a_script_is_what_it_holds() {
     assert_eq!(names(&steps(shell)), ["untrusted-input"]);
 }
 
+/// What only GitHub reads, and what only Forgejo reads.
+#[test]
+fn what_only_one_server_takes() {
+    let job = |condition: &str| {
+        format!(
+            "on: push\nenv: {{A: b}}\njobs: {{b: {{runs-on: d, steps: [{{run: x}}]}}, a: {{needs: b, if: \"{condition}\", \
+                 runs-on: d, steps: [{{run: x}}]}}}}\n"
+        )
+    };
+    let rows = [
+        ("failure('b')", "ignored-by-forgejo", "write `always() && needs.b.result == 'failure'`"),
+        (
+            "success('b', 'b')",
+            "ignored-by-forgejo",
+            "write `always() && (needs.b.result == 'success' && needs.b.result == 'success')`",
+        ),
+        (
+            "failure('b', 'b')",
+            "ignored-by-forgejo",
+            "write `always() && (needs.b.result == 'failure' || needs.b.result == 'failure')`",
+        ),
+        (
+            "true && failure(github.ref)",
+            "ignored-by-forgejo",
+            "look at `needs.NAME.result`, with `always() &&` in front",
+        ),
+        (
+            "env.A == 'b'",
+            "env-in-job-if",
+            "a variable of the repository is there: `vars.NAME`; or move it to the `if` of the steps",
+        ),
+    ];
+    for (condition, rule, help) in rows {
+        let found = workflow(&job(condition));
+        assert_eq!(names(&found), [rule], "{condition}: {found:?}");
+        assert_eq!(found[0].help, [help], "{condition}");
+    }
+    // GitHub reads nothing of that
+    let source = Source::new("x.yml", job("env.A == 'b'"));
+    let found =
+        check(&source, FileKind::Workflow, ".forgejo/workflows/x.yml", &Levels::default(), &mut |_| {
+            Resolved::Elsewhere
+        });
+    assert_eq!(names(&found), [""; 0]);
+    // of a step every server refuses it, or does not look
+    assert_eq!(names(&steps("      - {run: x, if: failure('b')}\n")), ["error"]);
+    let shell = steps("      - {run: x, shell: PowerShell}\n");
+    assert_eq!(names(&shell), ["github-only"]);
+    assert_eq!(shell[0].help, ["write `powershell`"]);
+}
+
 #[test]
 fn comparisons_that_are_the_same_in_every_run() {
     const HEAD: &str =
@@ -106,6 +160,12 @@ fn comparisons_that_are_the_same_in_every_run() {
         ("github.ref == 'a' || github.ref == 'b'", None),
         ("(github.ref == 'a' && 'x' || 'y') == 'x'", None),
         ("github.ref == 'a' || ''", None),
+        ("'!cancelled()'", Some("write it without its quotes: `${{ !cancelled() }}`")),
+        ("'github.ref == ''a'''", Some("write it without its quotes: `github.ref == 'a'`")),
+        ("${{ 'failure' }}", Some("write it without its quotes: `failure()`")),
+        ("${{ 'main' }}", Some("compare it with something, as in `github.ref_name == 'main'`")),
+        ("''", None),
+        ("format('{0}', 'a')", None),
     ];
     for (text, help) in rows {
         let found = workflow(&format!("{HEAD}\"{text}\", steps: [{{run: x}}]}}}}\n"));
@@ -131,6 +191,10 @@ fn matrices_of_constants_that_give_no_jobs_or_too_many() {
             "`include` and `exclude` of a matrix have at most 1024 entries",
         ),
         ("a: [1], exclude: [{b: 1}]".to_owned(), "`exclude` names `b`, which the matrix does not have"),
+        (
+            "include: [{a: 1}], exclude: [{a: 1}]".to_owned(),
+            "`exclude` names `a`, which the matrix does not have",
+        ),
         ("a: [1], exclude: [{a: 2}]".to_owned(), ""),
         ("a: [1], exclude: []".to_owned(), ""),
         ("include: [{a: 1}]".to_owned(), ""),

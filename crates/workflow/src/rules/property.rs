@@ -13,7 +13,7 @@ use super::Rule;
 use crate::{
     Action, Condition, Container, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step,
     StepAction, Template, Variables, Workflow,
-    expr::tree::{Accessor, Ast, AstKind, Function, format as formatted},
+    expr::tree::{Accessor, Ast, AstKind, Function, format as formatted, from_json},
     lower::Lost,
 };
 
@@ -274,6 +274,7 @@ impl<'a> Look<'a, '_> {
                 faults.extend(self.property(context, &path));
             }
             AstKind::Call { function: Function::Format, args } => faults.extend(format(&expr.source, args)),
+            AstKind::Call { function: Function::FromJson, args } => faults.extend(json(&expr.source, args)),
             _ => {}
         });
         self.found.extend(faults);
@@ -371,6 +372,13 @@ fn format(source: &Source, args: &[Ast]) -> Option<Diagnostic> {
     let values = vec![Arc::from(""); others.len()];
     let fault = formatted(pattern, &values, usize::MAX).err()?;
     Some(Diagnostic::error(fault.to_string()).at(source, text.span).label("this text"))
+}
+
+/// What is wrong with a text of `fromJSON`, likewise.
+fn json(source: &Source, args: &[Ast]) -> Option<Diagnostic> {
+    let [Ast { kind: AstKind::Text(text), span }] = args else { return None };
+    let fault = from_json(&text.as_str().into()).err()?;
+    Some(Diagnostic::error(fault.to_string()).at(source, *span).label("this text"))
 }
 
 /// What a job that is done leaves.

@@ -134,6 +134,9 @@ impl Look<'_> {
                 compare::boolean_with_text(expr.root(), &self.booleans, self.source, self.found);
             }
         }
+        if let Whose::Job = whose {
+            self.env_in_job_if(condition);
+        }
         if !self.levels.is_on(Rule::SecretInIf) {
             return;
         }
@@ -174,6 +177,30 @@ impl Look<'_> {
         }
     }
 
+    /// GitHub looks at a job's `if` before there is an environment.
+    fn env_in_job_if(&mut self, condition: &Condition) {
+        if !self.levels.is_on(Rule::EnvInJobIf) {
+            return;
+        }
+        for expr in condition.exprs() {
+            let mut place = None;
+            expr.root().walk(&mut |part| {
+                if matches!(part.kind, AstKind::Context(ContextName::Env)) {
+                    place.get_or_insert(part.span);
+                }
+            });
+            let Some(span) = place else { continue };
+            self.found.push(
+                Rule::EnvInJobIf
+                    .warning("`env` in a job's `if`")
+                    .at(self.source, span)
+                    .label("GitHub refuses it here")
+                    .note("Forgejo takes it, GitHub refuses the whole workflow")
+                    .help("a variable of the repository is there: `vars.NAME`; or move it to the `if` of the steps"),
+            );
+        }
+    }
+
     /// A shell that is none: without `{0}` the script is not given to it.
     fn shell(&mut self, shell: Option<&Template>) {
         const KNOWN: [&str; 7] = ["bash", "sh", "python", "node", "pwsh", "powershell", "cmd"];
@@ -181,6 +208,16 @@ impl Look<'_> {
             return;
         };
         if name.is_empty() || name.contains("{0}") || KNOWN.contains(&name) {
+            return;
+        }
+        if let Some(known) = KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(name)) {
+            self.found.push(
+                Rule::GithubOnly
+                    .warning(format!("Forgejo's runner knows no shell `{name}`"))
+                    .at(self.source, template.span())
+                    .label("only GitHub reads it without regard to case")
+                    .help(format!("write `{known}`")),
+            );
             return;
         }
         let fault = Diagnostic::error(format!("the shell `{name}` is unknown"))

@@ -31,7 +31,7 @@ const fn action(text: &'static str) -> Example {
     of(Frame::Action, text)
 }
 
-pub(super) static TABLE: [About; 33] = [
+pub(super) static TABLE: [About; 34] = [
     About {
         rule: Rule::UntrustedInput,
         name: "untrusted-input",
@@ -122,6 +122,19 @@ if: matrix.os == 'debian'
     exclude:
       - os: alpine
 "),
+    },
+    About {
+        rule: Rule::EnvInJobIf,
+        name: "env-in-job-if",
+        level: Warn,
+        finds: "`env` in a job's `if`",
+        costs: "GitHub refuses the workflow: it looks at a job's `if` before there is an environment. Forgejo takes it, so \
+                that nothing is said of files below `.forgejo` and `.gitea`, unless the rule is an error.",
+        wrong: job("env:
+  TARGET: test
+if: env.TARGET == 'test'
+"),
+        right: job("if: vars.TARGET == 'test'\n"),
     },
     About {
         rule: Rule::HalfExpression,
