@@ -86,8 +86,8 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token<'_>, Range<usize>)>, LexEr
     let mut tokens: Vec<(Token<'_>, Range<usize>)> = Vec::with_capacity(text.len().min(LIKELY));
     let mut at = 0;
     while let Some(first) = text[at..].chars().next() {
-        if matches!(first, ' ' | '\t' | '\n' | '\r') {
-            at += 1;
+        if first.is_whitespace() {
+            at += first.len_utf8();
             continue;
         }
         let (token, length) = match first {
@@ -224,7 +224,7 @@ fn stray(text: &str, at: usize, first: char) -> LexError {
         return LexError {
             at: at..at + first.len_utf8(),
             message: format!("{what} does not belong in an expression"),
-            label: "Forgejo takes no spaces but the usual one",
+            label: "no server takes it",
             help: Some("write a space in its place".to_owned()),
         };
     }

@@ -20,6 +20,7 @@ mod lexer;
 mod one;
 mod parser;
 mod site;
+mod spaces;
 mod template;
 
 use doc::{Diagnostic, Locator, Scalar, Source, Span, Style, Typed};

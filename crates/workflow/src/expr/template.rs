@@ -13,7 +13,7 @@ use super::{
     ast::AstKind,
     eval::{Budget, MAX_RESULT},
     function::{Fault, Function},
-    one, parser,
+    one, parser, spaces,
 };
 use crate::rules::Rule;
 
@@ -76,7 +76,10 @@ impl Template {
                 break;
             };
             match parser::parse(&text[inner..inner + length], inner, locator, host.source, site) {
-                Ok(expr) => parts.push(Part::Expr(expr)),
+                Ok(expr) => {
+                    faults.extend(spaces::odd(&text[inner..inner + length], inner, locator, host.source));
+                    parts.push(Part::Expr(expr));
+                }
                 Err(found) => {
                     parts.push(Part::Faulty);
                     if let Some(next) = begins_another(&text[inner..], length) {
