@@ -285,6 +285,9 @@ fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
         return fault;
     }
     let (start, entry) = line.entry();
+    if let Some(fault) = wide_colon(at, start, entry) {
+        return fault;
+    }
     let span = Span::new(start, start + entry.len());
     let colon = entry.split_once(':').filter(|(key, value)| {
         !key.is_empty() && !key.contains(' ') && !value.is_empty() && !value.starts_with(['/', ' '])
@@ -312,6 +315,22 @@ fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
     }
 }
 
+/// `steps：`, with the colon of an East Asian keyboard.
+fn wide_colon(at: &At<'_>, start: usize, entry: &str) -> Option<Diagnostic> {
+    const WIDE: char = '：';
+    let (key, value) = entry.split_once(WIDE)?;
+    let is_key = !key.is_empty() && !key.contains([' ', ':', '"', '\'']);
+    let from = start + key.len();
+    is_key.then(|| {
+        at.error("a wide colon (U+FF1A) stands where a `:` is meant", Span::new(from, from + WIDE.len_utf8()))
+            .label("to YAML this is a letter like any other")
+            .help(match value.trim() {
+                "" => format!("write `{key}:`"),
+                value => format!("write `{key}: {value}`"),
+            })
+    })
+}
+
 /// `: ` where a value has begun.
 fn second_colon(at: &At<'_>) -> Diagnostic {
     let line = at.line();
@@ -319,6 +338,12 @@ fn second_colon(at: &At<'_>) -> Diagnostic {
     let here = at.at.saturating_sub(start);
     // `key: a value: b`
     if let Some((key, value)) = entry.split_once(": ").filter(|(key, _)| key.len() < here) {
+        if let Some(lines) = slips::keys_of_one_line(key, value) {
+            return at
+                .error("a map begins on the line of its key", at.here(1))
+                .label("this is a second key on one line")
+                .help(lines);
+        }
         return at
             .error("`: ` stands in a value without quotes", at.here(1))
             .label("YAML takes this as a second key")

@@ -215,6 +215,76 @@ fn indented(count: usize) -> String {
     }
 }
 
+/// `with: name: value`: what to write for keys that stand on the line of the key that they belong to, if it is one
+/// that has keys.
+pub(super) fn keys_of_one_line(key: &str, value: &str) -> Option<String> {
+    /// Keys whose values are texts by name.
+    const TEXTS: [&str; 5] = ["with", "env", "outputs", "secrets", "permissions"];
+    /// Others that have keys.
+    const MAPS: [&str; 19] = [
+        "on",
+        "push",
+        "pull_request",
+        "pull_request_target",
+        "workflow_dispatch",
+        "workflow_call",
+        "workflow_run",
+        "release",
+        "inputs",
+        "jobs",
+        "strategy",
+        "matrix",
+        "defaults",
+        "container",
+        "services",
+        "concurrency",
+        "environment",
+        "credentials",
+        "runs",
+    ];
+    /// Keys of a job and of a service, by which the one above is known as its name.
+    const OF_NAMES: [&str; 5] = ["runs-on", "steps", "needs", "uses", "image"];
+    const PLAIN: [&str; 5] = ["name", "if", "uses", "description", "run-name"];
+    let is_key = |word: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        !word.is_empty() && word.chars().all(good)
+    };
+    let mut keys: Vec<&str> = Vec::new();
+    let (mut key, mut rest) = (key, uncommented(value));
+    while let Some((next, value)) = rest.split_once(':').filter(|(next, value)| {
+        let holds = match key {
+            "run" => keys.last() == Some(&"defaults"),
+            key => {
+                MAPS.contains(&key)
+                    || TEXTS.contains(&key)
+                    || OF_NAMES.contains(next) && !PLAIN.contains(&key)
+            }
+        };
+        let of_texts = keys.last().is_some_and(|above| TEXTS.contains(above));
+        holds && !of_texts && is_key(next) && (value.is_empty() || value.starts_with(' '))
+    }) {
+        keys.push(key);
+        (key, rest) = (next, value.trim());
+    }
+    if keys.is_empty() {
+        return None;
+    }
+    let last = if rest.starts_with("- ") {
+        keys.push(key);
+        rest.to_owned()
+    } else if rest.contains(": ") {
+        format!("{key}: {}", quoted(rest)?)
+    } else {
+        format!("{key}: {rest}")
+    };
+    let lines: Vec<_> = keys.iter().map(|key| format!("`{key}:`")).collect();
+    Some(format!(
+        "write {}, and below it, further in, `{}`",
+        lines.join(", below it, further in, "),
+        last.trim_end()
+    ))
+}
+
 /// A line that is further in than the one above, which has its value already.
 pub(super) fn too_far(at: &At<'_>, before: Line<'_>, line: Line<'_>) -> Diagnostic {
     let slip = dash(at, before).or_else(|| lost_dash_above(at, before, line));
