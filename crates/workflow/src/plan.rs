@@ -222,6 +222,9 @@ fn missing(workflow: &Workflow) -> Vec<Diagnostic> {
         let fault = Diagnostic::error(format!("there is no job `{}`", need.value))
             .at(&workflow.source, need.span)
             .label(format!("job `{}` needs it", job.id.value));
+        if let Some(same) = ids().find(|id| id.eq_ignore_ascii_case(&need.value)) {
+            return fault.help(format!("write `{same}`: Forgejo compares ids with their case"));
+        }
         match did_you_mean(&need.value, ids()) {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => fault.note(format!("the jobs are {}", ids().collect::<Vec<_>>().join(", "))),

@@ -59,6 +59,12 @@ pub enum BadUses {
     /// A path without `./`.
     #[error("a path begins with `./`")]
     BarePath,
+    /// An owner or a repository with what no server has in such a name.
+    #[error("no repository has such a name")]
+    OddName,
+    /// `docker:` without the slashes.
+    #[error("an image begins with `docker://`")]
+    NoSlashes,
     /// Nothing after `docker://`.
     #[error("this names no image")]
     NoImage,
@@ -77,10 +83,41 @@ pub enum BadUses {
 }
 
 impl BadUses {
+    /// What to write instead of a text, with what there is of it.
+    pub fn instead(self, text: &str) -> String {
+        let text = text.trim();
+        match self {
+            BadUses::NoReference => match cut(text) {
+                (name, Some(version)) => format!("write `{name}@{version}`"),
+                (name, None) => {
+                    let name = name.trim_end_matches('@');
+                    format!("add `@` and a version (a tag, a branch or a commit), such as `{name}@v4`")
+                }
+            },
+            BadUses::OddName => match text.rsplit_once('@') {
+                Some((name, reference)) if place(cut(name).0).is_some_and(|place| place.is_good()) => {
+                    format!("write `{}@{reference}`", cut(name).0)
+                }
+                _ => "write `owner/repository@version`; names have letters, digits, `.`, `-` and `_`"
+                    .to_owned(),
+            },
+            BadUses::NoSlashes => {
+                format!("write `docker://{}`", text.trim_start_matches("docker:").trim_start_matches('/'))
+            }
+            BadUses::WhiteSpace => {
+                format!("write `{}`", text.split_whitespace().collect::<Vec<_>>().concat())
+            }
+            BadUses::BarePath if text == "." => "write `./`".to_owned(),
+            BadUses::BarePath => format!("write `./{text}`"),
+            _ => self.help().to_owned(),
+        }
+    }
+
     /// What to write instead.
     pub fn help(self) -> &'static str {
         match self {
-            BadUses::NoReference => "write `owner/repository@version`",
+            BadUses::NoReference | BadUses::OddName => "write `owner/repository@version`",
+            BadUses::NoSlashes => "write `docker://image:version`",
             BadUses::NoRepository => "write `owner/repository@version`, `./path` or `docker://image`",
             BadUses::WhiteSpace => "take it out",
             BadUses::BarePath => "put `./` in front of it",
@@ -100,6 +137,29 @@ struct Place<'a> {
     host: Option<String>,
     repository: String,
     path: &'a str,
+}
+
+impl Place<'_> {
+    /// Whether a server can have a repository of this name.
+    fn is_good(&self) -> bool {
+        self.repository.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_'))
+    }
+}
+
+/// `owner/repo#v1` and `owner/repo:v1`: what stands before and behind what is no `@`, and of
+/// `git@host:owner/repo` what stands behind the host.
+fn cut(text: &str) -> (&str, Option<&str>) {
+    let text = match text.split_once(':') {
+        Some((host, rest)) if !host.contains('/') && !rest.starts_with('/') => rest,
+        _ => text,
+    };
+    let path = text
+        .split_once("://")
+        .map_or(0, |(scheme, rest)| scheme.len() + 3 + rest.find('/').unwrap_or(rest.len()));
+    match text[path..].split_once(['#', ':']) {
+        Some((name, version)) if !version.is_empty() => (&text[..path + name.len()], Some(version)),
+        _ => (text, None),
+    }
 }
 
 /// Cuts `[scheme://host/]owner/repo[/path]`.
@@ -213,7 +273,10 @@ impl Uses {
                 image => Ok(Uses::Image(image.to_owned())),
             };
         }
-        if text == "." || ["./", "../", "$/"].iter().any(|start| text.starts_with(start)) {
+        if text == "." || text == ".." || text.starts_with("../") {
+            return Err(BadUses::BarePath);
+        }
+        if ["./", "$/"].iter().any(|start| text.starts_with(start)) {
             return match is_workflow(text) && text.contains("/workflows/") {
                 true => Err(BadUses::WorkflowInStep),
                 false => Ok(Uses::Local(text.to_owned())),
@@ -225,12 +288,19 @@ impl Uses {
         if is_bare(text) {
             return Err(BadUses::BarePath);
         }
+        if text.starts_with("docker:") {
+            return Err(BadUses::NoSlashes);
+        }
         let (name, reference) = match text.rsplit_once('@') {
             Some((name, reference)) if !reference.is_empty() => (name, reference.to_owned()),
             Some(("", _)) => return Err(BadUses::NoRepository),
             _ => return Err(BadUses::NoReference),
         };
-        let Place { host, repository, path } = place(name).ok_or(BadUses::NoRepository)?;
+        let place = place(name).ok_or(BadUses::NoRepository)?;
+        if !place.is_good() {
+            return Err(BadUses::OddName);
+        }
+        let Place { host, repository, path } = place;
         if is_workflow(path) && path.contains("/workflows/") {
             return Err(BadUses::WorkflowInStep);
         }
@@ -290,6 +360,9 @@ mod tests {
         }
         assert_eq!(Uses::parse(".github/actions/x"), Err(BadUses::BarePath));
         assert_eq!(Uses::parse("./a b"), Ok(Uses::Local("./a b".to_owned())));
+        for text in [".", "..", "../x"] {
+            assert_eq!(Uses::parse(text), Err(BadUses::BarePath), "{text}");
+        }
         assert_eq!(Uses::parse("checkout@v4"), Err(BadUses::NoRepository));
         assert_eq!(Uses::parse("https://x@v4"), Err(BadUses::NoRepository));
         assert_eq!(Uses::parse("docker://"), Err(BadUses::NoImage));
@@ -297,6 +370,36 @@ mod tests {
         assert_eq!(Uses::parse("./.github/workflows/x.yml"), Err(BadUses::WorkflowInStep));
         assert!(Uses::parse("https://data.forgejo.org/Actions/checkout@v3").expect("good").is_checkout());
         assert!(!Uses::parse("actions/checkout/sub@v3").expect("good").is_checkout());
+    }
+
+    /// What a help says to write is good.
+    #[test]
+    fn instead() {
+        let rows = [
+            ("docker:alpine", "docker://alpine"),
+            ("docker:/alpine:3", "docker://alpine:3"),
+            ("docker:alpine@v4", "docker://alpine@v4"),
+            ("actions/checkout#v4", "actions/checkout@v4"),
+            ("actions/checkout:v4", "actions/checkout@v4"),
+            ("https://x:3000/a/b#v4", "https://x:3000/a/b@v4"),
+            ("actions/checkout#v4@v4", "actions/checkout@v4"),
+            ("actions/checkout:v4@main", "actions/checkout@main"),
+            ("git@github.com:a/b@v1", "a/b@v1"),
+            (".", "./"),
+            ("../x", "./../x"),
+            (".github/actions/x", "./.github/actions/x"),
+            ("a/b @v1", "a/b@v1"),
+            ("actions/checkout", "actions/checkout@v4"),
+            ("actions/checkout@", "actions/checkout@v4"),
+        ];
+        for (text, expected) in rows {
+            let error = Uses::parse(text).expect_err(text);
+            let help = error.instead(text);
+            assert!(help.contains(&format!("`{expected}`")), "{text}: {help}");
+            assert!(Uses::parse(expected).is_ok(), "{expected}");
+        }
+        let odd = Uses::parse("ä/b@v1").expect_err("no name");
+        assert_eq!((odd, odd.instead("ä/b@v1").contains("letters, digits")), (BadUses::OddName, true));
     }
 
     #[test]

@@ -56,6 +56,24 @@ fn good_ones_are_good() {
     }
 }
 
+/// What only GitHub refuses is nothing where GitHub does not read.
+#[test]
+fn by_directory() {
+    let job = "    runs-on: x\n    strategy: {matrix: {a: [1], include: [{}], exclude: [{}]}}\n";
+    let steps = "    steps: [{run: x, id: __a}]\n";
+    let text = format!("on: push\nenv: {{no_proxy: a, NO_PROXY: a}}\njobs:\n  __x:\n{job}{steps}");
+    let said = |dir: &str| {
+        let found = parse(&Source::new(format!("{dir}/workflows/a.yml"), text.clone())).diagnostics;
+        found.into_iter().map(|fault| fault.message).collect::<Vec<_>>()
+    };
+    let id = "GitHub takes no id that begins with `__`";
+    let empty = ["include", "exclude"].map(|key| format!("GitHub takes no empty entry of `{key}`"));
+    let [include, exclude] = &empty;
+    assert_eq!(said("/r/.github"), ["two names differ only by case", id, include, exclude, id]);
+    assert_eq!(said(".forgejo"), [""; 0]);
+    assert_eq!(said("/r/.gitea"), [""; 0]);
+}
+
 /// The repository's own examples.
 #[test]
 fn examples_are_good() {

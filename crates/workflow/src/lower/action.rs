@@ -5,11 +5,7 @@
 
 use doc::{Diagnostic, Entry, Map, Node, Source, Span, Spanned};
 
-use super::{
-    Lower, Lowered, MAX_DIAGNOSTICS, finish,
-    step::Place,
-    values::{misspelled, twice},
-};
+use super::{Lower, Lowered, MAX_DIAGNOSTICS, finish, meant::misspelled, step::Place};
 use crate::{
     Action, ActionInput, ActionOutput, Branding, Hook, Image, Runs, Site, Using,
     model::MAX_STEPS,
@@ -102,14 +98,7 @@ impl Lower<'_> {
         mut make: impl FnMut(&mut Self, &Spanned<String>, &Node) -> Option<T>,
     ) -> Vec<T> {
         let entries = map.map(|map| map.entries.as_slice()).unwrap_or_default();
-        for (name, first) in twice(entries.iter().map(|entry| &entry.key)) {
-            let warning = Rule::NamesByCase
-                .warning("two names differ only by case")
-                .at(self.source, name.span)
-                .label("names compare without case")
-                .also(self.source, first.span, "the first");
-            self.faults.push(warning);
-        }
+        map.into_iter().for_each(|map| self.by_case(map));
         entries.iter().filter_map(|entry| make(self, &entry.key, &entry.value)).collect()
     }
 

@@ -4,7 +4,7 @@
 
 use doc::{Entry, Node, Spanned};
 
-use super::{Lower, values::misspelled};
+use super::{Lower, meant::misspelled};
 use crate::{
     Container, Credentials, OrExpr, Service, Site, Variables,
     shape::{
@@ -32,6 +32,7 @@ impl Lower<'_> {
             return Some(OrExpr::Expr(template));
         }
         let map = self.map(node, "`services`")?;
+        self.by_case(map);
         let mut services = Vec::new();
         for entry in &map.entries {
             if entry.value.is_null() {

@@ -54,6 +54,7 @@ impl Lower<'_> {
             return Some(Matrix::Expr(template));
         }
         let map = self.map(node, "`matrix`")?;
+        self.by_case(map);
         let mut axes = Vec::new();
         for entry in &map.entries {
             let name = entry.key.value.as_str();
@@ -82,6 +83,13 @@ impl Lower<'_> {
                 && let DataKind::List(items) = &data.kind
             {
                 for item in items {
+                    if matches!(&item.kind, DataKind::Map(values) if values.is_empty()) && self.is_githubs() {
+                        self.fault(
+                            format!("GitHub takes no empty entry of `{name}`"),
+                            item.span,
+                            "expected keys and values",
+                        );
+                    }
                     if let DataKind::Value(_) | DataKind::List(_) = item.kind {
                         self.fault(
                             format!("`{name}` is a list of maps"),
@@ -107,9 +115,11 @@ impl Lower<'_> {
     fn data(&mut self, node: &Node) -> Data {
         let kind = match &node.kind {
             Kind::Seq(items) => DataKind::List(items.iter().map(|item| self.data(item)).collect()),
-            Kind::Map(map) => DataKind::Map(
-                map.entries.iter().map(|entry| (entry.key.clone(), self.data(&entry.value))).collect(),
-            ),
+            Kind::Map(map) => {
+                self.by_case(map);
+                let values = map.entries.iter().map(|entry| (entry.key.clone(), self.data(&entry.value)));
+                DataKind::Map(values.collect())
+            }
             Kind::Scalar(scalar) => match scalar.typed {
                 Typed::Null => DataKind::Value(Value::Null),
                 Typed::Bool(value) => DataKind::Value(value.into()),

@@ -5,11 +5,7 @@
 
 use doc::{Kind, Map, Node, Spanned};
 
-use super::{
-    Lower,
-    step::Place,
-    values::{misspelled, twice},
-};
+use super::{Lower, meant::misspelled, step::Place, values::twice};
 use crate::rules::Rule;
 use crate::{
     Call, CallSecrets, Job, OrExpr, RunsOn, Site, Step, Template, Variable, WorkflowRef,
@@ -20,7 +16,7 @@ use crate::{
 
 impl Lower<'_> {
     pub(super) fn job(&mut self, id: &Spanned<String>, node: &Node) -> Option<Job> {
-        self.id(id, self.job_ids);
+        self.own_id(id, self.job_ids);
         if node.is_null() {
             self.fault(format!("job `{}` is empty", id.value), id.span, "a job needs `runs-on` and `steps`");
             return None;
@@ -152,7 +148,21 @@ impl Lower<'_> {
         let found: Vec<Spanned<String>> = match &node.kind {
             Kind::Scalar(scalar) if scalar.is_null() => Vec::new(),
             Kind::Seq(items) => items.iter().filter_map(|item| self.text(item, "a need")).collect(),
-            Kind::Scalar(_) | Kind::Map(_) => self.text(node, "`needs`").into_iter().collect(),
+            Kind::Map(_) => {
+                self.fault("`needs` is text or a list", node.span, format!("this is {}", node.describe()));
+                Vec::new()
+            }
+            Kind::Scalar(scalar) => match several(&scalar.text) {
+                Some(list) => {
+                    let fault = self
+                        .error("several jobs in `needs` are a list", node.span)
+                        .label("this is one text")
+                        .help(format!("write `needs: {list}`"));
+                    self.faults.push(fault);
+                    Vec::new()
+                }
+                None => self.text(node, "`needs`").into_iter().collect(),
+            },
         };
         if let Some(excess) = found.get(MAX_JOBS) {
             self.fault(format!("a job needs at most {MAX_JOBS} others"), excess.span, "one too many");
@@ -188,7 +198,13 @@ impl Lower<'_> {
                 }
             }
         }
+        let meant = node.map().is_some_and(|map| {
+            RUNS_ON_MAP.names().any(|key| map.get(key).is_none() && misspelled(map, &RUNS_ON_MAP, key))
+        });
         if runs_on.labels.is_empty() && runs_on.group.is_none() {
+            if meant {
+                return None;
+            }
             self.fault("`runs-on` names no machine", node.span, "expected a label, such as `ubuntu-latest`");
             return None;
         }
@@ -244,4 +260,12 @@ impl Lower<'_> {
         }
         steps
     }
+}
+
+/// What to write for ids in one text, with commas or spaces between them.
+fn several(text: &str) -> Option<String> {
+    let is_id = |id: &&str| id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let ids: Vec<_> = text.split([',', ' ']).filter(|id| !id.is_empty()).collect();
+    let one = ids.len() < 2 && !text.contains(',');
+    (!one && !ids.is_empty() && ids.iter().all(is_id)).then(|| format!("[{}]", ids.join(", ")))
 }

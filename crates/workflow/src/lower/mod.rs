@@ -15,11 +15,13 @@
 //! Which keys there are says `shape`; kinds of values are looked at in `values` and `settings`.
 
 mod action;
+mod beside;
 mod container;
 mod data;
 mod filters;
 mod job;
 mod lost;
+mod meant;
 mod on;
 mod settings;
 mod step;
@@ -206,7 +208,7 @@ impl<'a> Lower<'a> {
         let start = Span::new(root.span.start, root.span.start);
         for key in ["on", "jobs"] {
             let used = key == "on" && self.origin == Origin::Payload;
-            if map.get(key).is_none() && !used && !values::misspelled(map, &WORKFLOW, key) {
+            if map.get(key).is_none() && !used && !meant::misspelled(map, &WORKFLOW, key) {
                 let fault = self
                     .error(format!("`{key}` is missing"), start)
                     .label("a workflow needs `on` and `jobs`");
@@ -214,14 +216,16 @@ impl<'a> Lower<'a> {
                 self.faults.push(fault.help(format!("add `{example}`")));
             }
         }
+        let there = |key| map.get(key).filter(|_| !beside::is_beside(self.source, map, key, &WORKFLOW));
+        let (on, jobs) = (there("on"), there("jobs"));
         let before = self.faults.len();
-        let on = map.get("on").map(|node| self.triggers(node)).unwrap_or_default();
+        let on = on.map(|node| self.triggers(node)).unwrap_or_default();
         self.lost.inputs = on.is_empty() || self.has_error(before);
         if self.origin == Origin::Payload {
             // the server has used it: nothing of the job hangs on it
             self.faults.truncate(before);
         }
-        let jobs = map.get("jobs").map(|node| self.jobs(node)).unwrap_or_default();
+        let jobs = jobs.map(|node| self.jobs(node)).unwrap_or_default();
         Some(Workflow {
             source: self.source.clone(),
             name: map.get("name").and_then(|node| self.text(node, "`name`")),
@@ -257,9 +261,10 @@ impl<'a> Lower<'a> {
                 .also(self.source, first.span, "the first");
             self.faults.push(fault);
         }
-        let mut jobs = Vec::with_capacity(map.entries.len());
+        let entries = self.jobs_of(map);
+        let mut jobs = Vec::with_capacity(entries.len());
         let read = |entry: &Entry| self.noting(&entry.key.value, |lower| lower.job(&entry.key, &entry.value));
-        jobs.extend(map.entries.iter().filter_map(read));
+        jobs.extend(entries.into_iter().filter_map(read));
         jobs
     }
 }

@@ -3,9 +3,9 @@
 //! Purpose: the three forms (a word, a list, a map); inputs, secrets and outputs, typed; filters are read
 //! next door. Owner: the lowering. Invariant: an input's default is of the input's type.
 
-use doc::{Kind, Map, Node, Spanned};
+use doc::{Kind, Map, Node, Spanned, Typed};
 
-use super::{Dots, Lower, filters::SCHEDULE};
+use super::{Dots, Lower, filters::SCHEDULE, meant::meant};
 use crate::rules::Rule;
 use crate::{
     CallOutput, CallSecret, Filters, Input, InputKind, Site, Template, Trigger,
@@ -98,7 +98,16 @@ impl Lower<'_> {
             }
         };
         let Some(map) = self.map(node, shape.what) else { return trigger };
-        self.keys(map, shape);
+        let idle = |entry: &doc::Entry| shape.id == DISPATCH.id && read_over(entry);
+        for entry in map.entries.iter().filter(|entry| idle(entry)) {
+            let warning = Rule::IdleKey
+                .warning(format!("`{}` does nothing at `workflow_dispatch`", entry.key.value))
+                .at(self.source, entry.key.span)
+                .label("servers read over it")
+                .help("remove it: the person who starts the workflow chooses the branch");
+            self.faults.push(warning);
+        }
+        self.keys_but(map, shape, idle);
         if let Some(inputs) = self.named_maps(map, "inputs") {
             trigger.inputs = inputs
                 .entries
@@ -120,7 +129,9 @@ impl Lower<'_> {
     /// The map of a key whose entries are named by the author, if it has any.
     fn named_maps<'n>(&mut self, map: &'n Map, key: &str) -> Option<&'n Map> {
         let node = map.get(key).filter(|node| !node.is_null())?;
-        self.map(node, &format!("`{key}`"))
+        let map = self.map(node, &format!("`{key}`"))?;
+        self.by_case(map);
+        Some(map)
     }
 
     fn secret(&mut self, name: &Spanned<String>, node: &Node) -> Option<CallSecret> {
@@ -244,6 +255,14 @@ impl Lower<'_> {
         let items = self.list(node, "`options`", "begin each option with `- `");
         items.iter().filter_map(|item| self.text(item, "an option")).map(|text| text.value).collect()
     }
+}
+
+/// Whether Forgejo reads over a key of `workflow_dispatch`, as GitHub does: it refuses what is neither text nor a list
+/// of texts.
+fn read_over(entry: &doc::Entry) -> bool {
+    let text = |node: &Node| node.scalar().is_some_and(|scalar| scalar.typed == Typed::Text);
+    let taken = text(&entry.value) || entry.value.seq().is_some_and(|items| items.iter().all(text));
+    taken && DISPATCH.key(&entry.key.value).is_none() && meant(&entry.key.value, &DISPATCH).is_none()
 }
 
 fn plain(event: Spanned<String>) -> Trigger {

@@ -4,7 +4,7 @@
 
 use doc::{Entry, Kind, Map, Node, Spanned};
 
-use super::{Lower, values::misspelled};
+use super::{Lower, meant::misspelled};
 use crate::rules::Rule;
 use crate::{
     Access, Concurrency, Defaults, Environment, MachineImage, OrExpr, Permission, Permissions, Queue, Site,
@@ -58,6 +58,10 @@ impl Lower<'_> {
             return Vec::new();
         }
         let Some(map) = self.map(node, what) else { return Vec::new() };
+        // variables of Linux differ by case, and GitHub reads nothing of other servers' directories
+        if !(what == "`env`" && self.is_forgejos()) {
+            self.by_case(map);
+        }
         let mut variables = Vec::with_capacity(map.entries.len());
         for entry in &map.entries {
             let name = &entry.key.value;

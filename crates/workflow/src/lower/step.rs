@@ -5,7 +5,7 @@
 
 use doc::{Map, Node};
 
-use super::{Dots, Lower, values::misspelled};
+use super::{Dots, Lower, meant::misspelled};
 use crate::{
     BadUses, Site, Step, StepAction, Template, Uses,
     expr::Host,
@@ -60,7 +60,7 @@ impl Lower<'_> {
         map.get("name").into_iter().chain(map.get("run")).for_each(|node| self.cut(node));
         let id = map.get("id").and_then(|node| self.names(|lower| lower.text(node, "`id`")));
         if let Some(id) = &id {
-            self.id(id, Dots::Refused);
+            self.own_id(id, Dots::Refused);
         }
         let action = self.action(node, map, place);
         Some(Step {
@@ -174,22 +174,12 @@ impl Lower<'_> {
             Ok(parsed) => Some(StepAction::Uses { uses: doc::Spanned::new(parsed, text.span), with }),
             Err(error) => {
                 let what = match error {
-                    BadUses::NoImage => "this image",
+                    BadUses::NoImage | BadUses::NoSlashes => "this image",
                     BadUses::WorkflowInStep => "this workflow",
                     _ => "this action",
                 };
-                let help = match error {
-                    BadUses::NoReference => {
-                        let name = text.value.trim().trim_end_matches('@');
-                        format!("add `@` and a version (a tag, a branch or a commit), such as `{name}@v4`")
-                    }
-                    BadUses::WhiteSpace => {
-                        format!("write `{}`", text.value.split_whitespace().collect::<Vec<_>>().concat())
-                    }
-                    BadUses::BarePath => format!("write `./{}`", text.value.trim()),
-                    _ => error.help().to_owned(),
-                };
-                let fault = self.error(error.to_string(), text.span).label(what).help(help);
+                let fault =
+                    self.error(error.to_string(), text.span).label(what).help(error.instead(&text.value));
                 self.faults.push(fault);
                 None
             }

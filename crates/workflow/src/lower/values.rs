@@ -5,18 +5,17 @@
 
 use std::collections::{HashMap, hash_map};
 
-use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Style, Typed, did_you_mean};
+use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Typed, did_you_mean};
 
-use super::{Dots, Lower, MAX_DIAGNOSTICS, Origin};
+use super::{
+    Dots, Lower, MAX_DIAGNOSTICS, Origin, beside,
+    meant::{fallen_out, home, is_axis, meant, misspelled, run_together},
+};
 use crate::{
     Condition, Site, Template,
     expr::Host,
     rules::Rule,
-    shape::{
-        Key, Others, Reader, Shape,
-        job::{JOB, STEP, STRATEGY},
-        workflow::WORKFLOW,
-    },
+    shape::{Key, Others, Reader, Shape},
 };
 
 impl Lower<'_> {
@@ -88,9 +87,30 @@ impl Lower<'_> {
         }
     }
 
+    /// Warns of names of a map that are one where names compare without case: one of the values is lost.
+    pub(super) fn by_case(&mut self, map: &Map) {
+        if self.is_payload() || map.entries.len() < 2 {
+            return;
+        }
+        for (name, first) in twice(map.entries.iter().map(|entry| &entry.key)) {
+            let warning = Rule::NamesByCase
+                .warning("two names differ only by case")
+                .at(self.source, name.span)
+                .label("names compare without case")
+                .also(self.source, first.span, "the first")
+                .note("GitHub refuses a file with both");
+            self.faults.push(warning);
+        }
+    }
+
     /// Complains about every key that is not in the table, and about those that Forgejo does not read.
     pub(super) fn keys(&mut self, map: &Map, shape: &Shape) {
-        for (at, entry) in map.entries.iter().enumerate() {
+        self.keys_but(map, shape, |_| false);
+    }
+
+    /// The same without some entries.
+    pub(super) fn keys_but(&mut self, map: &Map, shape: &Shape, but: impl Fn(&Entry) -> bool) {
+        for (at, entry) in map.entries.iter().enumerate().filter(|(_, entry)| !but(entry)) {
             match shape.key(&entry.key.value) {
                 Some(key) => self.reader(key, entry.key.span),
                 None => self.unknown(at, &entry.key, shape, map),
@@ -165,6 +185,13 @@ impl Lower<'_> {
                     .also(self.source, block.key.span, "the block begins here")
                     .help(format!("indent it by {} spaces or more", column + 1));
                 self.faults.push(fault);
+            }
+            return;
+        }
+        if let Some(above) = beside::empty_above(self.source, map, at, shape) {
+            self.lose_key(shape, None);
+            if above.first {
+                self.beside(&key.clone(), above.key, &format!("`{}`", above.key.value), above.more);
             }
             return;
         }
@@ -372,6 +399,18 @@ impl Lower<'_> {
         self.faults.len() > 10 * MAX_DIAGNOSTICS
     }
 
+    /// An id of a job or of a step: GitHub keeps those with two underscores in front for itself.
+    pub(super) fn own_id(&mut self, id: &Spanned<String>, dots: Dots) {
+        self.id(id, dots);
+        if id.value.starts_with("__") && self.is_githubs() {
+            let fault = self
+                .error("GitHub takes no id that begins with `__`", id.span)
+                .label("such ids are its own")
+                .help("begin it with a letter or one `_`");
+            self.faults.push(fault);
+        }
+    }
+
     /// An id of a job, a step or an input.
     pub(super) fn id(&mut self, id: &Spanned<String>, dots: Dots) {
         let good = |c: char| {
@@ -386,6 +425,16 @@ impl Lower<'_> {
             id.span,
             "an id begins with a letter or `_` and has letters, digits, `-` and `_`, at most 100",
         );
+    }
+
+    /// Whether the file is one that GitHub does not read.
+    pub(super) fn is_forgejos(&self) -> bool {
+        [".forgejo/", ".gitea/"].iter().any(|dir| self.source.name().contains(dir))
+    }
+
+    /// Whether the file is one that is written for GitHub.
+    pub(super) fn is_githubs(&self) -> bool {
+        self.source.name().contains(".github/") && !self.is_payload()
     }
 
     /// Whether a server wrote the text.
@@ -409,110 +458,4 @@ pub(super) fn twice<'n>(
         }
     }
     found
-}
-
-/// Whether an unknown key of a map is probably meant to be this one: then that is said, and no more. Where unknown
-/// keys are only warnings it is not enough: [`Lower::needed`].
-pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
-    if map.entries.iter().any(|entry| run_together(&entry.key.value, shape) == Some(name)) {
-        return true;
-    }
-    let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
-    unknown.take(10 * MAX_DIAGNOSTICS).any(|entry| meant(&entry.key.value, shape) == Some(name))
-}
-
-/// The key whose block of text is empty, since this unknown key and those between are its text, no further in than it
-/// is; and whether this is the first of them.
-fn fallen_out<'m>(map: &'m Map, at: usize, shape: &Shape) -> Option<(&'m Entry, bool)> {
-    const BACK: usize = 50; // a map may have a hundred thousand unknown keys
-    let lines = map.entries[..at]
-        .iter()
-        .rev()
-        .take(BACK)
-        .take_while(|entry| shape.key(&entry.key.value).is_none())
-        .count();
-    let block = &map.entries[(at - lines).checked_sub(1)?];
-    let scalar = block.value.scalar()?;
-    let empty = matches!(scalar.style, Style::Literal | Style::Folded) && scalar.text.trim().is_empty();
-    empty.then_some((block, lines == 0))
-}
-
-/// The key that is probably meant by one that is not there.
-fn meant(name: &str, shape: &Shape) -> Option<&'static str> {
-    match name {
-        // what parsers of YAML 1.1 write for it
-        "true" if shape.key("on").is_some() => Some("on"),
-        _ if home(name, shape).is_some() => None,
-        _ => foreign(name, shape).or_else(|| did_you_mean(name, shape.names())),
-    }
-}
-
-/// What other languages of this kind call a key.
-fn foreign(name: &str, shape: &Shape) -> Option<&'static str> {
-    const WORDS: [(&str, &str, &str); 14] = [
-        ("workflow", "triggers", "on"),
-        ("workflow", "trigger", "on"),
-        ("job", "depends_on", "needs"),
-        ("job", "depends-on", "needs"),
-        ("job", "image", "container"),
-        ("job", "tags", "runs-on"),
-        ("job", "when", "if"),
-        ("step", "script", "run"),
-        ("step", "command", "run"),
-        ("step", "action", "uses"),
-        ("step", "inputs", "with"),
-        ("step", "cwd", "working-directory"),
-        ("step", "workdir", "working-directory"),
-        ("step", "when", "if"),
-    ];
-    let id = shape.id.trim_start_matches("composite-");
-    // `concurrency-group` for `group`
-    if id == "concurrency"
-        && let Some((_, key)) = name.split_once(['-', '_']).filter(|(of, _)| is_near(of, "concurrency"))
-    {
-        return did_you_mean(key, shape.names());
-    }
-    let row = WORDS.iter().find(|(of, word, _)| *of == id && word.eq_ignore_ascii_case(name));
-    row.map(|(.., key)| *key)
-}
-
-/// The key that `steps:[{run: a}]` or `steps [{run: a}]` should have been: YAML takes all to the next `: ` as one.
-fn run_together(name: &str, shape: &Shape) -> Option<&'static str> {
-    let known = |known: &&str| name.strip_prefix(known).is_some_and(|rest| rest.starts_with([':', ' ']));
-    shape.names().find(known)
-}
-
-/// Whether an unknown key is a variable that somebody wrote into `strategy` itself.
-fn is_axis(entry: &Entry, shape: &Shape) -> bool {
-    shape.id == STRATEGY.id && shape.key(&entry.key.value).is_none() && entry.value.seq().is_some()
-}
-
-fn is_near(word: &str, other: &str) -> bool {
-    did_you_mean(word, [other]).is_some()
-}
-
-/// Where a key belongs that is not of this map.
-fn home(name: &str, shape: &Shape) -> Option<String> {
-    let of = |other: &Shape| other.id != shape.id && other.key(name).is_some();
-    const LONGER: usize = 14; // than `concurrency` and its beginnings
-    if matches!(shape.id, "workflow" | "job") && name.len() >= LONGER {
-        let key = match name {
-            _ if is_near(name, "concurrency-group") => "group",
-            _ if is_near(name, "cancel-in-progress") => "cancel-in-progress",
-            _ => "",
-        };
-        if !key.is_empty() {
-            return Some(format!("write `concurrency: {{{key}: …}}`"));
-        }
-    }
-    let place = match shape.id {
-        "workflow" if of(&JOB) => "a job: put it below the job's id, under `jobs`",
-        "workflow" if of(&STEP) => "a step: put it under `steps` of a job",
-        "job" if of(&STRATEGY) => "`strategy`: put it below that",
-        "job" if of(&STEP) => "a step: put it below a `- ` of `steps`",
-        "job" if of(&WORKFLOW) => "the workflow: put it at the left edge",
-        "step" if of(&JOB) => "the job: put it beside `steps`",
-        _ => return None,
-    };
-    Some(format!("`{name}` belongs to {place}"))
 }

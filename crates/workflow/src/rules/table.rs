@@ -361,7 +361,7 @@ if: env.TARGET == 'test'
         level: Warn,
         finds: "a key that does nothing where it stands",
         costs: "Jobs of a called workflow do not see the `env` of the job that calls it, `options` count only \
-                with `type: choice`, and `pre-if` only with `pre`.",
+                with `type: choice`, `pre-if` only with `pre`, and `workflow_dispatch` has no `branches`.",
         wrong: job("uses: ./.forgejo/workflows/deploy.yml
 env:
   TARGET: test
@@ -410,8 +410,9 @@ secrets:
         rule: Rule::NamesByCase,
         name: "names-by-case",
         level: Warn,
-        finds: "two inputs or outputs of an action that differ only by case",
-        costs: "Names compare without case: one hides the other.",
+        finds: "two names (inputs, outputs, variables of a matrix, ...) that differ only by case",
+        costs: "Names compare without case: one hides the other, and GitHub refuses the file. Nothing is said of `env` \
+                in files below `.forgejo` and `.gitea`: there they are two.",
         wrong: action(
             "name: Build
 inputs:

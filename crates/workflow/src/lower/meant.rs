@@ -1,0 +1,128 @@
+//! What was probably meant by a key that is not there.
+//!
+//! Purpose: keys that are misspelled, of another language, run together with their value, or out of their place.
+//! Owner: the lowering, for each unknown key. Invariant: what is said to write is a key of the map, or of the one that
+//! is named.
+
+use doc::{Entry, Map, Style, did_you_mean};
+
+use super::MAX_DIAGNOSTICS;
+use crate::shape::{
+    Shape,
+    job::{JOB, STEP, STRATEGY},
+    workflow::{RUN_DEFAULTS, WORKFLOW},
+};
+
+/// Whether an unknown key of a map is probably meant to be this one: then that is said, and no more. Where unknown
+/// keys are only warnings it is not enough: [`Lower::needed`].
+pub(super) fn misspelled(map: &Map, shape: &Shape, name: &str) -> bool {
+    if map.entries.iter().any(|entry| run_together(&entry.key.value, shape) == Some(name)) {
+        return true;
+    }
+    let unknown = map.entries.iter().filter(|entry| shape.key(&entry.key.value).is_none());
+    unknown.take(10 * MAX_DIAGNOSTICS).any(|entry| meant(&entry.key.value, shape) == Some(name))
+}
+
+/// The key whose block of text is empty, since this unknown key and those between are its text, no further in than it
+/// is; and whether this is the first of them.
+pub(super) fn fallen_out<'m>(map: &'m Map, at: usize, shape: &Shape) -> Option<(&'m Entry, bool)> {
+    const BACK: usize = 50; // a map may have a hundred thousand unknown keys
+    let lines = map.entries[..at]
+        .iter()
+        .rev()
+        .take(BACK)
+        .take_while(|entry| shape.key(&entry.key.value).is_none())
+        .count();
+    let block = &map.entries[(at - lines).checked_sub(1)?];
+    let scalar = block.value.scalar()?;
+    let empty = matches!(scalar.style, Style::Literal | Style::Folded) && scalar.text.trim().is_empty();
+    empty.then_some((block, lines == 0))
+}
+
+/// The key that is probably meant by one that is not there.
+pub(super) fn meant(name: &str, shape: &Shape) -> Option<&'static str> {
+    match name {
+        // what parsers of YAML 1.1 write for it
+        "true" if shape.key("on").is_some() => Some("on"),
+        _ if home(name, shape).is_some() => None,
+        _ => foreign(name, shape).or_else(|| did_you_mean(name, shape.names())),
+    }
+}
+
+/// What other languages of this kind call a key.
+fn foreign(name: &str, shape: &Shape) -> Option<&'static str> {
+    const WORDS: [(&str, &str, &str); 14] = [
+        ("workflow", "triggers", "on"),
+        ("workflow", "trigger", "on"),
+        ("job", "depends_on", "needs"),
+        ("job", "depends-on", "needs"),
+        ("job", "image", "container"),
+        ("job", "tags", "runs-on"),
+        ("job", "when", "if"),
+        ("step", "script", "run"),
+        ("step", "command", "run"),
+        ("step", "action", "uses"),
+        ("step", "inputs", "with"),
+        ("step", "cwd", "working-directory"),
+        ("step", "workdir", "working-directory"),
+        ("step", "when", "if"),
+    ];
+    let id = shape.id.trim_start_matches("composite-");
+    // `concurrency-group` for `group`
+    if id == "concurrency"
+        && let Some((_, key)) = name.split_once(['-', '_']).filter(|(of, _)| is_near(of, "concurrency"))
+    {
+        return did_you_mean(key, shape.names());
+    }
+    let row = WORDS.iter().find(|(of, word, _)| *of == id && word.eq_ignore_ascii_case(name));
+    row.map(|(.., key)| *key)
+}
+
+/// The key that `steps:[{run: a}]` or `steps [{run: a}]` should have been: YAML takes all to the next `: ` as one.
+pub(super) fn run_together(name: &str, shape: &Shape) -> Option<&'static str> {
+    // `steps::` has a colon too many, and none is missing
+    let more = |rest: &str| rest.starts_with([':', ' ']) && !rest.trim_matches([':', ' ']).is_empty();
+    let known = |known: &&str| name.strip_prefix(known).is_some_and(more);
+    shape.names().find(known)
+}
+
+/// Whether an unknown key is a variable that somebody wrote into `strategy` itself.
+pub(super) fn is_axis(entry: &Entry, shape: &Shape) -> bool {
+    shape.id == STRATEGY.id && shape.key(&entry.key.value).is_none() && entry.value.seq().is_some()
+}
+
+fn is_near(word: &str, other: &str) -> bool {
+    did_you_mean(word, [other]).is_some()
+}
+
+/// Where a key belongs that is not of this map.
+pub(super) fn home(name: &str, shape: &Shape) -> Option<String> {
+    let of = |other: &Shape| other.id != shape.id && other.key(name).is_some();
+    const LONGER: usize = 14; // than `concurrency` and its beginnings
+    if matches!(shape.id, "workflow" | "job") && name.len() >= LONGER {
+        let key = match name {
+            _ if is_near(name, "concurrency-group") => "group",
+            _ if is_near(name, "cancel-in-progress") => "cancel-in-progress",
+            _ => "",
+        };
+        if !key.is_empty() {
+            return Some(format!("write `concurrency: {{{key}: …}}`"));
+        }
+    }
+    let place = match shape.id {
+        "workflow" if of(&JOB) => "a job: put it below the job's id, under `jobs`",
+        "workflow" if of(&STEP) => "a step: put it under `steps` of a job",
+        "job" if of(&STRATEGY) => "`strategy`: put it below that",
+        "job" if of(&STEP) => "a step: put it below a `- ` of `steps`",
+        "job" if of(&WORKFLOW) => "the workflow: put it at the left edge",
+        "defaults" if of(&RUN_DEFAULTS) => "`run`: put it below that",
+        "composite-step" if of(&STEP) => {
+            return Some(format!(
+                "only a step of a job has `{name}`: put it at the step that uses this action, or remove it"
+            ));
+        }
+        "step" if of(&JOB) => "the job: put it beside `steps`",
+        _ => return None,
+    };
+    Some(format!("`{name}` belongs to {place}"))
+}
