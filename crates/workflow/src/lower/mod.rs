@@ -28,13 +28,22 @@ mod step;
 mod traps;
 mod values;
 
-use doc::{Diagnostic, Entry, Node, Source, Span};
+use doc::{Diagnostic, Entry, Map, Node, Source, Span};
 
 pub(crate) use action::action_for_rules;
 pub use action::{ParsedAction, parse_action};
 pub(crate) use lost::Lost;
 
-use crate::{Site, Workflow, model::MAX_JOBS, rules, shape::workflow::WORKFLOW, support};
+use crate::{
+    Site, Workflow,
+    model::MAX_JOBS,
+    rules,
+    shape::{
+        job::{JOB, STEP},
+        workflow::WORKFLOW,
+    },
+    support,
+};
 
 /// What became of a document.
 #[derive(Debug)]
@@ -199,6 +208,12 @@ impl<'a> Lower<'a> {
             return None;
         }
         let map = self.map(root, "a workflow")?;
+        if !self.is_payload() && is_other(map) {
+            let first = map.entries.first().map_or(root.span, |entry| entry.key.span);
+            let fault = self.error("this is no workflow", first).label("there is neither `on` nor `jobs`");
+            self.faults.push(fault.help("a workflow has both: a file of another kind belongs elsewhere"));
+            return None;
+        }
         if !self.is_payload() {
             self.keys(map, &WORKFLOW);
         }
@@ -267,4 +282,16 @@ impl<'a> Lower<'a> {
         jobs.extend(entries.into_iter().filter_map(read));
         jobs
     }
+}
+
+/// Whether a file is of another kind: it has keys, and none that somebody writes who means a workflow.
+fn is_other(map: &Map) -> bool {
+    // other files have them as well
+    const COMMON: [&str; 2] = ["name", "description"];
+    let mut keys = map.entries.iter().map(|entry| entry.key.value.as_str());
+    let known = |key: &str| [&WORKFLOW, &JOB, &STEP].iter().any(|shape| shape.key(key).is_some());
+    let other = |key: &str| !COMMON.contains(&key);
+    keys.clone().any(other)
+        && !keys.any(|key| other(key) && known(key))
+        && !["on", "jobs"].iter().any(|key| meant::misspelled(map, &WORKFLOW, key))
 }
