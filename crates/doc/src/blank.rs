@@ -4,7 +4,7 @@
 //! why it is no YAML, or why a key is unknown. Owner: the YAML parser and its diagnosis.
 //! Invariant: text that a person may have meant so (values, text in quotes, the inside of a key) is no fault.
 
-use crate::{Diagnostic, Kind, Node, Source, Span};
+use crate::{Diagnostic, Kind, Node, Source, Span, alike};
 
 /// What a character is that looks like a space or like nothing, in words.
 pub fn odd_space(c: char) -> Option<String> {
@@ -16,7 +16,12 @@ fn name(c: char) -> Option<&'static str> {
         '\u{a0}' => Some("a no-break space"),
         '\u{202f}' => Some("a narrow no-break space"),
         '\u{3000}' => Some("a wide space"),
-        '\u{200b}' | '\u{2060}' => Some("an invisible character"),
+        '\u{200b}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'
+        | '\u{2066}'..='\u{2069}' => Some("an invisible character"),
         '\u{2028}' | '\u{2029}' | '\u{85}' => Some("a line separator"),
         c if !c.is_ascii() && c.is_whitespace() => Some("a space of another kind"),
         _ => None,
@@ -68,10 +73,14 @@ fn place(line: &str) -> Option<usize> {
     colon.starts_with(is_odd).then_some(line.len() - colon.len())
 }
 
-/// What a text holds in place of a map or a list whose key, or whose `-`, has an odd one behind it.
+/// What a text holds in place of a map or a list whose key, or whose `-`, has an odd one behind it, or is none of YAML
+/// though it looks so.
 pub fn odd_space_in(source: &Source, node: &Node) -> Option<Diagnostic> {
-    let written = source.slice(node.span);
-    Some(fault(source, node.span.start + place(written.lines().next()?)?))
+    let line = source.slice(node.span).lines().next()?;
+    match place(line) {
+        Some(at) => Some(fault(source, node.span.start + at)),
+        None => alike::in_line(source, node.span.start, line),
+    }
 }
 
 /// The odd one in a line that begins at `start`.
@@ -137,6 +146,7 @@ mod tests {
             ("  - runs-on:\u{202f}x", Some(12)),
             ("run\u{a0}: x", Some(3)),
             ("run\u{a0}:", Some(3)),
+            ("\u{202e}on: push", Some(0)),
             ("run: x\u{a0}y", None),
             ("  x\u{a0}y", None),
             ("echo a:\u{a0}b", None),

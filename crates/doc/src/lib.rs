@@ -13,6 +13,7 @@
 //!   number 3.1 and the text `3.10`, and the caller chooses.
 //! - A [`Span`] is a byte range of the source that it was made from, on character boundaries.
 
+mod alike;
 mod blank;
 mod diagnose;
 mod diagnostic;
@@ -27,6 +28,7 @@ mod suggest;
 mod toml;
 mod yaml;
 
+pub use alike::look_alike;
 pub use blank::{odd_space, odd_space_in};
 pub use diagnostic::{Diagnostic, Label, Rendering, Severity};
 pub use error::{Error, Limits};

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
 
 use crate::{
-    Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style, blank,
+    Diagnostic, Entry, Error, Kind, Limits, Map, Node, Scalar, Source, Span, Spanned, Style, alike, blank,
     diagnose::{bang, diagnose, quote, tab},
     keys::Keys,
 };
@@ -364,6 +364,9 @@ fn as_key(source: &Source, node: Node, keys: &Keys, entries: &[Entry]) -> Result
         return Err(Box::new(no_key(source, &node)));
     };
     if let Some(first) = keys.find(entries, &scalar.text) {
+        if let Some(fault) = alike::look_alike(source, first.key.span.start) {
+            return Err(Box::new(fault));
+        }
         let fault = Diagnostic::error(format!("the key `{}` is there twice", scalar.text))
             .at(source, node.span)
             .label("again here")

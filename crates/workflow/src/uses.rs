@@ -102,7 +102,16 @@ impl BadUses {
                     .to_owned(),
             },
             BadUses::NoSlashes => {
-                format!("write `docker://{}`", text.trim_start_matches("docker:").trim_start_matches('/'))
+                let image = text.trim_start_matches("docker:").trim_start_matches('/');
+                match image.split_once('@') {
+                    Some((name, digest)) if digest.starts_with("sha256:") || name.contains(':') => {
+                        let whole = if digest.starts_with("sha256:") { image } else { name };
+                        format!("write `docker://{whole}`")
+                    }
+                    // the version of an image stands behind a colon
+                    Some((name, version)) => format!("write `docker://{name}:{version}`"),
+                    None => format!("write `docker://{image}`"),
+                }
             }
             BadUses::WhiteSpace => {
                 format!("write `{}`", text.split_whitespace().collect::<Vec<_>>().concat())
@@ -378,7 +387,9 @@ mod tests {
         let rows = [
             ("docker:alpine", "docker://alpine"),
             ("docker:/alpine:3", "docker://alpine:3"),
-            ("docker:alpine@v4", "docker://alpine@v4"),
+            ("docker:alpine@v4", "docker://alpine:v4"),
+            ("docker:alpine:3@v4", "docker://alpine:3"),
+            ("docker:alpine@sha256:ab", "docker://alpine@sha256:ab"),
             ("actions/checkout#v4", "actions/checkout@v4"),
             ("actions/checkout:v4", "actions/checkout@v4"),
             ("https://x:3000/a/b#v4", "https://x:3000/a/b@v4"),

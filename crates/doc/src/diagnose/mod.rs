@@ -15,7 +15,7 @@ use granit_parser::{ErrorKind, ScanError};
 pub(crate) use lines::quote;
 use lines::{Line, in_quotes, indent_to, quoted, spaces};
 
-use crate::{Diagnostic, Limits, Source, Span, blank, did_you_mean};
+use crate::{Diagnostic, Limits, Source, Span, alike, blank, did_you_mean};
 
 /// The place where the parser stopped.
 struct At<'a> {
@@ -143,12 +143,16 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
     }
 }
 
-/// An odd space in the line where the parser stopped, or in those that it read before as one text with it.
+/// An odd space, or what looks like syntax, in the line where the parser stopped, or in those that it read before as one
+/// text with it.
 fn odd_space(at: &At<'_>) -> Option<Diagnostic> {
     const ABOVE: usize = 2;
     let line = at.line();
     let mut lines = std::iter::once(line).chain(line.before(at.text()).take(ABOVE));
-    lines.find_map(|line| blank::in_line(at.source, line.start, line.text))
+    lines.find_map(|line| {
+        let odd = blank::in_line(at.source, line.start, line.text);
+        odd.or_else(|| alike::in_line(at.source, line.start, line.text))
+    })
 }
 
 /// A line far above whose indentation has one, so that this one fits nothing.
@@ -285,9 +289,6 @@ fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
         return fault;
     }
     let (start, entry) = line.entry();
-    if let Some(fault) = wide_colon(at, start, entry) {
-        return fault;
-    }
     let span = Span::new(start, start + entry.len());
     let colon = entry.split_once(':').filter(|(key, value)| {
         !key.is_empty() && !key.contains(' ') && !value.is_empty() && !value.starts_with(['/', ' '])
@@ -313,22 +314,6 @@ fn missing_colon(at: &At<'_>, line: Line<'_>) -> Diagnostic {
         "" => fault.help(format!("write `{word}:`")),
         value => fault.help(format!("write `{word}: {value}`")),
     }
-}
-
-/// `steps：`, with the colon of an East Asian keyboard.
-fn wide_colon(at: &At<'_>, start: usize, entry: &str) -> Option<Diagnostic> {
-    const WIDE: char = '：';
-    let (key, value) = entry.split_once(WIDE)?;
-    let is_key = !key.is_empty() && !key.contains([' ', ':', '"', '\'']);
-    let from = start + key.len();
-    is_key.then(|| {
-        at.error("a wide colon (U+FF1A) stands where a `:` is meant", Span::new(from, from + WIDE.len_utf8()))
-            .label("to YAML this is a letter like any other")
-            .help(match value.trim() {
-                "" => format!("write `{key}:`"),
-                value => format!("write `{key}: {value}`"),
-            })
-    })
 }
 
 /// `: ` where a value has begun.

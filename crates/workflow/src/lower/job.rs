@@ -226,10 +226,12 @@ impl Lower<'_> {
 
     fn steps(&mut self, node: &Node) -> Vec<Step> {
         let Some(items) = node.seq() else {
-            let fault = self
-                .error("`steps` is a list", node.span)
-                .label(format!("this is {}", node.describe()))
-                .help("begin each step with `- `");
+            let odd = doc::odd_space_in(self.source, node);
+            let fault = odd.unwrap_or_else(|| {
+                self.error("`steps` is a list", node.span)
+                    .label(format!("this is {}", node.describe()))
+                    .help("begin each step with `- `")
+            });
             self.faults.push(fault);
             self.lost.names = true;
             return Vec::new();

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, hash_map};
 
-use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Typed, did_you_mean};
+use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Style, Typed, did_you_mean};
 
 use super::{
     Dots, Lower, MAX_DIAGNOSTICS, Origin, beside,
@@ -52,7 +52,12 @@ impl Lower<'_> {
                 !key.is_empty() && !key.contains(' ') && !value.is_empty() && !value.starts_with(['/', ' '])
             });
             let equals = node.seq().and_then(|items| items.first()?.scalar()?.text.split_once('='));
+            let quoted = node.scalar().is_some_and(|scalar| scalar.style != Style::Plain);
+            let line = text.split_once(": ").filter(|(key, _)| quoted && !key.contains([' ', '\n']));
             self.faults.push(match (colon, equals) {
+                _ if line.is_some() => {
+                    fault.help(format!("write it on the line below, further in, without quotes: `{text}`"))
+                }
                 (Some((key, value)), _) => {
                     fault.help(format!("put a space after the colon: `{key}: {value}`"))
                 }
@@ -193,6 +198,11 @@ impl Lower<'_> {
             if above.first {
                 self.beside(&key.clone(), above.key, &format!("`{}`", above.key.value), above.more);
             }
+            return;
+        }
+        if let Some(fault) = doc::look_alike(self.source, key.span.start).filter(|_| !name.is_ascii()) {
+            self.lose_key(shape, None);
+            self.faults.push(fault);
             return;
         }
         if let Some(known) = run_together(name, shape) {
