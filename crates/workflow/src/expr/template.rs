@@ -270,8 +270,10 @@ impl Condition {
             return Condition::default();
         }
         if !trimmed.contains("${{") {
-            return match parser::parse(text, 0, &host.locator(), host.source, site) {
+            let locator = host.locator();
+            return match parser::parse(text, 0, &locator, host.source, site) {
                 Ok(expr) => {
+                    faults.extend(spaces::odd(text, 0, &locator, host.source));
                     warn(&expr, site, faults);
                     Condition { implied: !expr.has_status_function(), test: Test::Expr(expr) }
                 }
