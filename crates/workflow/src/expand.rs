@@ -234,8 +234,8 @@ impl Plan {
         };
         let fail_fast = if cancels { FailFast::Cancel } else { FailFast::RunOn };
         let max_parallel = match (&strategy.max_parallel, of_whole("max-parallel")) {
-            (Some(template), _) => Some(count(template, contexts)?),
-            (None, Some((template, value))) => Some(count_of(&value, template)?),
+            (Some(template), _) => count(template, contexts)?,
+            (None, Some((template, value))) => count_of(&value, template)?,
             (None, None) => None,
         };
         let kept = self.kept(job, contexts, filters)?;

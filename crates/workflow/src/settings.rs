@@ -43,18 +43,21 @@ pub(crate) fn boolean_of(value: &Value, template: &Template) -> Result<bool, Vec
     }
 }
 
-pub(crate) fn count(template: &Template, contexts: &Contexts) -> Result<usize, Vec<Diagnostic>> {
+pub(crate) fn count(template: &Template, contexts: &Contexts) -> Result<Option<usize>, Vec<Diagnostic>> {
     count_of(&settled(template.eval(contexts))?, template)
 }
 
 /// The same of a value that is, or is of, that of a template.
-pub(crate) fn count_of(value: &Value, template: &Template) -> Result<usize, Vec<Diagnostic>> {
+pub(crate) fn count_of(value: &Value, template: &Template) -> Result<Option<usize>, Vec<Diagnostic>> {
     let number = value.to_number();
-    if number.fract() != 0.0 || !(1.0..=1e6).contains(&number) {
+    if number.fract() != 0.0 || number.is_nan() || number > 1e6 {
         return Err(fault(template, "this is no count".to_owned(), "a whole number from 1 on"));
     }
+    if number < 1.0 {
+        return Ok(None);
+    }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
-    Ok(number as usize)
+    Ok(Some(number as usize))
 }
 
 /// What a number of minutes has to be, in words.

@@ -361,13 +361,18 @@ fn strategies_of_an_expression() {
     assert_eq!(one.expand("m"), [r#"m (2) [x] matrix={"a":2}"#]);
     let expansion = one.plan.expand("m", one.around()).expect("expands");
     assert_eq!((expansion.fail_fast, expansion.max_parallel), (FailFast::RunOn, Some(3)));
+    for none in ["0", "-1", "null"] {
+        let run = run(&format!("{{\"max-parallel\": {none}}}"));
+        let expansion = run.plan.expand("m", run.around()).expect("expands");
+        assert_eq!(expansion.max_parallel, None, "{none}");
+    }
     assert_eq!(run("{}").expand("m"), ["m [x] matrix=null"]);
     assert_eq!(run("null").expand("m"), ["m [x] matrix=null"]);
     for (value, fault) in [
         ("[1]", "this is a list"),
         (r#"{"matrix": [1]}"#, "a matrix is a map of lists, this is a list"),
         (r#"{"fail-fast": 5}"#, "this is a number"),
-        (r#"{"max-parallel": 0}"#, "this is no count"),
+        (r#"{"max-parallel": 1.5}"#, "this is no count"),
     ] {
         assert_eq!(run(value).expand("m"), [format!("t.yml:5:7: error: {fault}")], "{value}");
     }

@@ -367,8 +367,21 @@ impl<'a> Parser<'a> {
                 } else if let Some(help) = meant::word(name) {
                     fault.help(help)
                 } else {
+                    let variable = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
                     match did_you_mean(name, names()) {
                         Some(near) => fault.help(format!("did you mean `{near}`?")),
+                        None if name.len() > 1 && name.chars().all(variable) => {
+                            let contexts = ["env", "vars", "secrets"].into_iter();
+                            let there = contexts.filter(|context| names().any(|name| name == *context));
+                            let written: Vec<_> =
+                                there.map(|context| format!("`{context}.{name}`")).collect();
+                            fault.help(match written.is_empty() {
+                                true => format!("if it is text, put it in single quotes: `'{name}'`"),
+                                false => {
+                                    format!("if it is a variable or a secret, write {}", written.join(" or "))
+                                }
+                            })
+                        }
                         None => fault.help(format!("if it is text, put it in single quotes: `'{name}'`")),
                     }
                 };

@@ -6,7 +6,9 @@
 use doc::{Diagnostic, Kind, Node, Typed};
 
 use super::Lower;
-use crate::{Data, DataKind, Matrix, Site, Strategy, Template, Value, expr::Host, shape::job::STRATEGY};
+use crate::{
+    Data, DataKind, Matrix, Site, Strategy, Template, Value, expr::Host, rules::Rule, shape::job::STRATEGY,
+};
 
 impl Lower<'_> {
     pub(super) fn strategy(&mut self, node: &Node) -> Option<Strategy> {
@@ -23,13 +25,23 @@ impl Lower<'_> {
             .and_then(|node| Some((node, self.template(node, Site::Strategy, "`max-parallel`")?)));
         if let Some((node, template)) = &max_parallel
             && let Some(text) = template.literal()
-            && !text.trim().parse::<u32>().is_ok_and(|count| count > 0)
         {
-            self.fault(
-                "`max-parallel` is a whole number from 1 on",
-                node.span,
-                "expected a number such as `2`",
-            );
+            match text.trim().parse::<i32>() {
+                Ok(1..) => {}
+                Ok(_) => self.faults.push(
+                    Rule::IdleKey
+                        .warning(format!("`max-parallel: {}` is no limit", text.trim()))
+                        .at(self.source, node.span)
+                        .label("GitHub runs all jobs at once")
+                        .note("Forgejo's own runner takes it as 1")
+                        .help("leave it out, or write how many may run at once"),
+                ),
+                Err(_) => self.fault(
+                    "`max-parallel` is a whole number from 1 on",
+                    node.span,
+                    "expected a number such as `2`",
+                ),
+            }
         }
         Some(Strategy {
             whole: None,

@@ -63,6 +63,17 @@ impl Lower<'_> {
             if names.clone().any(|name| name == key) {
                 continue;
             }
+            if let Some(other) = FilterKey::of(key) {
+                self.faults.push(
+                    Rule::AdmitsNothing
+                        .warning(format!("{what} has no filter `{other}`"))
+                        .at(self.source, entry.key.span)
+                        .label("Forgejo starts nothing for an event with it")
+                        .note("GitHub reads over it")
+                        .help("leave it out"),
+                );
+                continue;
+            }
             let fault = self.error(format!("{what} has no key `{key}`"), entry.key.span).label("unknown key");
             self.faults.push(match self.near(key, names.clone()) {
                 Some(near) => fault.help(format!("did you mean `{near}`?")),

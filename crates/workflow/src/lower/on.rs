@@ -3,7 +3,7 @@
 //! Purpose: the three forms (a word, a list, a map); inputs, secrets and outputs, typed; filters are read
 //! next door. Owner: the lowering. Invariant: an input's default is of the input's type.
 
-use doc::{Kind, Map, Node, Spanned, Typed};
+use doc::{Kind, Map, Node, Span, Spanned, Typed, did_you_mean};
 
 use super::{Dots, Lower, filters::SCHEDULE, meant::meant};
 use crate::rules::Rule;
@@ -190,7 +190,13 @@ impl Lower<'_> {
             self.no_type(name);
         }
         let plain = kind.is_none();
-        let kind = kind.and_then(|node| self.one_of(node, "the type of an input", types));
+        let kind = kind.and_then(|node| match node.scalar() {
+            Some(scalar) if !called && !types.contains(&scalar.text.as_str()) => {
+                self.other_type(&scalar.text, node.span, types);
+                None
+            }
+            _ => self.one_of(node, "the type of an input", types),
+        });
         input.kind = match kind.map(|kind| (kind.value, kind.span)) {
             None | Some(("string", _)) => InputKind::Text,
             Some(("environment", _)) => InputKind::Environment,
@@ -249,6 +255,18 @@ impl Lower<'_> {
             .label("GitHub refuses it, Forgejo takes it as text")
             .help("add `type: string`, `type: boolean` or `type: number`");
         self.faults.push(warning);
+    }
+
+    /// Of a run by hand: no server refuses it, and the value is text.
+    fn other_type(&mut self, name: &str, span: Span, types: &[&'static str]) {
+        let warning = Rule::UntypedInput
+            .warning(format!("there is no type `{name}` of inputs"))
+            .at(self.source, span)
+            .label("servers take the input as text");
+        self.faults.push(match did_you_mean(name, types.iter().copied()) {
+            Some(near) => warning.help(format!("did you mean `{near}`?")),
+            None => warning.note(format!("the types are {}", types.join(", "))),
+        });
     }
 
     fn options(&mut self, node: &Node) -> Vec<String> {

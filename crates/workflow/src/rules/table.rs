@@ -375,8 +375,8 @@ with:
         rule: Rule::UntypedInput,
         name: "untyped-input",
         level: Warn,
-        finds: "an input of `workflow_call` without `type`",
-        costs: "GitHub refuses the workflow, Forgejo takes the input as text.",
+        finds: "an input of `workflow_call` without `type`, or one of `workflow_dispatch` of a type that there is not",
+        costs: "Without `type` GitHub refuses the workflow, and Forgejo takes the input as text. A type that there is not is text to both.",
         wrong: on("on:
   workflow_call:
     inputs:
