@@ -50,14 +50,16 @@ pub(crate) fn count(template: &Template, contexts: &Contexts) -> Result<Option<u
 /// The same of a value that is, or is of, that of a template.
 pub(crate) fn count_of(value: &Value, template: &Template) -> Result<Option<usize>, Vec<Diagnostic>> {
     let number = value.to_number();
-    if number.fract() != 0.0 || number.is_nan() || number > 1e6 {
+    if number.is_nan() || number.is_finite() && number.fract() != 0.0 {
         return Err(fault(template, "this is no count".to_owned(), "a whole number from 1 on"));
     }
     if number < 1.0 {
         return Ok(None);
     }
+    // more jobs than any matrix has
+    const MOST: f64 = 1e6;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
-    Ok(Some(number as usize))
+    Ok(Some(number.min(MOST) as usize))
 }
 
 /// What a number of minutes has to be, in words.

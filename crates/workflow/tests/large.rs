@@ -43,6 +43,10 @@ fn workflows() {
             "outputs",
             job(&format!("    outputs:\n{}", rows(30_000, |at| format!("      k{at:05}: ${{{{ x }}}}")))),
         ),
+        ("quotes that nothing closes", {
+            let quotes = format!("{}'", "${{ ' }} ' ".repeat(85_000));
+            format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: |\n          {quotes}\n")
+        }),
         ("needs that are not there", {
             let needs = rows(900, |at| format!("    - need{at:05}"));
             let of =

@@ -13,6 +13,7 @@
 
 mod ast;
 mod contexts;
+mod ends;
 mod eval;
 mod function;
 mod json;

@@ -11,6 +11,7 @@ use doc::{Diagnostic, Locator, Node, Scalar, Source, Span, Style, Typed};
 use super::{
     Contexts, Eval, EvalError, Expr, Site,
     ast::AstKind,
+    ends::Ends,
     eval::{Budget, MAX_RESULT},
     function::{Fault, Function},
     one, parser, spaces,
@@ -62,14 +63,14 @@ impl Template {
         let text = host.scalar.text.clone();
         let mut parts = Vec::with_capacity(usize::from(text.starts_with("${{")));
         let mut rest = 0;
-        let mut locator = None;
+        let (mut locator, mut ends) = (None, Ends::of(&text));
         while let Some(open) = text[rest..].find("${{").map(|at| rest + at) {
             if open > rest {
                 parts.push(Part::Text(rest..open));
             }
             let locator = locator.get_or_insert_with(|| host.locator());
             let inner = open + 3;
-            let Some(length) = close(&text[inner..]) else {
+            let Some(length) = ends.after(inner).map(|end| end - inner) else {
                 faults.push(unclosed(host.source, locator.locate(open, inner)));
                 parts.push(Part::Faulty);
                 rest = text.len();
@@ -198,21 +199,6 @@ impl Template {
     pub fn eval_text(&self, contexts: &Contexts) -> Result<Eval<String>, EvalError> {
         Ok(self.eval(contexts)?.map(|value| value.to_text().as_ref().to_owned()))
     }
-}
-
-/// Where the expression ends: the next `}}` outside of quotes.
-fn close(text: &str) -> Option<usize> {
-    let mut quoted = false;
-    let bytes = text.as_bytes();
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'\'' => quoted = !quoted,
-            b'}' if !quoted && bytes.get(at + 1) == Some(&b'}') => return Some(at),
-            _ => {}
-        }
-    }
-    // A quote that is never closed is a fault of the expression, better shown there.
-    if quoted { text.find("}}") } else { None }
 }
 
 fn unclosed(source: &Source, span: Span) -> Diagnostic {
@@ -386,11 +372,19 @@ fn of_needs(expr: &Expr) -> Option<Diagnostic> {
         .warning(format!("Forgejo reads over what `{name}` is given"))
         .at(&expr.source, span)
         .label("here it looks at all jobs that this one needs");
+    let alone = span == expr.span();
     Some(match asked {
-        Some(asked) if asked.len() == 1 => warning.help(format!("write `always() && {}`", asked.join(""))),
+        Some(asked) if asked.len() == 1 && alone => {
+            warning.help(format!("write `always() && {}`", asked.join("")))
+        }
         Some(asked) => {
             let operator = if function == Function::Success { " && " } else { " || " };
-            warning.help(format!("write `always() && ({})`", asked.join(operator)))
+            let asked = asked.join(operator);
+            warning.help(match alone {
+                true => format!("write `always() && ({asked})`"),
+                // brackets around the rest: an `||` in it binds less than the `&&` in front
+                false => format!("write `({asked})` in its place, and the whole as `always() && (…)`"),
+            })
         }
         None => warning.help("look at `needs.NAME.result`, with `always() &&` in front"),
     })
@@ -411,20 +405,19 @@ fn too_early(expr: &Expr, site: Site) -> Option<Diagnostic> {
 /// The expression that a text begins with, as it is written, and what follows it.
 pub(super) fn expression(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix("${{")?;
-    let length = close(inner)?;
+    let length = Ends::of(inner).after(0)?;
     Some((&inner[..length], &inner[length + 2..]))
 }
 
 /// Text, an expression, text, an expression and so on.
 fn pieces(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while let Some(open) = rest.find("${{") {
-        let Some((inner, after)) = expression(&rest[open..]) else { break };
-        pieces.extend([&rest[..open], inner]);
-        rest = after;
+    let (mut pieces, mut ends, mut rest) = (Vec::new(), Ends::of(text), 0);
+    while let Some(open) = text[rest..].find("${{").map(|at| rest + at) {
+        let Some(end) = ends.after(open + 3) else { break };
+        pieces.extend([&text[rest..open], &text[open + 3..end]]);
+        rest = end + 2;
     }
-    pieces.push(rest);
+    pieces.push(&text[rest..]);
     pieces
 }
 

@@ -26,7 +26,7 @@ impl Lower<'_> {
         if let Some((node, template)) = &max_parallel
             && let Some(text) = template.literal()
         {
-            match text.trim().parse::<i32>() {
+            match text.trim().parse::<i128>() {
                 Ok(1..) => {}
                 Ok(_) => self.faults.push(
                     Rule::IdleKey

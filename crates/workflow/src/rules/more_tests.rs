@@ -111,6 +111,11 @@ fn what_only_one_server_takes() {
             "write `always() && (needs.b.result == 'failure' || needs.b.result == 'failure')`",
         ),
         (
+            "true || !failure('b')",
+            "ignored-by-forgejo",
+            "write `(needs.b.result == 'failure')` in its place, and the whole as `always() && (…)`",
+        ),
+        (
             "true && failure(github.ref)",
             "ignored-by-forgejo",
             "look at `needs.NAME.result`, with `always() &&` in front",

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use doc::{Diagnostic, Source, Span, did_you_mean};
 
-use super::Rule;
+use super::{MAX_DIAGNOSTICS, Rule};
 use crate::{
     Action, Condition, Container, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step,
     StepAction, Template, Variables, Workflow,
@@ -99,6 +99,10 @@ struct Look<'a, 'f> {
     matrix: Names<'a>,
     /// The ids of the steps, with the number of each step.
     steps: Vec<(usize, &'a str)>,
+    /// The number of the first step of each id, in lower case.
+    numbers: HashMap<String, usize>,
+    /// How much was found: nobody reads more than [`MAX_DIAGNOSTICS`], and each looks at all names for a near one.
+    told: usize,
     /// The number of the step that is looked at: those before it have run.
     now: usize,
     found: &'f mut Vec<Diagnostic>,
@@ -117,6 +121,8 @@ pub(super) fn workflow(workflow: &Workflow, lost: &Lost, found: &mut Vec<Diagnos
         inputs: (!lost.inputs).then_some(inputs),
         matrix: None,
         steps: Vec::new(),
+        numbers: HashMap::new(),
+        told: 0,
         now: 0,
         found,
     };
@@ -143,6 +149,8 @@ pub(super) fn action(action: &Action, lost: &Lost, found: &mut Vec<Diagnostic>) 
         inputs: (!lost.inputs).then_some(inputs),
         matrix: None,
         steps: Vec::new(),
+        numbers: HashMap::new(),
+        told: 0,
         now: 0,
         found,
     };
@@ -165,6 +173,7 @@ impl<'a> Look<'a, '_> {
         self.partly = self.lost.job(&job.id.value);
         self.matrix = matrix(job).filter(|_| !self.partly);
         self.steps.clear();
+        self.numbers.clear();
         self.now = 0;
         self.all(job.name.iter());
         self.condition(&job.condition);
@@ -216,6 +225,9 @@ impl<'a> Look<'a, '_> {
         for (number, step) in steps.iter().enumerate() {
             ids(step, number, &mut self.steps);
         }
+        for (number, id) in &self.steps {
+            self.numbers.entry(id.to_ascii_lowercase()).or_insert(*number);
+        }
         for (number, step) in steps.iter().enumerate() {
             self.now = number;
             self.step(step);
@@ -262,6 +274,9 @@ impl<'a> Look<'a, '_> {
     }
 
     fn expr(&mut self, expr: &Expr) {
+        if self.told > MAX_DIAGNOSTICS {
+            return;
+        }
         let mut faults = Vec::new();
         expr.root().walk(&mut |part| match &part.kind {
             AstKind::Access { base, path } => {
@@ -277,6 +292,7 @@ impl<'a> Look<'a, '_> {
             AstKind::Call { function: Function::FromJson, args } => faults.extend(json(&expr.source, args)),
             _ => {}
         });
+        self.told += faults.len();
         self.found.extend(faults);
     }
 
@@ -325,7 +341,7 @@ impl<'a> Look<'a, '_> {
 
     fn of_step(&self, path: &Path<'_>) -> Option<Diagnostic> {
         let id = path.names.first()?;
-        let Some((number, _)) = self.steps.iter().find(|(_, known)| same(known, id)) else {
+        let Some(number) = self.numbers.get(&id.to_ascii_lowercase()) else {
             let before: Vec<&str> =
                 self.steps.iter().filter(|(number, _)| *number < self.now).map(|(_, id)| *id).collect();
             return Some(path.unknown(0, format!("no step has the id `{id}`"), &before, "the ids are"));

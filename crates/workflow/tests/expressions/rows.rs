@@ -467,6 +467,7 @@ fn what_was_probably_meant() {
         ("env.A.toLowerCase()", "values have no methods, only functions"),
         ("env['A'].endsWith('x')", "it is a function: write `endsWith(value, …)`"),
         ("not(env.A)", "`not` is written `!`: write `${{ !(env.A) }}`"),
+        ("not (env.A) and (env.B)", "`not(a)` is written `!(a)`"),
         ("env.A && not(env.B)", "`not(a)` is written `!(a)`"),
         ("eq(env.A, 'a')", "`eq(a, b)` is written `a == b`"),
         ("main", "if it is text, put it in single quotes: `'main'`"),

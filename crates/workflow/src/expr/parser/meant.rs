@@ -37,6 +37,24 @@ const OPERATORS: [(&str, &str, &str); 9] = [
     ("ge", "(a, b)", "a >= b"),
 ];
 
+/// Whether a text begins with a bracket that its last character closes.
+fn is_in_brackets(text: &str) -> bool {
+    let (mut depth, mut quoted) = (0usize, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            '\'' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => match depth {
+                1 => return at + 1 == text.len(),
+                _ => depth = depth.saturating_sub(1),
+            },
+            _ if depth == 0 => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
 impl Parser<'_> {
     /// What to write for a token that does not fit; `start` is its place.
     pub(super) fn instead_of(&self, token: Token<'_>, start: usize) -> Option<String> {
@@ -69,7 +87,8 @@ impl Parser<'_> {
     pub(super) fn instead_of_call(&self, name: &str) -> Option<String> {
         let (known, args, meant) = OPERATORS.into_iter().find(|row| row.0.eq_ignore_ascii_case(name))?;
         // an `if` without `${{` that begins with `!` is a tag of YAML
-        Some(match self.text.trim().strip_prefix(name).filter(|_| known == "not" && self.offset == 0) {
+        let whole = |rest: &&str| known == "not" && self.offset == 0 && is_in_brackets(rest.trim());
+        Some(match self.text.trim().strip_prefix(name).filter(whole) {
             Some(rest) => format!("`not` is written `!`: write `${{{{ !{} }}}}`", rest.trim()),
             None => format!("`{known}{args}` is written `{meant}`"),
         })
