@@ -86,39 +86,52 @@ impl BadUses {
     /// What to write instead of a text, with what there is of it.
     pub fn instead(self, text: &str) -> String {
         let text = text.trim();
+        // what is still wrong is worse than no advice
+        let good = self.better(text).filter(|better| Uses::parse(better).is_ok());
+        match (self, good) {
+            (BadUses::NoReference, Some(better)) if cut(text.trim_end_matches('@')).1.is_none() => {
+                format!("add `@` and a version (a tag, a branch or a commit), such as `{better}`")
+            }
+            (_, Some(better)) => format!("write `{better}`"),
+            (BadUses::OddName, None) => {
+                "write `owner/repository@version`; names have letters, digits, `.`, `-` and `_`".to_owned()
+            }
+            (_, None) => self.help().to_owned(),
+        }
+    }
+
+    /// What was probably meant by a text.
+    fn better(self, text: &str) -> Option<String> {
         match self {
-            BadUses::NoReference => match cut(text) {
-                (name, Some(version)) => format!("write `{name}@{version}`"),
-                (name, None) => {
-                    let name = name.trim_end_matches('@');
-                    format!("add `@` and a version (a tag, a branch or a commit), such as `{name}@v4`")
-                }
-            },
-            BadUses::OddName => match text.rsplit_once('@') {
-                Some((name, reference)) if place(cut(name).0).is_some_and(|place| place.is_good()) => {
-                    format!("write `{}@{reference}`", cut(name).0)
-                }
-                _ => "write `owner/repository@version`; names have letters, digits, `.`, `-` and `_`"
-                    .to_owned(),
-            },
+            BadUses::NoReference => {
+                let scheme = if has_port(text) { "https://" } else { "" };
+                let whole = format!("{scheme}{}", text.trim_end_matches('@'));
+                let (name, version) = cut(&whole);
+                let name = name.trim_end_matches(['@', '#', ':']);
+                let is_good = place(name).is_some_and(|place| place.is_good());
+                is_good.then(|| format!("{name}@{}", version.unwrap_or("v4")))
+            }
+            BadUses::OddName if has_port(text) => Some(format!("https://{text}")),
+            BadUses::OddName => split(text).map(|(name, reference)| format!("{}@{reference}", cut(name).0)),
             BadUses::NoSlashes => {
                 let image = text.trim_start_matches("docker:").trim_start_matches('/');
-                match image.split_once('@') {
+                Some(match image.split_once('@') {
                     Some((name, digest)) if digest.starts_with("sha256:") || name.contains(':') => {
                         let whole = if digest.starts_with("sha256:") { image } else { name };
-                        format!("write `docker://{whole}`")
+                        format!("docker://{whole}")
                     }
                     // the version of an image stands behind a colon
-                    Some((name, version)) => format!("write `docker://{name}:{version}`"),
-                    None => format!("write `docker://{image}`"),
-                }
+                    Some((name, version)) => format!("docker://{name}:{version}"),
+                    None => format!("docker://{image}"),
+                })
             }
             BadUses::WhiteSpace => {
-                format!("write `{}`", text.split_whitespace().collect::<Vec<_>>().concat())
+                let before = text.split_once(" #").map_or(text, |(before, _comment)| before);
+                Some(before.split_whitespace().collect::<Vec<_>>().concat())
             }
-            BadUses::BarePath if text == "." => "write `./`".to_owned(),
-            BadUses::BarePath => format!("write `./{text}`"),
-            _ => self.help().to_owned(),
+            BadUses::BarePath if text == "." => Some("./".to_owned()),
+            BadUses::BarePath => Some(format!("./{text}")),
+            _ => None,
         }
     }
 
@@ -153,6 +166,26 @@ impl Place<'_> {
     fn is_good(&self) -> bool {
         self.repository.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_'))
     }
+}
+
+/// Cuts at the `@` in front of the version: as Forgejo's runner does at the first behind the owner, so that a version
+/// can have one as well, `pkg@1.0`.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let host = text.split_once("://").map_or(0, |(scheme, rest)| match rest.find('/') {
+        Some(end) => scheme.len() + 4 + end,
+        None => text.len(),
+    });
+    let behind = text[host..].find('/').map(|slash| host + slash);
+    let at = behind.and_then(|slash| text[slash..].find('@').map(|at| slash + at));
+    // an owner without a repository, `checkout@v4`
+    let at = at.or_else(|| text.rfind('@'))?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// Whether a text begins with a server and its port, `example.org:3000/`, and no scheme.
+fn has_port(text: &str) -> bool {
+    let port = text.split_once('/').and_then(|(host, _)| host.split_once(':')).map(|(_, port)| port);
+    port.is_some_and(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// `owner/repo#v1` and `owner/repo:v1`: what stands before and behind what is no `@`, and of
@@ -236,7 +269,7 @@ impl WorkflowRef {
         if is_bare(text) {
             return Err(BadUses::BarePath);
         }
-        let (name, reference) = match text.rsplit_once('@') {
+        let (name, reference) = match split(text) {
             Some((name, reference)) if !reference.is_empty() => (name, reference),
             Some((name, _)) if is_workflow(name) => return Err(BadUses::NoWorkflowReference),
             None if is_workflow(text) && place(text).is_some() => return Err(BadUses::NoWorkflowReference),
@@ -300,7 +333,7 @@ impl Uses {
         if text.starts_with("docker:") {
             return Err(BadUses::NoSlashes);
         }
-        let (name, reference) = match text.rsplit_once('@') {
+        let (name, reference) = match split(text) {
             Some((name, reference)) if !reference.is_empty() => (name, reference.to_owned()),
             Some(("", _)) => return Err(BadUses::NoRepository),
             _ => return Err(BadUses::NoReference),
@@ -359,10 +392,18 @@ mod tests {
             "./local",
             "$/.github/actions/own",
             "docker://alpine:3",
+            "a/b@pkg@1.0",
+            "a/b/c@refs/tags/x@y",
+            "https://me@h.org/a/b@x@y",
         ];
         for text in good {
             assert_eq!(Uses::parse(text).expect(text).to_string(), text);
         }
+        let Ok(Uses::Repository { path, reference, .. }) = Uses::parse("a/b/c@refs/tags/x@y") else {
+            panic!("no repository")
+        };
+        assert_eq!((path.as_str(), reference.as_str()), ("c", "refs/tags/x@y"));
+        assert_eq!(Uses::parse("checkout@v4/x"), Err(BadUses::NoRepository));
         assert_eq!(Uses::parse("actions/checkout"), Err(BadUses::NoReference));
         for text in ["a/b@ v4", "a/b @v1", "a /b@v1", "docker://a b"] {
             assert_eq!(Uses::parse(text), Err(BadUses::WhiteSpace), "{text}");
@@ -402,12 +443,23 @@ mod tests {
             ("a/b @v1", "a/b@v1"),
             ("actions/checkout", "actions/checkout@v4"),
             ("actions/checkout@", "actions/checkout@v4"),
+            ("h.org:3000/a/b@v1", "https://h.org:3000/a/b@v1"),
+            ("h.org:3000/a/b", "https://h.org:3000/a/b@v4"),
+            ("a/b@v1 # x", "a/b@v1"),
+            ("a/b:", "a/b@v4"),
+            ("a/b#c@", "a/b@c"),
+            ("a/b#c@x@y", "a/b@x@y"),
         ];
         for (text, expected) in rows {
             let error = Uses::parse(text).expect_err(text);
             let help = error.instead(text);
             assert!(help.contains(&format!("`{expected}`")), "{text}: {help}");
             assert!(Uses::parse(expected).is_ok(), "{expected}");
+        }
+        let rows = ["docker:", "docker:a b", "C:\\x", "~/x", "checkout", ".github/workflows/x.yml"];
+        for text in rows {
+            let error = Uses::parse(text).expect_err(text);
+            assert_eq!(error.instead(text), error.help(), "{text}");
         }
         let odd = Uses::parse("ä/b@v1").expect_err("no name");
         assert_eq!((odd, odd.instead("ä/b@v1").contains("letters, digits")), (BadUses::OddName, true));
@@ -421,6 +473,7 @@ mod tests {
             "o/r/.forgejo/workflows/a.yml@v1",
             "https://code.forgejo.org/o/r/.forgejo/workflows/a.yml@refs/heads/main",
             "o/r/a.yml@x/y",
+            "o/r/a.yml@refs/tags/x@y",
         ];
         for text in good {
             assert_eq!(WorkflowRef::parse(text).expect(text).to_string(), text);
