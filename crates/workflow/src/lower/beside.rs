@@ -1,11 +1,15 @@
 //! Keys that stand beside the key that they belong to, which is empty.
 //!
 //! Purpose: one message that says how far in they belong, in place of one for each of them. Owner: the lowering.
-//! Invariant: only a key without a value that takes such keys, in the same column, is blamed.
+//! Invariants: only a key without a value that takes such keys, in the same column, is blamed; where it takes any name,
+//! a key that is likely a misspelled one of the map is not among them.
 
 use doc::{Entry, Map, Node, Source, Spanned};
 
-use super::Lower;
+use super::{
+    Lower,
+    meant::{home, meant},
+};
 use crate::{
     filter::events::{FORGEJO, GITHUB},
     shape::{Others, Shape, Takes, job::JOB},
@@ -60,10 +64,16 @@ impl Lower<'_> {
 
     /// Whether an entry of `jobs` is a key of the job above it, and no job of this name.
     fn is_key_beside(&self, job: &Entry, next: &Entry) -> bool {
-        const OF_JOBS: [&str; 3] = ["runs-on", "steps", "uses"];
-        let is_job = next.value.map().is_some_and(|map| OF_JOBS.iter().any(|key| map.get(key).is_some()));
-        JOB.key(&next.key.value).is_some() && !is_job && in_column(self.source, &job.key, &next.key)
+        JOB.key(&next.key.value).is_some()
+            && !is_job(&next.value)
+            && in_column(self.source, &job.key, &next.key)
     }
+}
+
+/// Whether a value has what only a job has.
+pub(super) fn is_job(value: &Node) -> bool {
+    const OF_JOBS: [&str; 3] = ["runs-on", "steps", "uses"];
+    value.map().is_some_and(|map| OF_JOBS.iter().any(|key| map.get(key).is_some()))
 }
 
 /// The empty key above an unknown one, if it takes one of this name.
@@ -74,12 +84,46 @@ pub(super) fn empty_above<'m>(source: &Source, map: &'m Map, at: usize, shape: &
     let first = at - between;
     let above = &map.entries[first.checked_sub(1)?];
     let takes = &shape.key(&above.key.value)?.takes;
+    let any = takes_names(takes);
+    let other = |entry: &Entry| any && is_of_map(map, &above.key.value, entry, shape);
     let fits = |entry: &Entry| {
         holds(takes, &entry.key.value, &entry.value) && in_column(source, &above.key, &entry.key)
     };
-    let all = above.value.is_null() && map.entries[first..=at].iter().all(fits);
-    let more = map.entries.get(at + 1).is_some_and(|next| unknown(next) && fits(next));
-    all.then_some(Above { key: &above.key, first: between == 0, more })
+    let between = &map.entries[first..at];
+    let unknown_one = &map.entries[at];
+    let all = above.value.is_null() && fits(unknown_one) && between.iter().all(fits) && !other(unknown_one);
+    all.then(|| Above {
+        key: &above.key,
+        first: between.iter().all(other),
+        more: map.entries.get(at + 1).is_some_and(|next| unknown(next) && fits(next) && !other(next)),
+    })
+}
+
+/// Whether an unknown key is more likely one of the map that it stands in than a name below the empty key above it.
+fn is_of_map(map: &Map, above: &str, entry: &Entry, shape: &Shape) -> bool {
+    const OF_CALLS: [&str; 5] = ["run", "runs-on", "steps", "container", "services"]; // what `uses` goes not with
+    let name = entry.key.value.as_str();
+    // a variable is in upper case, and a job is known by what it has
+    if !name.contains(|c: char| c.is_lowercase()) || is_job(&entry.value) {
+        return false;
+    }
+    let calls = map.get("uses").is_some();
+    match meant(name, shape) {
+        Some("uses") if map.get("run").is_some() => false,
+        Some(near) => map.get(near).is_none() && !(calls && OF_CALLS.contains(&near)),
+        // inputs are called `environment` and the like
+        None => above != "with" && home(name, shape).is_some(),
+    }
+}
+
+/// Whether a key takes names of its author's.
+fn takes_names(takes: &Takes) -> bool {
+    match takes {
+        Takes::Names(_) => true,
+        Takes::Map(shape) => matches!(shape.others, Others::Names(_)),
+        Takes::Any(list) => list.iter().any(takes_names),
+        _ => false,
+    }
 }
 
 /// Whether what belongs below a key stands beside it.

@@ -193,7 +193,8 @@ impl Lower<'_> {
             }
             return;
         }
-        if let Some(above) = beside::empty_above(self.source, map, at, shape) {
+        let above = if self.has_many() { None } else { beside::empty_above(self.source, map, at, shape) };
+        if let Some(above) = above {
             self.lose_key(shape, None);
             if above.first {
                 self.beside(&key.clone(), above.key, &format!("`{}`", above.key.value), above.more);
