@@ -76,6 +76,11 @@ pub(super) fn is_job(value: &Node) -> bool {
     value.map().is_some_and(|map| OF_JOBS.iter().any(|key| map.get(key).is_some()))
 }
 
+/// Whether an event has this name.
+pub(super) fn is_event(name: &str) -> bool {
+    FORGEJO.contains(&name) || GITHUB.contains(&name)
+}
+
 /// The empty key above an unknown one, if it takes one of this name.
 pub(super) fn empty_above<'m>(source: &Source, map: &'m Map, at: usize, shape: &Shape) -> Option<Above<'m>> {
     const BACK: usize = 50; // a map may have a hundred thousand unknown keys
@@ -144,7 +149,7 @@ fn holds(takes: &Takes, name: &str, value: &Node) -> bool {
         },
         Takes::Map(shape) => shape.key(name).is_some() || matches!(shape.others, Others::Names(_)),
         Takes::Any(list) => list.iter().any(|takes| holds(takes, name, value)),
-        Takes::Events => FORGEJO.contains(&name) || GITHUB.contains(&name),
+        Takes::Events => is_event(name),
         _ => false,
     }
 }

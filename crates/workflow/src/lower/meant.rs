@@ -6,7 +6,10 @@
 
 use doc::{Entry, Map, Style, did_you_mean};
 
-use super::MAX_DIAGNOSTICS;
+use super::{
+    MAX_DIAGNOSTICS,
+    beside::{is_event, is_job},
+};
 use crate::shape::{
     Shape,
     job::{JOB, STEP, STRATEGY},
@@ -89,6 +92,16 @@ pub(super) fn run_together(name: &str, shape: &Shape) -> Option<&'static str> {
 /// Whether an unknown key is a variable that somebody wrote into `strategy` itself.
 pub(super) fn is_axis(entry: &Entry, shape: &Shape) -> bool {
     shape.id == STRATEGY.id && shape.key(&entry.key.value).is_none() && entry.value.seq().is_some()
+}
+
+/// Below which key of a workflow an entry belongs that stands there without it, and what it is: a job is known by what it
+/// has, and lists are those of other files, such as labels.
+pub(super) fn part(entry: &Entry) -> Option<(&'static str, &'static str)> {
+    if is_job(&entry.value) {
+        return Some(("jobs", "a job"));
+    }
+    let event = is_event(&entry.key.value) && (entry.value.is_null() || entry.value.map().is_some());
+    event.then_some(("on", "an event"))
 }
 
 fn is_near(word: &str, other: &str) -> bool {

@@ -288,10 +288,11 @@ impl<'a> Lower<'a> {
 fn is_other(map: &Map) -> bool {
     // other files have them as well
     const COMMON: [&str; 2] = ["name", "description"];
-    let mut keys = map.entries.iter().map(|entry| entry.key.value.as_str());
     let known = |key: &str| [&WORKFLOW, &JOB, &STEP].iter().any(|shape| shape.key(key).is_some());
-    let other = |key: &str| !COMMON.contains(&key);
-    keys.clone().any(other)
-        && !keys.any(|key| other(key) && known(key))
+    let other = |entry: &&Entry| !COMMON.contains(&entry.key.value.as_str());
+    let ours = |entry: &Entry| known(&entry.key.value) || meant::part(entry).is_some();
+    let mut keys = map.entries.iter().filter(other).peekable();
+    keys.peek().is_some()
+        && !keys.any(ours)
         && !["on", "jobs"].iter().any(|key| meant::misspelled(map, &WORKFLOW, key))
 }

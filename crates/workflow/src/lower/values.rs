@@ -9,13 +9,13 @@ use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Style, Typed, did_you_mea
 
 use super::{
     Dots, Lower, MAX_DIAGNOSTICS, Origin, beside,
-    meant::{fallen_out, home, is_axis, meant, misspelled, run_together},
+    meant::{fallen_out, home, is_axis, meant, misspelled, part, run_together},
 };
 use crate::{
     Condition, Site, Template,
     expr::Host,
     rules::Rule,
-    shape::{Key, Others, Reader, Shape},
+    shape::{Key, Others, Reader, Shape, workflow::WORKFLOW},
 };
 
 impl Lower<'_> {
@@ -226,9 +226,13 @@ impl Lower<'_> {
         let fault = fault.at(self.source, key.span).label("unknown key");
         let near = if self.has_many() { None } else { meant(name, shape) };
         self.lose_key(shape, near);
+        let part = part(&map.entries[at]).filter(|_| shape.id == WORKFLOW.id);
         self.faults.push(match (home(name, shape), near) {
             (Some(help), _) => fault.help(help),
             (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
+            (None, None) if let Some((of, what)) = part => {
+                fault.help(format!("if `{name}` is {what}, put it below `{of}`"))
+            }
             (None, None) if is_axis(&map.entries[at], shape) => fault.help(match map.get("matrix") {
                 Some(_) => format!("if `{name}` is a variable of the matrix, put it below `matrix`"),
                 None => format!("did you mean `matrix: {{{name}: …}}`?"),
