@@ -108,19 +108,42 @@ fn is_near(word: &str, other: &str) -> bool {
     did_you_mean(word, [other]).is_some()
 }
 
+/// The key of `concurrency` that was meant by one beside it.
+fn of_concurrency(name: &str, shape: &Shape) -> Option<&'static str> {
+    const LONGER: usize = 14; // than `concurrency` and its beginnings
+    match shape.id {
+        "workflow" | "job" if name.len() < LONGER => None,
+        "workflow" | "job" if is_near(name, "concurrency-group") => Some("group"),
+        "workflow" | "job" if is_near(name, "cancel-in-progress") => Some("cancel-in-progress"),
+        _ => None,
+    }
+}
+
+/// The same for a key of `concurrency`, in view of the others: two helps would be two `concurrency`.
+pub(super) fn one_concurrency(name: &str, shape: &Shape, map: &Map) -> Option<String> {
+    const MOST: usize = 50; // keys that are looked at
+    let key = of_concurrency(name, shape)?;
+    if let Some(there) = map.get("concurrency") {
+        return Some(match there.map() {
+            Some(inner) if inner.get(key).is_some() => {
+                format!("`{key}` is there already, below `concurrency`: remove one")
+            }
+            None if there.is_null() => format!("put it below `concurrency`, as `{key}`"),
+            Some(_) => format!("put it below `concurrency`, as `{key}`"),
+            None if key == "group" => "a group is there already, at `concurrency`: remove one".to_owned(),
+            None => format!("write `concurrency: {{group: …, {key}: …}}` in place of both"),
+        });
+    }
+    let mut keys = map.entries.iter().take(MOST).filter_map(|entry| of_concurrency(&entry.key.value, shape));
+    keys.find(|other| *other != key)?;
+    Some("write `concurrency: {group: …, cancel-in-progress: …}` in place of both".to_owned())
+}
+
 /// Where a key belongs that is not of this map.
 pub(super) fn home(name: &str, shape: &Shape) -> Option<String> {
     let of = |other: &Shape| other.id != shape.id && other.key(name).is_some();
-    const LONGER: usize = 14; // than `concurrency` and its beginnings
-    if matches!(shape.id, "workflow" | "job") && name.len() >= LONGER {
-        let key = match name {
-            _ if is_near(name, "concurrency-group") => "group",
-            _ if is_near(name, "cancel-in-progress") => "cancel-in-progress",
-            _ => "",
-        };
-        if !key.is_empty() {
-            return Some(format!("write `concurrency: {{{key}: …}}`"));
-        }
+    if let Some(key) = of_concurrency(name, shape) {
+        return Some(format!("write `concurrency: {{{key}: …}}`"));
     }
     let place = match shape.id {
         "workflow" if of(&JOB) => "a job: put it below the job's id, under `jobs`",

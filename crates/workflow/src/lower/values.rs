@@ -9,7 +9,7 @@ use doc::{Diagnostic, Entry, Map, Node, Span, Spanned, Style, Typed, did_you_mea
 
 use super::{
     Dots, Lower, MAX_DIAGNOSTICS, Origin, beside,
-    meant::{fallen_out, home, is_axis, meant, misspelled, part, run_together},
+    meant::{fallen_out, home, is_axis, meant, misspelled, one_concurrency, part, run_together},
 };
 use crate::{
     Condition, Site, Template,
@@ -227,7 +227,9 @@ impl Lower<'_> {
         let near = if self.has_many() { None } else { meant(name, shape) };
         self.lose_key(shape, near);
         let part = part(&map.entries[at]).filter(|_| shape.id == WORKFLOW.id);
-        self.faults.push(match (home(name, shape), near) {
+        let pair = if self.has_many() { None } else { one_concurrency(name, shape, map) };
+        let home = pair.or_else(|| home(name, shape));
+        self.faults.push(match (home, near) {
             (Some(help), _) => fault.help(help),
             (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
             (None, None) if let Some((of, what)) = part => {
