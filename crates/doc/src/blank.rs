@@ -4,7 +4,7 @@
 //! why it is no YAML, or why a key is unknown. Owner: the YAML parser and its diagnosis.
 //! Invariant: text that a person may have meant so (values, text in quotes, the inside of a key) is no fault.
 
-use crate::{Diagnostic, Kind, Node, Source, Span, alike};
+use crate::{Diagnostic, Kind, Node, Source, Span, Style, alike};
 
 /// What a character is that looks like a space or like nothing, in words.
 pub fn odd_space(c: char) -> Option<String> {
@@ -76,19 +76,51 @@ fn place(line: &str) -> Option<usize> {
 /// What a text holds in place of a map or a list whose key, or whose `-`, has an odd one behind it, or is none of YAML
 /// though it looks so.
 pub fn odd_space_in(source: &Source, node: &Node) -> Option<Diagnostic> {
-    let line = source.slice(node.span).lines().next()?;
-    match place(line) {
-        Some(at) => Some(fault(source, node.span.start + at)),
-        None => alike::in_line(source, node.span.start, line),
-    }
-}
-
-/// The odd one in a line that begins at `start`.
-pub(crate) fn in_line(source: &Source, start: usize, line: &str) -> Option<Diagnostic> {
-    if line.is_ascii() {
+    // the text of a block is text
+    if node.scalar().is_some_and(|scalar| matches!(scalar.style, Style::Literal | Style::Folded)) {
         return None;
     }
-    Some(fault(source, start + place(line)?))
+    let line = source.slice(node.span).lines().next()?;
+    if let Some(at) = place(line) {
+        return Some(fault(source, node.span.start + at));
+    }
+    let mut found = alike::in_line(source, node.span.start, line)?;
+    let before = source.text()[..node.span.start].trim_end_matches(' ');
+    if before.ends_with(':') {
+        // a map cannot begin on the line of its key
+        found.fault.help = vec![format!("write `{}` on the line below, further in", found.write)];
+    }
+    Some(found.fault)
+}
+
+/// The odd one in a line that begins at `start`, and lines that may be meant.
+pub(crate) fn in_line(source: &Source, start: usize, line: &str) -> Option<(Diagnostic, Vec<String>)> {
+    if line.is_ascii() || !line.contains(is_odd) {
+        return None;
+    }
+    if line.chars().all(|c| c.is_whitespace() || is_odd(c)) {
+        let at = start + line.find(is_odd)?;
+        let mut fault = fault(source, at);
+        fault.message = fault.message.replace("where a space is meant", "on a line of its own");
+        fault.help = vec!["take it out".to_owned()];
+        return Some((fault, vec![String::new()]));
+    }
+    let at = start + place(line)?;
+    let mended = [true, false].map(|spaces| mend(line, spaces));
+    Some((fault(source, at), mended.into()))
+}
+
+/// A line with spaces, or nothing, for all odd ones that part what it is made of.
+fn mend(line: &str, spaces: bool) -> String {
+    const MOST: usize = 100;
+    let mut line = line.to_owned();
+    for _ in 0..MOST {
+        let Some(at) = place(&line) else { break };
+        let run = line[at..].find(|c| !is_odd(c)).unwrap_or(line.len() - at);
+        let count = if spaces { line[at..at + run].chars().count() } else { 0 };
+        line.replace_range(at..at + run, &" ".repeat(count));
+    }
+    line
 }
 
 /// Every odd one of a text that is YAML: around keys, and where it makes text of an entry.
@@ -120,14 +152,28 @@ fn walk(source: &Source, node: &Node, found: &mut Vec<Diagnostic>) {
             }
         }
         Kind::Scalar(_) => {
-            let written = source.slice(node.span);
-            let dash = written.trim_start_matches(is_odd).strip_prefix('-');
-            if dash.is_some_and(|rest| rest.starts_with(|c| c == ' ' || is_odd(c))) {
-                let odd = written.lines().next().and_then(place);
-                found.extend(odd.map(|at| fault(source, node.span.start + at)));
-            }
+            found.extend(list(source, node.span).map(|at| fault(source, at)));
         }
     }
+}
+
+/// Where a text over several lines has the odd one that makes one of it and no list: its first line and another begin
+/// with a `-` in the same column. A text of one line may begin with a `-` and an odd one.
+fn list(source: &Source, span: Span) -> Option<usize> {
+    let written = source.slice(span);
+    if !written.starts_with(|c| c == '-' || is_odd(c)) || !written.contains('\n') {
+        return None;
+    }
+    let start = source.text()[..span.start].rfind('\n').map_or(0, |before| before + 1);
+    let dash = |line: &str| {
+        let entry = line.trim_start_matches(|c| c == ' ' || is_odd(c));
+        let is_item = entry.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c| c == ' ' || is_odd(c)));
+        is_item.then(|| line[..line.len() - entry.len()].chars().count())
+    };
+    let mut lines = source.slice(Span::new(start, span.end)).lines();
+    let first = lines.next()?;
+    let column = dash(first)?;
+    lines.any(|line| dash(line) == Some(column)).then_some(start + place(first)?)
 }
 
 #[cfg(test)]

@@ -37,12 +37,7 @@ pub fn parse_yaml_with(source: &Source, limits: Limits) -> Result<Node, Error> {
             .into());
     }
     let mut builder = Builder::new(source, limits);
-    let mut options = Options::default();
-    options.emit_comments = false;
-    // One more than ours, so that the message is ours.
-    options.flow_nesting_limit = limits.depth + 1;
-    options.block_nesting_limit = limits.depth + 1;
-    for item in Parser::new_from_str_with_options(source.text(), options) {
+    for item in Parser::new_from_str_with_options(source.text(), options(limits)) {
         let (event, span) = item.map_err(|error| builder.stop(diagnose(source, &error, limits)))?;
         let at = span.byte_range().map_or_else(Span::default, |range| Span::new(range.start, range.end));
         builder.event(event, at)?;
@@ -52,6 +47,21 @@ pub fn parse_yaml_with(source: &Source, limits: Limits) -> Result<Node, Error> {
         odd if odd.is_empty() => Ok(root),
         odd => Err(Error { diagnostics: odd }),
     }
+}
+
+fn options(limits: Limits) -> Options {
+    let mut options = Options::default();
+    options.emit_comments = false;
+    // One more than ours, so that the message is ours.
+    options.flow_nesting_limit = limits.depth + 1;
+    options.block_nesting_limit = limits.depth + 1;
+    options
+}
+
+/// Where the parser stops in a text that is not YAML.
+pub(crate) fn stops(text: &str, limits: Limits) -> Option<usize> {
+    let error = Parser::new_from_str_with_options(text, options(limits)).find_map(Result::err)?;
+    Some(error.marker().byte_offset().unwrap_or(text.len()))
 }
 
 /// What a tree costs.
@@ -364,7 +374,7 @@ fn as_key(source: &Source, node: Node, keys: &Keys, entries: &[Entry]) -> Result
         return Err(Box::new(no_key(source, &node)));
     };
     if let Some(first) = keys.find(entries, &scalar.text) {
-        if let Some(fault) = alike::look_alike(source, first.key.span.start) {
+        if let Some(fault) = alike::look_alike(source, first.key.span) {
             return Err(Box::new(fault));
         }
         let fault = Diagnostic::error(format!("the key `{}` is there twice", scalar.text))

@@ -101,3 +101,33 @@ fn labels_have_none() {
     let found = said(&GOOD.replace("- small", "- small\u{a0}"));
     assert_eq!(found, ["33:9: error: a no-break space (U+00A0) stands in a label"]);
 }
+
+#[test]
+fn values_may_begin_with_a_dash_and_one() {
+    let jobs = |value: &str| GOOD.replace("          path: x", value);
+    for value in [
+        "          path: -\u{a0}foo",
+        "          path: \u{a0}- foo",
+        "          path: '-\u{a0}foo'",
+        "          path:\n            -\u{a0}foo",
+        "          path:\n           \u{a0}- foo",
+        "          path:\n            -\u{a0}foo\n             - x",
+    ] {
+        let wrong = said(&jobs(value)).iter().any(|said| said.contains("stands where a space is meant"));
+        assert!(!wrong, "{value}");
+    }
+    assert_eq!(said(&GOOD.replace("name: Make", "name: -\u{a0}Make")), [""; 0]);
+    assert_eq!(said(&GOOD.replace("os:\n          - a\n          - b", "os: [-\u{a0}a]")), [""; 0]);
+    let list = said(&GOOD.replace("          - a\n", "          -\u{a0}a\n"));
+    assert_eq!(list, ["18:12: error: a no-break space (U+00A0) stands where a space is meant"]);
+}
+
+#[test]
+fn blamed_only_where_they_are_why() {
+    let found = said(&GOOD.replace("        with:", "        wíth: “a”").replace("          path: x\n", ""));
+    assert_eq!(found, ["22:9: error: a step has no key `wíth`"]);
+    let found = said(&GOOD.replace("env:\n  A: b", "env: A：b"));
+    assert_eq!(found, ["8:7: error: a wide colon (U+FF1A) stands where a `:` is meant"]);
+    let found = said(&GOOD.replace("env:\n  A: b", "env: |\n  A：b"));
+    assert_eq!(found, ["9:3: error: `env` is a map of keys"]);
+}

@@ -95,6 +95,11 @@ impl<'a> Line<'a> {
 
     /// The lines before it that say something, the nearest first.
     pub(super) fn before(&self, text: &'a str) -> impl Iterator<Item = Line<'a>> + use<'a> {
+        self.above(text).filter(|line| !line.trimmed().is_empty() && !line.trimmed().starts_with('#'))
+    }
+
+    /// All lines before it, the nearest first.
+    pub(super) fn above(&self, text: &'a str) -> impl Iterator<Item = Line<'a>> + use<'a> {
         let mut start = self.start;
         let lines = std::iter::from_fn(move || {
             let end = start.checked_sub(1)?;
@@ -102,7 +107,7 @@ impl<'a> Line<'a> {
             start = line.start;
             Some(line)
         });
-        lines.take(BACK).filter(|line| !line.trimmed().is_empty() && !line.trimmed().starts_with('#'))
+        lines.take(BACK)
     }
 }
 

@@ -8,6 +8,7 @@
 pub(crate) mod bang;
 mod flow;
 mod lines;
+mod odd;
 mod quotes;
 mod slips;
 
@@ -15,7 +16,7 @@ use granit_parser::{ErrorKind, ScanError};
 pub(crate) use lines::quote;
 use lines::{Line, in_quotes, indent_to, quoted, spaces};
 
-use crate::{Diagnostic, Limits, Source, Span, alike, blank, did_you_mean};
+use crate::{Diagnostic, Limits, Source, Span, did_you_mean};
 
 /// The place where the parser stopped.
 struct At<'a> {
@@ -58,7 +59,8 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
     let text = source.text();
     let place = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
     let at = At { source, at: source.fit(Span::new(place, place)).start };
-    let known = conflict(&at).or_else(|| page(&at)).or_else(|| odd_space(&at)).or_else(|| bang::begins(&at));
+    let known =
+        conflict(&at).or_else(|| page(&at)).or_else(|| odd::near(&at, limits)).or_else(|| bang::begins(&at));
     if let Some(fault) = known {
         return fault;
     }
@@ -85,7 +87,9 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
         ErrorKind::MappingValueNotAllowed => second_colon(&at),
         ErrorKind::InvalidColonPlacement => flow::illegal_key(&at),
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => no_colon(&at),
-        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => indentation(&at),
+        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
+            odd::indentation(&at, limits).unwrap_or_else(|| indentation(&at))
+        }
         ErrorKind::ExpectedBlockSequenceEntry => among_items(&at),
         ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator => {
             flow::separator(&at)
@@ -141,25 +145,6 @@ pub(crate) fn diagnose(source: &Source, error: &ScanError, limits: Limits) -> Di
             .error(format!("this is not YAML: {}", error.info()), at.here(1))
             .label("the parser stopped here"),
     }
-}
-
-/// An odd space, or what looks like syntax, in the line where the parser stopped, or in those that it read before as one
-/// text with it.
-fn odd_space(at: &At<'_>) -> Option<Diagnostic> {
-    const ABOVE: usize = 2;
-    let line = at.line();
-    let mut lines = std::iter::once(line).chain(line.before(at.text()).take(ABOVE));
-    lines.find_map(|line| {
-        let odd = blank::in_line(at.source, line.start, line.text);
-        odd.or_else(|| alike::in_line(at.source, line.start, line.text))
-    })
-}
-
-/// A line far above whose indentation has one, so that this one fits nothing.
-fn odd_indentation(at: &At<'_>) -> Option<Diagnostic> {
-    let mut lines = at.line().before(at.text());
-    let odd = |line: &Line<'_>| !line.blank().is_ascii();
-    lines.find(odd).and_then(|line| blank::in_line(at.source, line.start, line.text))
 }
 
 fn conflict(at: &At<'_>) -> Option<Diagnostic> {
@@ -367,9 +352,6 @@ fn column(line: &Line<'_>) -> usize {
 
 /// A line whose indentation fits nothing that is open.
 fn indentation(at: &At<'_>) -> Diagnostic {
-    if let Some(fault) = odd_indentation(at) {
-        return fault;
-    }
     let line = at.line();
     let text = at.text();
     let indent = line.indent();

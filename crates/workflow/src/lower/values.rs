@@ -201,7 +201,7 @@ impl Lower<'_> {
             }
             return;
         }
-        if let Some(fault) = doc::look_alike(self.source, key.span.start).filter(|_| !name.is_ascii()) {
+        if let Some(fault) = doc::look_alike(self.source, key.span) {
             self.lose_key(shape, None);
             self.faults.push(fault);
             return;
