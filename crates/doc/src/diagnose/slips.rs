@@ -220,31 +220,23 @@ fn indented(count: usize) -> String {
 pub(super) fn keys_of_one_line(key: &str, value: &str) -> Option<String> {
     /// Keys whose values are texts by name.
     const TEXTS: [&str; 5] = ["with", "env", "outputs", "secrets", "permissions"];
-    /// Others that have keys.
-    const MAPS: [&str; 19] = [
-        "on",
-        "push",
-        "pull_request",
-        "pull_request_target",
-        "workflow_dispatch",
-        "workflow_call",
-        "workflow_run",
-        "release",
-        "inputs",
-        "jobs",
-        "strategy",
-        "matrix",
-        "defaults",
-        "container",
-        "services",
-        "concurrency",
-        "environment",
-        "credentials",
-        "runs",
+    /// Others that have keys, and the first of those; none where any may stand there.
+    const MAPS: [(&str, &[&str]); 14] = [
+        ("on", &[]),
+        ("push", &["branches", "branches-ignore", "tags", "tags-ignore", "paths", "paths-ignore"]),
+        ("pull_request", &["branches", "branches-ignore", "paths", "paths-ignore", "types"]),
+        ("pull_request_target", &["branches", "branches-ignore", "paths", "paths-ignore", "types"]),
+        ("workflow_dispatch", &["inputs"]),
+        ("workflow_call", &["inputs", "outputs", "secrets"]),
+        ("workflow_run", &["workflows", "types", "branches", "branches-ignore"]),
+        ("jobs", &[]),
+        ("strategy", &["matrix", "fail-fast", "max-parallel"]),
+        ("matrix", &[]),
+        ("defaults", &["run"]),
+        ("container", &["image", "options", "env", "credentials"]),
+        ("concurrency", &["group", "cancel-in-progress"]),
+        ("environment", &["name", "url"]),
     ];
-    /// Keys of a job and of a service, by which the one above is known as its name.
-    const OF_NAMES: [&str; 5] = ["runs-on", "steps", "needs", "uses", "image"];
-    const PLAIN: [&str; 5] = ["name", "if", "uses", "description", "run-name"];
     let is_key = |word: &str| {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         !word.is_empty() && word.chars().all(good)
@@ -254,10 +246,11 @@ pub(super) fn keys_of_one_line(key: &str, value: &str) -> Option<String> {
     while let Some((next, value)) = rest.split_once(':').filter(|(next, value)| {
         let holds = match key {
             "run" => keys.last() == Some(&"defaults"),
+            // no text begins with it, so that the one above is the name of a job
+            _ if *next == "runs-on" => true,
             key => {
-                MAPS.contains(&key)
-                    || TEXTS.contains(&key)
-                    || OF_NAMES.contains(next) && !PLAIN.contains(&key)
+                let map = MAPS.iter().find(|(map, _)| *map == key);
+                TEXTS.contains(&key) || map.is_some_and(|(_, keys)| keys.is_empty() || keys.contains(next))
             }
         };
         let of_texts = keys.last().is_some_and(|above| TEXTS.contains(above));
@@ -272,7 +265,7 @@ pub(super) fn keys_of_one_line(key: &str, value: &str) -> Option<String> {
     let last = if rest.starts_with("- ") {
         keys.push(key);
         rest.to_owned()
-    } else if rest.contains(": ") {
+    } else if rest.contains(": ") && !rest.starts_with(['\'', '"']) {
         format!("{key}: {}", quoted(rest)?)
     } else {
         format!("{key}: {rest}")
@@ -329,4 +322,26 @@ pub(super) fn first_entry(at: &At<'_>, entry: Line<'_>, line: Line<'_>) -> Optio
             .also(at.source, next.span(), spaces(next.indent()))
             .help(indent_to(next.indent()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::keys_of_one_line;
+
+    #[test]
+    fn one_line() {
+        for (key, value) in [
+            ("MSG", "needs: review"),
+            ("TITLE", "uses: x"),
+            ("environment", "prod: eu"),
+            ("container", "node: 18"),
+            ("concurrency", "build: x"),
+            ("push", "workflow_dispatch:"),
+            ("pull_request", "push:"),
+        ] {
+            assert_eq!(keys_of_one_line(key, value), None, "{key}: {value}");
+        }
+        let with = keys_of_one_line("with", "path: 'x: y'");
+        assert_eq!(with.as_deref(), Some("write `with:`, and below it, further in, `path: 'x: y'`"));
+    }
 }
