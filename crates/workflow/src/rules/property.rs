@@ -112,20 +112,9 @@ pub(super) fn workflow(workflow: &Workflow, lost: &Lost, found: &mut Vec<Diagnos
     let triggers = workflow.on.iter().filter(|trigger| trigger.event.value.starts_with("workflow_"));
     let inputs: Vec<&str> =
         triggers.flat_map(|trigger| &trigger.inputs).map(|input| input.name.value.as_str()).collect();
-    let mut look = Look {
-        workflow: Some(workflow),
-        jobs: workflow.jobs.iter().rev().map(|job| (job.id.value.to_ascii_lowercase(), job)).collect(),
-        job: None,
-        lost,
-        partly: false,
-        inputs: (!lost.inputs).then_some(inputs),
-        matrix: None,
-        steps: Vec::new(),
-        numbers: HashMap::new(),
-        told: 0,
-        now: 0,
-        found,
-    };
+    let mut look = Look::new(lost, inputs, found);
+    look.workflow = Some(workflow);
+    look.jobs = workflow.jobs.iter().rev().map(|job| (job.id.value.to_ascii_lowercase(), job)).collect();
     look.all(workflow.run_name.iter());
     look.variables(&workflow.env);
     let concurrency = workflow.concurrency.iter();
@@ -140,20 +129,8 @@ pub(super) fn workflow(workflow: &Workflow, lost: &Lost, found: &mut Vec<Diagnos
 
 pub(super) fn action(action: &Action, lost: &Lost, found: &mut Vec<Diagnostic>) {
     let inputs = action.inputs.iter().map(|input| input.name.value.as_str()).collect();
-    let mut look = Look {
-        workflow: None,
-        jobs: HashMap::new(),
-        job: None,
-        lost,
-        partly: lost.names,
-        inputs: (!lost.inputs).then_some(inputs),
-        matrix: None,
-        steps: Vec::new(),
-        numbers: HashMap::new(),
-        told: 0,
-        now: 0,
-        found,
-    };
+    let mut look = Look::new(lost, inputs, found);
+    look.partly = lost.names;
     match &action.runs {
         Runs::Composite { steps } => {
             look.steps(steps);
@@ -167,7 +144,24 @@ pub(super) fn action(action: &Action, lost: &Lost, found: &mut Vec<Diagnostic>) 
     }
 }
 
-impl<'a> Look<'a, '_> {
+impl<'a, 'f> Look<'a, 'f> {
+    fn new(lost: &'a Lost, inputs: Vec<&'a str>, found: &'f mut Vec<Diagnostic>) -> Look<'a, 'f> {
+        Look {
+            workflow: None,
+            jobs: HashMap::new(),
+            job: None,
+            lost,
+            partly: false,
+            inputs: (!lost.inputs).then_some(inputs),
+            matrix: None,
+            steps: Vec::new(),
+            numbers: HashMap::new(),
+            told: 0,
+            now: 0,
+            found,
+        }
+    }
+
     fn job(&mut self, job: &'a Job) {
         self.job = Some(job);
         self.partly = self.lost.job(&job.id.value);
