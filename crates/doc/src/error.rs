@@ -2,7 +2,7 @@
 //!
 //! Purpose: the limits of foreign documents and the one error of the parsers. Owner: the parsers.
 
-use crate::Diagnostic;
+use crate::{Diagnostic, Node};
 
 /// Caps on a document; each is checked before the memory is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,9 @@ impl Limits {
 pub struct Error {
     /// What is wrong, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// The document as it is where nothing else is wrong than keys that are there twice: with the first of each. A
+    /// linter can go on with it, nobody else should.
+    pub first_of_each: Option<Box<Node>>,
 }
 
 impl From<Box<Diagnostic>> for Error {
@@ -55,6 +58,6 @@ impl From<Box<Diagnostic>> for Error {
 
 impl From<Diagnostic> for Error {
     fn from(diagnostic: Diagnostic) -> Error {
-        Error { diagnostics: vec![diagnostic] }
+        Error { diagnostics: vec![diagnostic], first_of_each: None }
     }
 }

@@ -45,7 +45,7 @@ pub fn parse_yaml_with(source: &Source, limits: Limits) -> Result<Node, Error> {
     let root = builder.finish()?;
     match blank::all(source, &root) {
         odd if odd.is_empty() => Ok(root),
-        odd => Err(Error { diagnostics: odd }),
+        odd => Err(Error { diagnostics: odd, first_of_each: None }),
     }
 }
 
@@ -105,6 +105,8 @@ struct Builder<'a> {
     documents: usize,
     /// What is wrong though it can be read on.
     faults: Vec<Diagnostic>,
+    /// How many of them are keys that are there twice.
+    twice: usize,
 }
 
 /// Most faults of one document that are told.
@@ -121,6 +123,7 @@ impl<'a> Builder<'a> {
             root: None,
             documents: 0,
             faults: Vec::new(),
+            twice: 0,
         }
     }
 
@@ -249,9 +252,10 @@ impl<'a> Builder<'a> {
             OpenKind::Map { entries, keys, key, merges } => match key.take() {
                 None => match as_key(source, node, keys, entries) {
                     Ok(name) => *key = Some(name),
-                    Err(fault) => {
+                    Err(NoKey { fault, twice }) => {
                         *key = Some(Key::Faulty);
                         self.fault(*fault);
+                        self.twice += usize::from(twice);
                     }
                 },
                 Some(Key::Merge) => match as_merge(source, node) {
@@ -288,7 +292,7 @@ impl<'a> Builder<'a> {
         if !same {
             diagnostics.push(fault);
         }
-        Error { diagnostics }
+        Error { diagnostics, first_of_each: None }
     }
 
     fn charge(&mut self, weight: Weight, at: Span) -> Result<(), Error> {
@@ -360,7 +364,10 @@ impl<'a> Builder<'a> {
 
     fn finish(self) -> Result<Node, Error> {
         if !self.faults.is_empty() {
-            return Err(Error { diagnostics: self.faults });
+            // where there were too many to keep, others may have been among them
+            let only_twice = self.faults.len() == self.twice && self.twice < MAX_FAULTS;
+            let first_of_each = self.root.filter(|_| only_twice).map(Box::new);
+            return Err(Error { diagnostics: self.faults, first_of_each });
         }
         Ok(self.root.unwrap_or_else(|| Node {
             span: Span::default(),
@@ -369,20 +376,27 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn as_key(source: &Source, node: Node, keys: &Keys, entries: &[Entry]) -> Result<Key, Box<Diagnostic>> {
+/// Why a node can be no key.
+struct NoKey {
+    fault: Box<Diagnostic>,
+    /// The map has it already.
+    twice: bool,
+}
+
+fn as_key(source: &Source, node: Node, keys: &Keys, entries: &[Entry]) -> Result<Key, NoKey> {
     let Kind::Scalar(scalar) = node.kind else {
-        return Err(Box::new(no_key(source, &node)));
+        return Err(NoKey { fault: Box::new(no_key(source, &node)), twice: false });
     };
     if let Some(first) = keys.find(entries, &scalar.text) {
         if let Some(fault) = alike::look_alike(source, first.key.span) {
-            return Err(Box::new(fault));
+            return Err(NoKey { fault: Box::new(fault), twice: false });
         }
         let fault = Diagnostic::error(format!("the key `{}` is there twice", scalar.text))
             .at(source, node.span)
             .label("again here")
             .also(source, first.key.span, "first here")
             .help("join the two or remove one");
-        return Err(Box::new(fault));
+        return Err(NoKey { fault: Box::new(fault), twice: true });
     }
     if scalar.text == "<<" && scalar.style == Style::Plain {
         return Ok(Key::Merge);

@@ -118,7 +118,7 @@ fn lower(source: &Source) -> Result<Recipe> {
     let recipe = reader.recipe(&map);
     match recipe {
         Some(recipe) if reader.faults.is_empty() => Ok(recipe),
-        _ => Err(Error::Recipe(doc::Error { diagnostics: reader.faults })),
+        _ => Err(Error::Recipe(doc::Error { diagnostics: reader.faults, first_of_each: None })),
     }
 }
 

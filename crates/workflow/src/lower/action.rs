@@ -39,11 +39,10 @@ impl ParsedAction {
 
 /// Parses and checks an action.yml.
 pub fn parse_action(source: &Source) -> ParsedAction {
-    let root = match doc::parse_yaml(source) {
-        Ok(root) => root,
-        Err(error) => return ParsedAction { action: None, diagnostics: error.diagnostics },
+    let (root, mut lower) = match Lower::of(source) {
+        Ok(begun) => begun,
+        Err(diagnostics) => return ParsedAction { action: None, diagnostics },
     };
-    let mut lower = Lower::new(source);
     let action = lower.an_action(&root);
     let good = !lower.faults.iter().any(Diagnostic::is_error);
     let diagnostics = finish(rules::allowed(source, lower.faults), MAX_DIAGNOSTICS);
@@ -52,11 +51,10 @@ pub fn parse_action(source: &Source) -> ParsedAction {
 
 /// Reads an action for rules.
 pub(crate) fn action_for_rules(source: &Source) -> Lowered<Action> {
-    let root = match doc::parse_yaml(source) {
-        Ok(root) => root,
-        Err(error) => return Lowered::none(error.diagnostics),
+    let (root, mut lower) = match Lower::of(source) {
+        Ok(begun) => begun,
+        Err(faults) => return Lowered::none(faults),
     };
-    let mut lower = Lower::new(source);
     let model = lower.an_action(&root);
     Lowered { whole: model.is_some(), model, faults: lower.faults, lost: lower.lost }
 }
@@ -72,7 +70,7 @@ impl Lower<'_> {
         let runs =
             map.entry("runs").filter(|entry| !entry.value.is_null()).and_then(|entry| self.runs(entry));
         let inputs = map.get("inputs").filter(|node| !node.is_null());
-        self.lost.inputs = inputs.is_some_and(|node| node.map().is_none());
+        self.lost.inputs |= inputs.is_some_and(|node| node.map().is_none());
         let inputs = inputs.and_then(|node| self.map(node, "`inputs`"));
         let outputs = map.get("outputs").filter(|node| !node.is_null());
         let outputs = outputs.and_then(|node| self.map(node, "`outputs`"));

@@ -24,12 +24,20 @@ pub(crate) struct Lost {
     jobs: HashSet<String>,
     /// Inputs.
     pub(crate) inputs: bool,
+    /// Anything: of keys that are there twice only the first is read.
+    all: bool,
 }
 
 impl Lost {
+    /// Of a document with such faults of its YAML.
+    pub(super) fn with(faults: &[Diagnostic]) -> Lost {
+        let all = !faults.is_empty();
+        Lost { names: all, inputs: all, all, ..Lost::default() }
+    }
+
     /// Whether a job lost names, or is not there.
     pub(crate) fn job(&self, id: &str) -> bool {
-        !self.jobs.is_empty() && self.jobs.contains(&id.to_ascii_lowercase())
+        self.all || !self.jobs.is_empty() && self.jobs.contains(&id.to_ascii_lowercase())
     }
 }
 
@@ -49,7 +57,7 @@ impl Lower<'_> {
 
     /// Reads a job, and notes whether it is whole.
     pub(super) fn noting<T>(&mut self, id: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
-        self.lost.names = false;
+        self.lost.names = self.lost.all;
         let job = read(self);
         if job.is_none() || self.lost.names {
             self.lost.jobs.insert(id.to_ascii_lowercase());

@@ -90,15 +90,15 @@ impl<T> Lowered<T> {
 
 /// Reads a workflow for rules.
 pub(crate) fn for_rules(source: &Source) -> Lowered<Workflow> {
-    let root = match doc::parse_yaml(source) {
-        Ok(root) => root,
-        Err(error) => return Lowered::none(error.diagnostics),
+    let (root, mut lower) = match Lower::of(source) {
+        Ok(begun) => begun,
+        Err(faults) => return Lowered::none(faults),
     };
-    let mut lower = Lower::new(source);
+    let twice = !lower.faults.is_empty();
     let model = lower.workflow(&root);
     let written = root.map().and_then(|map| map.get("jobs")).and_then(Node::map);
     let read = model.as_ref().map(|workflow| workflow.jobs.len());
-    let whole = read == written.map(|jobs| jobs.entries.len());
+    let whole = !twice && read == written.map(|jobs| jobs.entries.len());
     Lowered { whole, model, faults: lower.faults, lost: lower.lost }
 }
 
@@ -139,11 +139,10 @@ fn parsed(workflow: Option<Workflow>, faults: Vec<Diagnostic>) -> Parsed {
 }
 
 fn lowered(source: &Source, origin: Origin) -> (Option<Workflow>, Vec<Diagnostic>) {
-    let root = match doc::parse_yaml(source) {
-        Ok(root) => root,
-        Err(error) => return (None, error.diagnostics),
+    let (root, mut lower) = match Lower::of(source) {
+        Ok(begun) => begun,
+        Err(faults) => return (None, faults),
     };
-    let mut lower = Lower::new(source);
     lower.origin = origin;
     if origin == Origin::Payload {
         lower.job_ids = Dots::Allowed;
@@ -192,14 +191,18 @@ pub(crate) struct Lower<'a> {
 }
 
 impl<'a> Lower<'a> {
-    fn new(source: &'a Source) -> Lower<'a> {
-        Lower {
-            source,
-            faults: Vec::new(),
-            origin: Origin::File,
-            job_ids: Dots::Refused,
-            lost: Lost::default(),
-        }
+    /// Reads the YAML, and begins with what is wrong with it and does not hinder.
+    fn of(source: &'a Source) -> Result<(Node, Lower<'a>), Vec<Diagnostic>> {
+        let (root, faults) = match doc::parse_yaml(source) {
+            Ok(root) => (root, Vec::new()),
+            Err(error) => match error.first_of_each {
+                Some(root) => (*root, error.diagnostics),
+                None => return Err(error.diagnostics),
+            },
+        };
+        let (origin, job_ids) = (Origin::File, Dots::Refused);
+        let lost = Lost::with(&faults);
+        Ok((root, Lower { source, faults, origin, job_ids, lost }))
     }
 
     fn workflow(&mut self, root: &Node) -> Option<Workflow> {
@@ -235,7 +238,7 @@ impl<'a> Lower<'a> {
         let (on, jobs) = (there("on"), there("jobs"));
         let before = self.faults.len();
         let on = on.map(|node| self.triggers(node)).unwrap_or_default();
-        self.lost.inputs = on.is_empty() || self.has_error(before);
+        self.lost.inputs |= on.is_empty() || self.has_error(before);
         if self.origin == Origin::Payload {
             // the server has used it: nothing of the job hangs on it
             self.faults.truncate(before);
