@@ -363,7 +363,7 @@ fn too_wide() -> String {
 
 /// Whether two values of a matrix are the same, nested ones part by part; a map of the pattern may
 /// leave out what it does not care for.
-fn matches(own: &Value, pattern: &Value) -> bool {
+pub(crate) fn matches(own: &Value, pattern: &Value) -> bool {
     match (own, pattern) {
         (Value::Object(own), Value::Object(pattern)) => {
             pattern.iter().all(|(name, value)| own.get(name).is_some_and(|own| matches(own, value)))

@@ -195,8 +195,13 @@ impl Lower<'_> {
         let pattern = text.value.strip_prefix('!').unwrap_or(&text.value);
         use FilterKey::{Branches, BranchesIgnore, Paths, PathsIgnore, Tags, TagsIgnore};
         let (why, help) = if matches!(key, Paths | PathsIgnore) {
-            let Some(rest) = pattern.strip_prefix("./").or_else(|| pattern.strip_prefix('/')) else { return };
-            ("paths begin at the root of the repository, without a `/`", format!("write `{rest}`"))
+            if let Some(rest) = pattern.strip_prefix("./").or_else(|| pattern.strip_prefix('/')) {
+                ("paths begin at the root of the repository, without a `/`", format!("write `{rest}`"))
+            } else if pattern.split('/').any(|part| matches!(part, "." | "..")) {
+                ("no path of a repository has a `.` or `..` in it", "write the path without them".to_owned())
+            } else {
+                return;
+            }
         } else if !matches!(key, Branches | BranchesIgnore | Tags | TagsIgnore) {
             return;
         } else {

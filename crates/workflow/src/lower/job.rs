@@ -217,6 +217,14 @@ impl Lower<'_> {
         if label.raw().trim().is_empty() && !self.is_payload() {
             self.fault("the label is empty", node.span, "expected a label");
         }
+        if let Some(text) = label.literal().filter(|text| text.contains(',') && !self.is_payload()) {
+            let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+            let fault = self.error("a label has no comma", node.span).label("no runner has a label with one");
+            self.faults.push(match parts.len() {
+                0 | 1 => fault.help("take the comma out"),
+                _ => fault.help(format!("write `[{}]` for a runner that has them all", parts.join(", "))),
+            });
+        }
         let odd = label.texts().flat_map(str::chars).find_map(doc::odd_space);
         if let Some(odd) = odd.filter(|_| !self.is_payload()) {
             self.fault(format!("{odd} stands in a label"), node.span, "no machine has a label with one");

@@ -173,6 +173,18 @@ impl Matrix {
 }
 
 impl Data {
+    /// Whether it is the same in every run.
+    pub(crate) fn is_constant(&self) -> bool {
+        match &self.kind {
+            DataKind::Value(_) => true,
+            DataKind::Template(_) => false,
+            DataKind::List(items) => items.iter().all(Data::is_constant),
+            DataKind::Map(entries) => {
+                entries.iter().all(|(name, data)| !name.value.contains("${{") && data.is_constant())
+            }
+        }
+    }
+
     fn templates<'a>(&'a self, found: &mut Vec<&'a Template>) {
         match &self.kind {
             DataKind::Value(_) => {}

@@ -20,6 +20,7 @@ mod half;
 #[cfg(test)]
 mod more_tests;
 mod property;
+mod repeat;
 mod script;
 mod steps;
 mod table;
@@ -47,6 +48,7 @@ const MAX_DIAGNOSTICS: usize = 1000;
 pub enum Rule {
     UntrustedInput,
     SecretInIf,
+    PasswordInClear,
     UnpinnedAction,
     IfAlwaysTrue,
     NeverEqual,
@@ -58,6 +60,8 @@ pub enum Rule {
     LostPipeFailure,
     ConstantCacheKey,
     LooseInclude,
+    IdleExclude,
+    RepeatedValue,
     NumberAsVersion,
     OctalNumber,
     NumberWithUnderscores,

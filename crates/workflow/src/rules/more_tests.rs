@@ -200,7 +200,7 @@ fn matrices_of_constants_that_give_no_jobs_or_too_many() {
             "include: [{a: 1}], exclude: [{a: 1}]".to_owned(),
             "`exclude` names `a`, which the matrix does not have",
         ),
-        ("a: [1], exclude: [{a: 2}]".to_owned(), ""),
+        ("a: [1, 2], exclude: [{a: 2}]".to_owned(), ""),
         ("a: [1], exclude: []".to_owned(), ""),
         ("include: [{a: 1}]".to_owned(), ""),
         ("a: [1, '${{ github.sha }}'], exclude: [{a: 1}]".to_owned(), ""),
@@ -284,5 +284,86 @@ fn a_text_is_no_comment() {
         "      - run: \"echo ${{ github.head_ref }}\" # ampoule: allow untrusted-input: x\n",
     ] {
         assert_eq!(names(&steps(line)), [""; 0], "{line}");
+    }
+}
+
+/// A file with one job that has a matrix or more beside it.
+fn job(keys: &str) -> Vec<doc::Diagnostic> {
+    workflow(&format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{{run: a}}]\n{keys}"))
+}
+
+#[test]
+fn of_a_matrix_only_what_is_written_is_compared() {
+    let matrix = |text: &str| job(&format!("    strategy: {{matrix: {{{text}}}}}\n"));
+    for (text, expected) in [
+        ("a: [1, 2, 1]", "repeated-value"),
+        ("a: [x, '${{ github.ref }}', x]", "repeated-value"),
+        ("a: [x, y], exclude: [{a: z}]", "idle-exclude"),
+        ("a: [x, y], b: [x, z], exclude: [{a: x, b: y}]", "idle-exclude"),
+        ("a: [{n: x, m: y}], exclude: [{a: {n: y}}]", "idle-exclude"),
+        ("a: [{n: x, m: y}], exclude: [{a: x}]", "idle-exclude"),
+    ] {
+        assert_eq!(names(&matrix(text)), [expected], "{text}");
+    }
+    for text in [
+        "a: [1, '1']",
+        "a: [x, X]",
+        "a: ['${{ github.ref }}', '${{ github.ref }}']",
+        "a: [{n: x}, {n: x}]",
+        "a: [1, 2], exclude: [{a: '1'}]",
+        "a: [x, y], exclude: [{a: X}]",
+        "a: ['${{ github.ref }}', y], exclude: [{a: z}]",
+        "a: [x, y], exclude: [{a: '${{ github.ref }}'}]",
+        "a: \"${{ fromJSON(vars.A) }}\", exclude: [{a: z}]",
+        "a: [x], exclude: \"${{ fromJSON(vars.A) }}\", include: [{a: y}]",
+        "a: [{n: x, m: y}, z], exclude: [{a: {n: x}}]",
+    ] {
+        assert_eq!(names(&matrix(text)), [""; 0], "{text}");
+    }
+    // one value of a thousand entries is looked for in at most a quarter of a million others
+    let many: Vec<String> = (0..1000).map(|n| format!("v{n}")).collect();
+    let entries = vec!["{a: z}"; 1000].join(", ");
+    assert_eq!(matrix(&format!("a: [{}], exclude: [{entries}]", many.join(", "))).len(), 262);
+}
+
+#[test]
+fn a_password_in_the_file_is_told_wherever_a_container_is() {
+    let container = |password: &str| {
+        format!(
+            "{{image: 'x@sha256:{}', credentials: {{username: a, password: {password}}}}}",
+            "0".repeat(64)
+        )
+    };
+    for (password, count) in [
+        ("hunter2", 1),
+        ("'${{ secrets.P }}'", 0),
+        ("'a${{ vars.P }}'", 0),
+        ("''", 0),
+        ("'${{ github.token }}'", 0),
+    ] {
+        let told = vec!["password-in-clear"; count];
+        let written = container(password);
+        assert_eq!(names(&job(&format!("    container: {written}\n"))), told, "{password}");
+        assert_eq!(names(&job(&format!("    services: {{db: {written}}}\n"))), told, "{password}");
+    }
+}
+
+#[test]
+fn a_label_has_no_comma() {
+    let one = |labels: &str| {
+        workflow(&format!("on: push\njobs:\n  a: {{runs-on: {labels}, steps: [{{run: a}}]}}\n"))
+    };
+    for (labels, help) in [
+        ("'self-hosted, arm'", "write `[self-hosted, arm]` for a runner that has them all"),
+        ("['x,', y]", "take the comma out"),
+        ("{labels: 'x,y'}", "write `[x, y]` for a runner that has them all"),
+    ] {
+        let found = one(labels);
+        assert_eq!((found.len(), found[0].message.as_str()), (1, "a label has no comma"), "{labels}");
+        assert_eq!(found[0].help, [help], "{labels}");
+    }
+    for labels in ["[x, y]", "\"${{ fromJSON('[1, 2]') }}\"", "\"${{ format('{0},{1}', vars.A, vars.B) }}\""]
+    {
+        assert_eq!(names(&one(labels)), [""; 0], "{labels}");
     }
 }

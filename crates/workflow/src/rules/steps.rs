@@ -5,12 +5,12 @@
 use doc::{Diagnostic, Source, Span, did_you_mean};
 
 use super::{
-    Levels, Rule, cache, compare, exclude, half, property, script,
+    Levels, Rule, cache, compare, exclude, half, property, repeat, script,
     untrusted::{self, Reader},
 };
 use crate::{
-    Action, Condition, ContextName, Defaults, Image, Job, OrExpr, Runs, Site, Step, StepAction, Template,
-    Uses, Variables, Workflow, WorkflowRef,
+    Action, Condition, Container, ContextName, Credentials, Defaults, Image, Job, OrExpr, Runs, Site, Step,
+    StepAction, Template, Uses, Variables, Workflow, WorkflowRef,
     expr::tree::{Accessor, AstKind},
     lower::Lost,
     matrix,
@@ -84,10 +84,19 @@ impl Look<'_> {
         }
         if let Some(matrix) = job.strategy.as_ref().and_then(|strategy| strategy.matrix.as_ref()) {
             let source = self.source;
+            let before = self.found.len();
             exclude::refused(matrix, source, self.found);
+            if self.found.len() == before {
+                repeat::find(matrix, source, self.levels, self.found);
+            }
             if self.levels.is_on(Rule::LooseInclude) {
                 self.found.extend(matrix::loose_inclusions(matrix).map(|span| matrix::loose(source, span)));
             }
+        }
+        let services = job.services.iter().filter_map(|services| services.value.written()).flatten();
+        let containers = job.container.iter().map(|container| &container.value);
+        for container in containers.chain(services.map(|service| &service.container)) {
+            self.password(container);
         }
         let labels = job.runs_on.iter().flat_map(|runs_on| &runs_on.labels);
         let windows = labels.into_iter().any(|label| {
@@ -98,6 +107,24 @@ impl Look<'_> {
         self.shell(job.defaults.shell.as_ref());
         let defaults = job.defaults.or(&workflow.defaults);
         self.steps(&job.steps, &Around { defaults, windows, env: vec![&workflow.env, &job.env] });
+    }
+
+    /// A password that everybody can read.
+    fn password(&mut self, container: &OrExpr<Container>) {
+        let credentials = container.written().and_then(|container| container.credentials.as_ref());
+        let Some(OrExpr::Written(Credentials { password, .. })) = credentials else { return };
+        if password.literal().is_none_or(|text| text.trim().is_empty())
+            || !self.levels.is_on(Rule::PasswordInClear)
+        {
+            return;
+        }
+        self.found.push(
+            Rule::PasswordInClear
+                .warning("a password in the file")
+                .at(self.source, password.span())
+                .label("everybody who reads the repository has it")
+                .help("change it, make a secret of it, and write `${{ secrets.NAME }}` here"),
+        );
     }
 
     fn steps(&mut self, steps: &[Step], around: &Around<'_>) {

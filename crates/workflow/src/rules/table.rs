@@ -31,7 +31,7 @@ const fn action(text: &'static str) -> Example {
     of(Frame::Action, text)
 }
 
-pub(super) static TABLE: [About; 34] = [
+pub(super) static TABLE: [About; 37] = [
     About {
         rule: Rule::UntrustedInput,
         name: "untrusted-input",
@@ -74,6 +74,7 @@ pub(super) static TABLE: [About; 34] = [
 "#,
         ),
     },
+    of_values::PASSWORD_IN_CLEAR,
     About {
         rule: Rule::UnpinnedAction,
         name: "unpinned-action",
@@ -242,6 +243,8 @@ if: env.TARGET == 'test'
     mode: [release]
 "),
     },
+    of_values::IDLE_EXCLUDE,
+    of_values::REPEATED_VALUE,
     of_values::NUMBER_AS_VERSION,
     of_values::OCTAL_NUMBER,
     of_values::NUMBER_WITH_UNDERSCORES,

@@ -36,6 +36,64 @@ pub(super) const NEVER_EQUAL: About = About {
     right: of(Frame::File, with_flag!("inputs.fast")),
 };
 
+pub(super) const PASSWORD_IN_CLEAR: About = About {
+    rule: Rule::PasswordInClear,
+    name: "password-in-clear",
+    level: Warn,
+    finds: "a password of a registry that stands in the file",
+    costs: "Everybody who can read the repository has it, and so has everybody who reads its history after it was \
+            taken out: it has to be changed. A secret is masked in logs, and can be changed without a commit.",
+    wrong: job("container:
+  image: registry.example.org/tools
+  credentials:
+    username: ci
+    password: hunter2
+"),
+    right: job("container:
+  image: registry.example.org/tools
+  credentials:
+    username: ci
+    password: ${{ secrets.REGISTRY_PASSWORD }}
+"),
+};
+
+pub(super) const IDLE_EXCLUDE: About = About {
+    rule: Rule::IdleExclude,
+    name: "idle-exclude",
+    level: Warn,
+    finds: "an entry of `exclude` with a value that the matrix does not have",
+    costs: "It takes out no job: the one that was meant runs. So it is after a version was changed in the list alone, \
+            and with the values of `include`, which are added when `exclude` is done.",
+    wrong: job("strategy:
+  matrix:
+    os: [debian-13, alpine]
+    exclude:
+      - os: debian-12
+"),
+    right: job("strategy:
+  matrix:
+    os: [debian-13, alpine]
+    exclude:
+      - os: debian-13
+"),
+};
+
+pub(super) const REPEATED_VALUE: About = About {
+    rule: Rule::RepeatedValue,
+    name: "repeated-value",
+    level: Warn,
+    finds: "a value that stands twice in a list of the matrix",
+    costs: "The same job runs twice, under the same name, and costs twice the time.",
+    wrong: job("strategy:
+  matrix:
+    go: ['1.24', '1.25', '1.24']
+"),
+    right: job("strategy:
+  matrix:
+    go: ['1.24', '1.25']
+"),
+};
+
 pub(super) const NUMBER_AS_VERSION: About = About {
     rule: Rule::NumberAsVersion,
     name: "number-as-version",
