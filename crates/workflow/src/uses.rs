@@ -65,7 +65,7 @@ pub enum BadUses {
     /// `docker:` without the slashes.
     #[error("an image begins with `docker://`")]
     NoSlashes,
-    /// Nothing after `docker://`.
+    /// Nothing after `docker://`, or after its colon.
     #[error("this names no image")]
     NoImage,
     /// A job's `uses` without a file.
@@ -310,7 +310,7 @@ impl Uses {
         let text = text.trim();
         if let Some(image) = text.strip_prefix("docker://") {
             return match image {
-                "" => Err(BadUses::NoImage),
+                image if image.is_empty() || image.ends_with([':', '@']) => Err(BadUses::NoImage),
                 image if image.contains(char::is_whitespace) => Err(BadUses::WhiteSpace),
                 image => Ok(Uses::Image(image.to_owned())),
             };
@@ -415,7 +415,9 @@ mod tests {
         }
         assert_eq!(Uses::parse("checkout@v4"), Err(BadUses::NoRepository));
         assert_eq!(Uses::parse("https://x@v4"), Err(BadUses::NoRepository));
-        assert_eq!(Uses::parse("docker://"), Err(BadUses::NoImage));
+        for text in ["docker://", "docker://debian:", "docker://debian@"] {
+            assert_eq!(Uses::parse(text), Err(BadUses::NoImage), "{text}");
+        }
         assert_eq!(Uses::parse("a/b/.github/workflows/x.yml@v1"), Err(BadUses::WorkflowInStep));
         assert_eq!(Uses::parse("./.github/workflows/x.yml"), Err(BadUses::WorkflowInStep));
         assert!(Uses::parse("https://data.forgejo.org/Actions/checkout@v3").expect("good").is_checkout());

@@ -367,3 +367,31 @@ fn a_label_has_no_comma() {
         assert_eq!(names(&one(labels)), [""; 0], "{labels}");
     }
 }
+
+#[test]
+fn a_path_begins_in_the_repository() {
+    let one = |path: &str| {
+        workflow(&format!(
+            "on: {{push: {{paths: ['{path}', src]}}}}\njobs:\n  a: {{runs-on: x, steps: [{{run: a}}]}}\n"
+        ))
+    };
+    let without = "write the path without them";
+    for (path, help) in [
+        ("/src/**", "write `src/**`"),
+        ("./src", "write `src`"),
+        ("!/src", "write `src`"),
+        ("a/./b", without),
+        ("../b", without),
+        ("a/..", without),
+    ] {
+        let found = one(path);
+        assert_eq!(
+            (names(&found), found[0].help.as_slice()),
+            (vec!["admits-nothing"], &[help.to_owned()][..]),
+            "{path}"
+        );
+    }
+    for path in ["**", ".forgejo/**", "a/.b/..c", "*.md", "a../b"] {
+        assert_eq!(names(&one(path)), [""; 0], "{path}");
+    }
+}
