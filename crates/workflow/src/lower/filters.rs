@@ -192,11 +192,14 @@ impl Lower<'_> {
 
     /// A pattern that no name can be like: one of another kind, or a path that does not begin in the repository.
     fn fits_nothing(&mut self, key: FilterKey, text: &Spanned<String>) {
-        let pattern = text.value.strip_prefix('!').unwrap_or(&text.value);
+        let (sign, pattern) = match text.value.strip_prefix('!') {
+            Some(pattern) => ("!", pattern),
+            None => ("", text.value.as_str()),
+        };
         use FilterKey::{Branches, BranchesIgnore, Paths, PathsIgnore, Tags, TagsIgnore};
         let (why, help) = if matches!(key, Paths | PathsIgnore) {
             if let Some(rest) = pattern.strip_prefix("./").or_else(|| pattern.strip_prefix('/')) {
-                ("paths begin at the root of the repository, without a `/`", format!("write `{rest}`"))
+                ("paths begin at the root of the repository, without a `/`", format!("write `{sign}{rest}`"))
             } else if pattern.split('/').any(|part| matches!(part, "." | "..")) {
                 ("no path of a repository has a `.` or `..` in it", "write the path without them".to_owned())
             } else {
@@ -208,7 +211,6 @@ impl Lower<'_> {
             let full =
                 ["refs/heads/", "refs/tags/"].into_iter().find_map(|start| pattern.strip_prefix(start));
             if let Some(rest) = full {
-                let sign = if pattern.len() < text.value.len() { "!" } else { "" };
                 let what = if matches!(key, Branches | BranchesIgnore) { "branches" } else { "tags" };
                 let warning = Rule::AdmitsNothing
                     .warning(format!("nothing is like `{}`", text.value))

@@ -379,7 +379,7 @@ fn a_path_begins_in_the_repository() {
     for (path, help) in [
         ("/src/**", "write `src/**`"),
         ("./src", "write `src`"),
-        ("!/src", "write `src`"),
+        ("!/src", "write `!src`"),
         ("a/./b", without),
         ("../b", without),
         ("a/..", without),
