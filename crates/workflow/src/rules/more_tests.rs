@@ -25,6 +25,13 @@ fn advice_has_expressions_as_they_are_written() {
             format!("write `{name}: ${{{{ {expr} }}}}` below the step's `env`, and here `\"${name}\"`");
         assert_eq!(found[0].help, [expected]);
     }
+    for (run, help) in [
+        (r#""echo ${{ github.head_ref }}""#, r#"`\"$HEAD_REF\"`"#),
+        (r#"'echo "${{ github.head_ref }}"'"#, r#"`"$HEAD_REF"`"#),
+    ] {
+        let found = steps(&format!("      - run: {run}\n"));
+        assert!(found[0].help[0].ends_with(&format!("and here {help}")), "{:?}", found[0].help);
+    }
     let found = steps("      - run: echo ${{ forgejo.event.commits[0].message }}\n");
     let message = "`forgejo.event.commits[0].message` can be set by strangers and becomes part of the script";
     assert_eq!(found[0].message, message);

@@ -125,7 +125,8 @@ pub(super) fn find(
         flows(expr.root(), Whole::No, &mut parts);
         // the variable takes the place of the whole expression
         let Some(part) = parts.into_iter().next() else {
-            found.extend(variable_of_env(expr.root(), reader, env, source));
+            let write = |name: &str| within(script, source, &reader.variable(name));
+            found.extend(variable_of_env(expr.root(), write, env, source));
             continue;
         };
         // JSON has no line feed with which it could leave a here-document, and there the shell reads nothing else
@@ -143,8 +144,16 @@ pub(super) fn find(
         let written = written.get(at).map_or("", String::as_str);
         found.push(told(format!("`{}`", part.shown(source)), source, part.ast.span).help(format!(
             "write `{name}: ${{{{ {written} }}}}` below the step's `env`, and here `{}`",
-            reader.variable(&name)
+            within(script, source, &reader.variable(&name))
         )));
+    }
+}
+
+/// Text as it is written in a script that stands in quotes of YAML, or in none.
+fn within(script: &Template, source: &Source, text: &str) -> String {
+    match source.slice(script.span()).as_bytes().first() {
+        Some(b'"') => text.replace('"', "\\\""),
+        _ => text.to_owned(),
     }
 }
 
@@ -157,7 +166,12 @@ fn told(what: String, source: &Source, span: Span) -> Diagnostic {
 }
 
 /// `env.TITLE` whose value is text of strangers: as a variable it would do no harm.
-fn variable_of_env(ast: &Ast, reader: Reader, env: &[&Variables], source: &Source) -> Option<Diagnostic> {
+fn variable_of_env(
+    ast: &Ast,
+    write: impl Fn(&str) -> String,
+    env: &[&Variables],
+    source: &Source,
+) -> Option<Diagnostic> {
     let AstKind::Access { base, path } = &ast.kind else { return None };
     let (AstKind::Context(ContextName::Env), [name]) = (&base.kind, path.as_slice()) else { return None };
     let name = segment(name);
@@ -169,7 +183,7 @@ fn variable_of_env(ast: &Ast, reader: Reader, env: &[&Variables], source: &Sourc
     Some(
         told(format!("`{}`, which `env.{name}` is,", part.shown(source)), source, ast.span)
             .also(source, part.ast.span, "its value")
-            .help(format!("write `{}`", reader.variable(&given.name.value))),
+            .help(format!("write `{}`", write(&given.name.value))),
     )
 }
 
