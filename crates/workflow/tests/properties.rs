@@ -40,7 +40,7 @@ fn of_expressions_in_a_step() {
         "steps.FIRST.outcome",
         "steps['first'].conclusion",
         "steps[github.job].outputs.x",
-        "steps.*.outcome",
+        "join(steps.*.outcome)",
         "toJSON(steps)",
         "needs.a.outputs.image",
         "needs.a.result",

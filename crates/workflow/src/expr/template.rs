@@ -142,6 +142,14 @@ impl Template {
         })
     }
 
+    /// The expression that all of it is: what else there is makes it a text.
+    pub(crate) fn sole(&self) -> Option<&Expr> {
+        match self.parts.as_slice() {
+            [Part::Expr(expr)] => Some(expr),
+            _ => None,
+        }
+    }
+
     /// Its expressions as they are written, in the order of [`Template::exprs`].
     pub(crate) fn written(&self) -> Vec<String> {
         let pieces = pieces(&self.text);
@@ -165,7 +173,7 @@ impl Template {
     /// # Errors
     /// As [`Expr::eval`].
     pub fn eval(&self, contexts: &Contexts) -> Result<Eval, EvalError> {
-        if let [Part::Expr(expr)] = self.parts.as_slice() {
+        if let Some(expr) = self.sole() {
             return expr.eval(contexts);
         }
         let mut out = String::new();

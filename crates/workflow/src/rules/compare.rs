@@ -1,68 +1,18 @@
-//! Comparisons that have the same result in every run.
+//! Texts that are conditions.
 //!
-//! Purpose: `inputs.fast == 'true'` is false whatever the input is, and `x == 'a' || 'b'` is true whatever `x` is.
+//! Purpose: `x == 'a' || 'b'` is true whatever `x` is, and so is a text alone.
 //! Owner: [`super::steps`]. Invariant: only what is certain from the file alone is told.
 
 use doc::{Diagnostic, Source};
 
 use super::Rule;
 use crate::{
-    ContextName, InputKind, Site, Trigger,
+    Site,
     expr::{
-        tree::{Accessor, Ast, AstKind, Comparison, Function},
+        tree::{Ast, AstKind, Comparison, Function},
         unquoted,
     },
 };
-
-/// The inputs of a workflow that are booleans however it is started.
-pub(super) fn booleans(on: &[Trigger]) -> Vec<&str> {
-    let all = || on.iter().flat_map(|trigger| &trigger.inputs);
-    let is = |name: &str| {
-        all()
-            .filter(|input| input.name.value.eq_ignore_ascii_case(name))
-            .all(|input| input.kind == InputKind::Boolean)
-    };
-    all().map(|input| input.name.value.as_str()).filter(|name| is(name)).collect()
-}
-
-/// A boolean input that is compared with the text `true` or `false`.
-pub(super) fn boolean_with_text(ast: &Ast, booleans: &[&str], source: &Source, found: &mut Vec<Diagnostic>) {
-    ast.walk(&mut |part| {
-        let AstKind::Compare { op, left, right } = &part.kind else { return };
-        let sides = [(left, right), (right, left)];
-        let input = sides.into_iter().find_map(|(input, text)| {
-            let AstKind::Text(text) = &text.kind else { return None };
-            let AstKind::Access { base, path } = &input.kind else { return None };
-            let (AstKind::Context(ContextName::Inputs), [Accessor::Name(name)]) =
-                (&base.kind, path.as_slice())
-            else {
-                return None;
-            };
-            let known = booleans.iter().any(|known| known.eq_ignore_ascii_case(name));
-            known.then_some((name, text))
-        });
-        let Some((name, text)) = input else { return };
-        let wanted = match text.to_ascii_lowercase().as_str() {
-            "true" => true,
-            "false" => false,
-            _ => return,
-        };
-        let (always, instead) = match op {
-            Comparison::Equal => ("false", wanted),
-            Comparison::NotEqual => ("true", !wanted),
-            _ => return,
-        };
-        // a `!` in front would be a tag of YAML
-        let end = if instead { "" } else { " == false" };
-        found.push(
-            Rule::NeverEqual
-                .warning(format!("this is always {always}: `inputs.{name}` is a boolean"))
-                .at(source, part.span)
-                .label("no boolean is equal to a text")
-                .help(format!("write `inputs.{name}{end}`")),
-        );
-    });
-}
 
 /// `'x'`, of which nothing asks whether it holds.
 pub(super) fn constant_text(ast: &Ast, site: Site, source: &Source) -> Option<Diagnostic> {

@@ -16,7 +16,9 @@ mod allow;
 mod cache;
 mod compare;
 mod exclude;
+mod format;
 mod half;
+mod kinds;
 #[cfg(test)]
 mod more_tests;
 mod property;
@@ -56,6 +58,7 @@ pub enum Rule {
     EnvInJobIf,
     HalfExpression,
     UnknownProperty,
+    ObjectAsText,
     RetiredCommand,
     LostPipeFailure,
     ConstantCacheKey,

@@ -1,19 +1,22 @@
 //! Properties that are nowhere: an expression of one is empty, and nothing says so.
 //!
 //! Purpose: `steps`, `needs`, `matrix`, `inputs` and `jobs` against what the file has, the other contexts by their
-//! known names; and texts of `format` that have no value. Owner: [`super::steps`].
+//! known names; [`super::kinds`] is asked in the same pass. Owner: [`super::steps`].
 //! Invariants: where an error may have cost a name ([`Lost`]), no such name is said to be missing; what a server may
 //! fill in (`env`, `vars`, `secrets`, the event, outputs of actions) is never said to be empty.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use doc::{Diagnostic, Source, Span, did_you_mean};
 
-use super::{MAX_DIAGNOSTICS, Rule};
+use super::{
+    MAX_DIAGNOSTICS, Rule, format,
+    kinds::{Contexts, Walk},
+};
 use crate::{
     Action, Condition, Container, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step,
     StepAction, Template, Variables, Workflow,
-    expr::tree::{Accessor, Ast, AstKind, Function, format as formatted, from_json},
+    expr::tree::{Accessor, Ast, AstKind, Function, from_json},
     lower::Lost,
 };
 
@@ -86,6 +89,15 @@ const DEEPEST: usize = 3;
 /// Names, unless they are made when the workflow runs.
 type Names<'a> = Option<Vec<&'a str>>;
 
+/// What becomes of a value.
+#[derive(Clone, Copy)]
+enum Place {
+    Text,
+    Condition,
+    /// It stays as it is.
+    Value,
+}
+
 /// What the expressions of a job, or of an action, can see.
 struct Look<'a, 'f> {
     workflow: Option<&'a Workflow>,
@@ -97,6 +109,7 @@ struct Look<'a, 'f> {
     partly: bool,
     inputs: Names<'a>,
     matrix: Names<'a>,
+    kinds: Contexts,
     /// The ids of the steps, with the number of each step.
     steps: Vec<(usize, &'a str)>,
     /// The number of the first step of each id, in lower case.
@@ -112,15 +125,16 @@ pub(super) fn workflow(workflow: &Workflow, lost: &Lost, found: &mut Vec<Diagnos
     let triggers = workflow.on.iter().filter(|trigger| trigger.event.value.starts_with("workflow_"));
     let inputs: Vec<&str> =
         triggers.flat_map(|trigger| &trigger.inputs).map(|input| input.name.value.as_str()).collect();
-    let mut look = Look::new(lost, inputs, found);
+    let mut look = Look::new(lost, inputs, Contexts::of(&workflow.on), found);
     look.workflow = Some(workflow);
     look.jobs = workflow.jobs.iter().rev().map(|job| (job.id.value.to_ascii_lowercase(), job)).collect();
-    look.all(workflow.run_name.iter());
+    look.texts(workflow.run_name.iter());
     look.variables(&workflow.env);
     let concurrency = workflow.concurrency.iter();
-    look.all(concurrency.flat_map(|it| it.group.iter().chain(&it.cancel_in_progress)));
+    look.texts(concurrency.clone().flat_map(|it| &it.group));
+    look.all(concurrency.flat_map(|it| &it.cancel_in_progress));
     for trigger in &workflow.on {
-        look.all(trigger.outputs.iter().map(|output| &output.value));
+        look.texts(trigger.outputs.iter().map(|output| &output.value));
     }
     for job in &workflow.jobs {
         look.job(job);
@@ -129,23 +143,28 @@ pub(super) fn workflow(workflow: &Workflow, lost: &Lost, found: &mut Vec<Diagnos
 
 pub(super) fn action(action: &Action, lost: &Lost, found: &mut Vec<Diagnostic>) {
     let inputs = action.inputs.iter().map(|input| input.name.value.as_str()).collect();
-    let mut look = Look::new(lost, inputs, found);
+    let mut look = Look::new(lost, inputs, Contexts::of_action(), found);
     look.partly = lost.names;
     match &action.runs {
         Runs::Composite { steps } => {
             look.steps(steps);
-            look.all(action.outputs.iter().filter_map(|output| output.value.as_ref()));
+            look.texts(action.outputs.iter().filter_map(|output| output.value.as_ref()));
         }
         Runs::Docker { env, args, .. } => {
             look.variables(env);
-            look.all(args.iter());
+            look.texts(args.iter());
         }
         Runs::Script { .. } => {}
     }
 }
 
 impl<'a, 'f> Look<'a, 'f> {
-    fn new(lost: &'a Lost, inputs: Vec<&'a str>, found: &'f mut Vec<Diagnostic>) -> Look<'a, 'f> {
+    fn new(
+        lost: &'a Lost,
+        inputs: Vec<&'a str>,
+        kinds: Contexts,
+        found: &'f mut Vec<Diagnostic>,
+    ) -> Look<'a, 'f> {
         Look {
             workflow: None,
             jobs: HashMap::new(),
@@ -154,6 +173,7 @@ impl<'a, 'f> Look<'a, 'f> {
             partly: false,
             inputs: (!lost.inputs).then_some(inputs),
             matrix: None,
+            kinds,
             steps: Vec::new(),
             numbers: HashMap::new(),
             told: 0,
@@ -166,10 +186,11 @@ impl<'a, 'f> Look<'a, 'f> {
         self.job = Some(job);
         self.partly = self.lost.job(&job.id.value);
         self.matrix = matrix(job).filter(|_| !self.partly);
+        self.kinds.enter(job, self.matrix.is_some());
         self.steps.clear();
         self.numbers.clear();
         self.now = 0;
-        self.all(job.name.iter());
+        self.texts(job.name.iter());
         self.condition(&job.condition);
         if let Some(runs_on) = &job.runs_on {
             self.all(runs_on.labels.iter().chain(&runs_on.group));
@@ -181,10 +202,11 @@ impl<'a, 'f> Look<'a, 'f> {
             }
         }
         self.variables(&job.env);
-        self.all(job.defaults.shell.iter().chain(&job.defaults.working_directory));
+        self.texts(job.defaults.shell.iter().chain(&job.defaults.working_directory));
         self.all(job.timeout_minutes.iter().chain(&job.continue_on_error));
         if let Some(concurrency) = &job.concurrency {
-            self.all(concurrency.group.iter().chain(&concurrency.cancel_in_progress));
+            self.texts(concurrency.group.iter());
+            self.all(concurrency.cancel_in_progress.iter());
         }
         if let Some(container) = &job.container {
             self.container(&container.value);
@@ -199,9 +221,10 @@ impl<'a, 'f> Look<'a, 'f> {
             self.all(call.templates());
         }
         self.steps(&job.steps);
-        self.all(job.outputs.iter().map(|output| &output.value));
+        self.texts(job.outputs.iter().map(|output| &output.value));
         if let Some(environment) = &job.environment {
-            self.all(std::iter::once(&environment.name).chain(&environment.url));
+            self.all(std::iter::once(&environment.name));
+            self.texts(environment.url.iter());
         }
     }
 
@@ -230,12 +253,13 @@ impl<'a, 'f> Look<'a, 'f> {
     }
 
     fn step(&mut self, step: &'a Step) {
-        self.all(step.name.iter().chain(&step.timeout_minutes).chain(&step.continue_on_error));
+        self.texts(step.name.iter());
+        self.all(step.timeout_minutes.iter().chain(&step.continue_on_error));
         self.condition(&step.condition);
         self.variables(&step.env);
         match &step.action {
             StepAction::Run { script, shell, working_directory } => {
-                self.all(std::iter::once(script).chain(shell).chain(working_directory));
+                self.texts(std::iter::once(script).chain(shell).chain(working_directory));
             }
             StepAction::Uses { with, .. } => self.variables(with),
             StepAction::Computed { uses, with } => {
@@ -251,27 +275,39 @@ impl<'a, 'f> Look<'a, 'f> {
     }
 
     fn condition(&mut self, condition: &Condition) {
-        condition.exprs().for_each(|expr| self.expr(expr));
+        let whole = condition.whole().is_some();
+        let place = if whole { Place::Condition } else { Place::Value };
+        condition.exprs().for_each(|expr| self.expr(expr, place));
     }
 
     fn variables(&mut self, variables: &Variables) {
         match variables {
-            OrExpr::Written(list) => self.all(list.iter().map(|variable| &variable.value)),
+            OrExpr::Written(list) => self.texts(list.iter().map(|variable| &variable.value)),
             OrExpr::Expr(template) => self.all(std::iter::once(template)),
         }
     }
 
+    /// Templates whose value may be an object or a list.
     fn all<'t>(&mut self, templates: impl Iterator<Item = &'t Template>) {
         for template in templates {
-            template.exprs().for_each(|expr| self.expr(expr));
+            let place = if template.sole().is_some() { Place::Value } else { Place::Text };
+            template.exprs().for_each(|expr| self.expr(expr, place));
         }
     }
 
-    fn expr(&mut self, expr: &Expr) {
+    /// Templates that become texts.
+    fn texts<'t>(&mut self, templates: impl Iterator<Item = &'t Template>) {
+        for template in templates {
+            template.exprs().for_each(|expr| self.expr(expr, Place::Text));
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr, place: Place) {
         if self.told > MAX_DIAGNOSTICS {
             return;
         }
         let mut faults = Vec::new();
+        let mut walk = Walk::new(&expr.source, &self.kinds);
         expr.root().walk(&mut |part| match &part.kind {
             AstKind::Access { base, path } => {
                 let AstKind::Context(context) = base.kind else { return };
@@ -280,12 +316,24 @@ impl<'a, 'f> Look<'a, 'f> {
                     path.iter().map_while(name).zip(&mut names).map(|(name, slot)| *slot = name).count();
                 let names = &names[..known];
                 let path = Path { source: &expr.source, base: base.span, whole: part.span, names };
-                faults.extend(self.property(context, &path));
+                if let Some(fault) = self.property(context, &path) {
+                    walk.empty.insert(part.span);
+                    faults.push(fault);
+                }
             }
-            AstKind::Call { function: Function::Format, args } => faults.extend(format(&expr.source, args)),
+            AstKind::Call { function: Function::Format, args } => {
+                faults.extend(format::find(&expr.source, args))
+            }
             AstKind::Call { function: Function::FromJson, args } => faults.extend(json(&expr.source, args)),
             _ => {}
         });
+        let known = walk.see(expr.root());
+        match place {
+            Place::Text => walk.as_text(expr.root(), &known),
+            Place::Condition => walk.as_condition(expr.root(), &known),
+            Place::Value => {}
+        }
+        faults.append(&mut walk.found);
         self.told += faults.len();
         self.found.extend(faults);
     }
@@ -373,15 +421,6 @@ impl<'a, 'f> Look<'a, 'f> {
         let what = if self.workflow.is_some() { "workflow" } else { "action" };
         Some(path.unknown(index, format!("the {what} has no input `{name}`"), inputs, "it has"))
     }
-}
-
-/// What is wrong with a text of `format`, which is so whenever it is evaluated.
-fn format(source: &Source, args: &[Ast]) -> Option<Diagnostic> {
-    let (text, others) = args.split_first()?;
-    let AstKind::Text(pattern) = &text.kind else { return None };
-    let values = vec![Arc::from(""); others.len()];
-    let fault = formatted(pattern, &values, usize::MAX).err()?;
-    Some(Diagnostic::error(fault.to_string()).at(source, text.span).label("this text"))
 }
 
 /// What is wrong with a text of `fromJSON`, likewise.

@@ -20,8 +20,6 @@ struct Look<'a> {
     source: &'a Source,
     levels: &'a Levels,
     found: &'a mut Vec<Diagnostic>,
-    /// The names of the inputs that are booleans.
-    booleans: Vec<&'a str>,
 }
 
 /// Whose `if`.
@@ -41,8 +39,7 @@ struct Around<'a> {
 }
 
 pub(super) fn workflow(workflow: &Workflow, lost: &Lost, levels: &Levels, found: &mut Vec<Diagnostic>) {
-    let booleans = compare::booleans(&workflow.on);
-    let mut look = Look { source: &workflow.source, levels, found, booleans };
+    let mut look = Look { source: &workflow.source, levels, found };
     look.shell(workflow.defaults.shell.as_ref());
     for job in &workflow.jobs {
         look.job(job, workflow);
@@ -54,8 +51,7 @@ pub(super) fn workflow(workflow: &Workflow, lost: &Lost, levels: &Levels, found:
 }
 
 pub(super) fn action(action: &Action, lost: &Lost, levels: &Levels, found: &mut Vec<Diagnostic>) {
-    // the inputs of an action are texts
-    let mut look = Look { source: &action.source, levels, found, booleans: Vec::new() };
+    let mut look = Look { source: &action.source, levels, found };
     match &action.runs {
         Runs::Composite { steps } => {
             let around = Around { defaults: Defaults::default(), windows: false, env: Vec::new() };
@@ -156,9 +152,6 @@ impl Look<'_> {
         for expr in condition.exprs() {
             if self.levels.is_on(Rule::IfAlwaysTrue) {
                 compare::text_alone(expr.root(), self.source, self.found);
-            }
-            if self.levels.is_on(Rule::NeverEqual) {
-                compare::boolean_with_text(expr.root(), &self.booleans, self.source, self.found);
             }
         }
         if let Whose::Job = whose {

@@ -31,7 +31,7 @@ const fn action(text: &'static str) -> Example {
     of(Frame::Action, text)
 }
 
-pub(super) static TABLE: [About; 37] = [
+pub(super) static TABLE: [About; 38] = [
     About {
         rule: Rule::UntrustedInput,
         name: "untrusted-input",
@@ -92,7 +92,7 @@ pub(super) static TABLE: [About; 37] = [
         finds: "an `if` with text around its `${{ }}`, that is a text, or with a text that is compared with nothing",
         costs: "What stands outside of `${{ }}` makes the whole a text, and text that is not empty is true: the \
                 step always runs. So it is with a blank in quotes, and with the line feed at the end of a `|` \
-                block, and with an `if` all of which stands in single quotes of expressions. In `x == 'a' || 'b'` the \
+                block, with an `if` all of which stands in single quotes of expressions, and with an object. In `x == 'a' || 'b'` the \
                 `'b'` is true by itself.",
         wrong: steps(
             "- if: ${{ github.ref }} == 'refs/heads/main'
@@ -151,7 +151,7 @@ if: env.TARGET == 'test'
         rule: Rule::UnknownProperty,
         name: "unknown-property",
         level: Warn,
-        finds: "a step, a need, an output, an input or a value of the matrix that is not there",
+        finds: "a step, a need, an output, an input or a value of the matrix that is not there, or a property of a text",
         costs: "What is not there is empty, and the step runs all the same: with an empty version, or not at all, by \
                 an `if` that is never true. Of `github`, `runner` and `strategy`, to which servers add, only what is \
                 near a known name is told.",
@@ -168,6 +168,7 @@ if: env.TARGET == 'test'
 "#,
         ),
     },
+    of_values::OBJECT_AS_TEXT,
     About {
         rule: Rule::RetiredCommand,
         name: "retired-command",
@@ -362,9 +363,10 @@ if: env.TARGET == 'test'
         rule: Rule::IdleKey,
         name: "idle-key",
         level: Warn,
-        finds: "a key that does nothing where it stands",
+        finds: "a key, or an argument of `format`, that does nothing where it stands",
         costs: "Jobs of a called workflow do not see the `env` of the job that calls it, `options` count only \
-                with `type: choice`, `pre-if` only with `pre`, and `workflow_dispatch` has no `branches`.",
+                with `type: choice`, `pre-if` only with `pre`, and `workflow_dispatch` has no `branches`. An argument of \
+                `format` whose number the text does not have is nowhere in the result.",
         wrong: job("uses: ./.forgejo/workflows/deploy.yml
 env:
   TARGET: test

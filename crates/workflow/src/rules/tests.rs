@@ -260,7 +260,8 @@ fn untrusted() {
         "env.TITLE",
     ];
     for expr in silent {
-        assert_eq!(names(&steps(&format!("      - run: echo \"${{{{ {expr} }}}}\"\n"))), [""; 0], "{expr}");
+        let found = names(&steps(&format!("      - run: echo \"${{{{ {expr} }}}}\"\n")));
+        assert!(!found.contains(&"untrusted-input"), "{expr}: {found:?}");
     }
     // where nothing reads it as code
     let env = "      - env: {TITLE: '${{ github.event.issue.title }}'}\n        run: echo \"$TITLE\"\n";

@@ -2,7 +2,7 @@
 //!
 //! Purpose: a part of the table. Owner: [`super`].
 
-use super::{About, Frame, Rule, Warn, job, of};
+use super::{About, Frame, Rule, Warn, job, of, steps};
 
 /// A file whose job has this `if`, and that has a boolean input.
 macro_rules! with_flag {
@@ -29,9 +29,11 @@ pub(super) const NEVER_EQUAL: About = About {
     rule: Rule::NeverEqual,
     name: "never-equal",
     level: Warn,
-    finds: "a boolean input that is compared with the text `true` or `false`",
+    finds: "a comparison with the same result in every run: of a boolean with the text `true`, of a number with a word, \
+            of an object",
     costs: "`inputs` has booleans as booleans, and none is equal to a text: `inputs.fast == 'true'` is false also \
-            where the box is ticked. Only `github.event.inputs` has texts.",
+            where the box is ticked. Only `github.event.inputs` has texts. So it is with booleans and numbers that a matrix \
+            has without quotes. An object or a list is equal only to itself.",
     wrong: of(Frame::File, with_flag!("inputs.fast == 'true'")),
     right: of(Frame::File, with_flag!("inputs.fast")),
 };
@@ -92,6 +94,28 @@ pub(super) const REPEATED_VALUE: About = About {
   matrix:
     go: ['1.24', '1.25']
 "),
+};
+
+pub(super) const OBJECT_AS_TEXT: About = About {
+    rule: Rule::ObjectAsText,
+    name: "object-as-text",
+    level: Warn,
+    finds: "an object or a list where a text is needed",
+    costs: "An object that is put into a text becomes the word `Object` there, and a list the word `Array`. Where an \
+            expression is all of a text, GitHub refuses it. `startsWith` and `endsWith` of an object are always false, \
+            and so is `contains`.",
+    wrong: steps(
+        "- id: build
+  run: make
+- run: ./publish '${{ steps.build.outputs }}'
+",
+    ),
+    right: steps(
+        "- id: build
+  run: make
+- run: ./publish '${{ steps.build.outputs.version }}'
+",
+    ),
 };
 
 pub(super) const NUMBER_AS_VERSION: About = About {
