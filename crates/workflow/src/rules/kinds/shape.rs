@@ -3,7 +3,7 @@
 //! Purpose: one form for contexts, for the values of a matrix and for JSON that the file has. Owner: [`super::Contexts`].
 //! Invariant: made in one pass over what it is made of.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Kinds;
 use crate::Value;
@@ -13,7 +13,7 @@ use crate::Value;
 pub(super) struct Shape {
     pub(super) kinds: Kinds,
     /// By their names in lower case.
-    fields: HashMap<String, Arc<Shape>>,
+    fields: BTreeMap<String, Arc<Shape>>,
     others: Others,
 }
 
@@ -39,7 +39,7 @@ impl Shape {
     /// Of these kinds, and nothing is known of what is in it.
     pub(super) fn of(kinds: Kinds) -> Shape {
         let others = if kinds.has(Kinds::CONTAINER) { Others::Unknown } else { Others::Absent };
-        Shape { kinds, fields: HashMap::new(), others }
+        Shape { kinds, fields: BTreeMap::new(), others }
     }
 
     /// An object with these properties; it may have others.
@@ -51,12 +51,12 @@ impl Shape {
 
     /// An object all of whose properties are like this.
     pub(super) fn all(like: Shape) -> Shape {
-        Shape { kinds: Kinds::OBJECT, fields: HashMap::new(), others: Others::Like(Arc::new(like)) }
+        Shape { kinds: Kinds::OBJECT, fields: BTreeMap::new(), others: Others::Like(Arc::new(like)) }
     }
 
     /// A list or an object of which nothing is there yet.
     pub(super) fn empty(kinds: Kinds) -> Shape {
-        Shape { kinds, fields: HashMap::new(), others: Others::Absent }
+        Shape { kinds, fields: BTreeMap::new(), others: Others::Absent }
     }
 
     /// The same, or null.
@@ -134,10 +134,8 @@ impl Shape {
     }
 
     /// The names of its properties, in lower case, in order.
-    pub(super) fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.fields.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        names
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(String::as_str)
     }
 
     /// What an item is, of a list.

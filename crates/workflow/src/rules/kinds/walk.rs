@@ -307,12 +307,14 @@ fn place(source: &Source, ast: &Ast, base: &Ast, path: &[Accessor]) -> Option<Sp
 /// What is there instead.
 fn near(fault: Diagnostic, name: Option<&str>, known: &Known) -> Diagnostic {
     const SHOWN: usize = 20;
-    let names = known.shape.as_ref().map(|shape| shape.names()).unwrap_or_default();
-    match did_you_mean(name.unwrap_or_default(), names.iter().copied()) {
+    let names = || known.shape.iter().flat_map(|shape| shape.names());
+    match name.and_then(|name| did_you_mean(name, names())) {
         Some(near) => fault.help(format!("did you mean `{near}`?")),
-        None if names.is_empty() => fault.note("there are none here"),
-        None if names.len() > SHOWN => fault,
-        None => fault.note(format!("it has {}", names.join(", "))),
+        None => match names().take(SHOWN + 1).collect::<Vec<_>>() {
+            none if none.is_empty() => fault.note("there are none here"),
+            some if some.len() > SHOWN => fault,
+            some => fault.note(format!("it has {}", some.join(", "))),
+        },
     }
 }
 
