@@ -110,6 +110,15 @@ fn workflows() {
             let script = format!("{}}}}} ", "${{ a } ".repeat(500)).repeat(200);
             format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: \"{script}\"\n")
         }),
+        ("properties of texts", {
+            let script = format!("      - run: \"{}\"\n", "${{ github.sha.x.y }}\\n".repeat(45_000));
+            format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{script}")
+        }),
+        ("properties of values of a matrix", {
+            let keys = rows(20_000, |at| format!("            k{at:05}: {{l: 1}}"));
+            let script = format!("{}\n", "${{ matrix.a.b.k00001.x }} ".repeat(15_000));
+            job(&format!("    name: {script}    strategy:\n      matrix:\n        a:\n        - b:\n{keys}"))
+        }),
         ("comments that silence", {
             let comment = |_| "# ampoule: allow untrusted-input: because".to_owned();
             format!("{}{}", rows(20_000, comment), job(""))
