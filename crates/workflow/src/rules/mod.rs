@@ -7,7 +7,7 @@
 //! - The page of the docs is made of [`Rule::about`]; its examples are tests.
 //!
 //! ```text
-//! Source ──lower──▶ model ─┬─ steps ─┬─ untrusted, cache, script ─▶ diagnostics ─▶ allow ─▶ levels
+//! Source ──lower──▶ model ─┬─ steps ─┬─ untrusted, cache, script, property (kinds) ─▶ diagnostics ─▶ allow ─▶ levels
 //!                          └─ Plan ──┘ (needs, calls)
 //! ```
 
