@@ -6,6 +6,12 @@ use crate::addresses::{LINKS_V4, LINKS_V6};
 /// two packets of a connection which it does not know yet; one guest could cut off all. So nobody goes on before the
 /// first packet is answered. It is not lost on the way, and the host's kernel repeats it for `pasta`. What a guest resets
 /// itself is forgotten, and the next would be a first one again: so a second first packet goes on after some seconds only.
+///
+/// `pasta` does not hear of what is dropped here: that a guest resets what nobody answered yet. It has such a connection
+/// until its server is out of patience, and ten seconds longer; the kernel has forgotten it, and would give its port to the
+/// next one that a guest begins from there, also of another VM. `pasta` takes that one's first packet for the old connection
+/// and throws both away, and what its guest repeats is dropped here for some seconds. So ports are chosen by chance: then
+/// one of some ten thousands is such a one, and nobody's choice.
 pub(crate) const PASTA: &str = r#"add set inet ampoule begun4 { type ipv4_addr . inet_service . ipv4_addr . inet_service; flags dynamic,timeout; timeout 5s; size 65536; }
 add set inet ampoule begun6 { type ipv6_addr . inet_service . ipv6_addr . inet_service; flags dynamic,timeout; timeout 5s; size 65536; }
 insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn add @begun6 { ip6 saddr . tcp sport . ip6 daddr . tcp dport }
@@ -13,6 +19,7 @@ insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn ad
 insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn ip6 saddr . tcp sport . ip6 daddr . tcp dport @begun6 drop
 insert rule inet ampoule forward iifname "vm*" tcp flags & (syn | ack) == syn ip saddr . tcp sport . ip daddr . tcp dport @begun4 drop
 insert rule inet ampoule forward iifname "vm*" meta l4proto tcp ct state new ct status confirmed drop
+insert rule inet ampoule leave oifname "uplink*" meta l4proto tcp masquerade fully-random
 "#;
 
 /// All of it.

@@ -7,6 +7,7 @@
 
 mod ends;
 mod figures;
+mod given_up;
 mod limits;
 mod said;
 mod spoof;
@@ -50,6 +51,7 @@ const TRIALS: &[(&str, Body)] = &[
     ("ways_come_later", uplink::ways_that_come_later_are_ways_of_vms),
     ("firewall", uplink::a_firewall_that_forwards_nothing_is_found),
     ("pings", uplink::pings_that_cannot_pass_are_noted),
+    ("given_up", given_up::who_gives_up_is_in_nobodys_way),
     ("reset", uplink::a_refused_connection_is_reset_at_once),
     ("figures", figures::prices),
 ];
@@ -129,6 +131,7 @@ fn in_bed(user: &str, name: &str) -> ExitCode {
                     std::fs::write("/proc/sys/net/ipv4/ping_group_range", range).expect("a setting");
                     String::new()
                 }
+                Some(args) if args.starts_with(NFT) => Host { root: true }.nft(args.trim_start_matches(NFT)),
                 Some(args) => {
                     Host { root: true }.ip(args);
                     String::new()
@@ -157,6 +160,8 @@ fn run_trial(name: &str, host: &Host) {
 const HOST: &str = "HOST ";
 /// Follows it before groups that may ping.
 const PINGS: &str = "pings ";
+/// Follows it before a rule.
+const NFT: &str = "nft ";
 
 /// The host's network, which only root changes.
 struct Host {
@@ -170,6 +175,15 @@ impl Host {
             let _ = bed::run("ip", &args.split(' ').collect::<Vec<_>>());
         } else {
             assert_eq!(ask(args), "");
+        }
+    }
+
+    /// Sets rules there, or lists them: in one line.
+    fn nft(&self, rules: &str) -> String {
+        if self.root {
+            bed::run("nft", &[rules]).split_whitespace().collect::<Vec<_>>().join(" ")
+        } else {
+            ask(&format!("{NFT}{rules}"))
         }
     }
 

@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketAddrAny, SocketType, connect, ipproto, recv, send, socket, sockopt};
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketType, bind, connect, ipproto, recv, send, socket, sockopt,
+};
 
 use super::{GUEST, batch, ip, peer::FORGED};
 
@@ -76,7 +78,9 @@ impl Guest {
     }
 
     /// One line, and its answer: `tcp`, `udp`, `ping` with address and port; `hold` with address and port, then `held`;
-    /// `many` with address, port and number; `send` with address, port and bytes, which come back; `spoof` with source, destination and port; `frame` with hexadecimal digits.
+    /// `many` with address, port and number; `send` with address, port and bytes, which come back; `from` with a port of its
+    /// own, address and port, as `tcp`; `spoof` with source, destination and port; `made` with source and port, destination
+    /// and port, and TCP's flags of one segment after the other; `frame` with hexadecimal digits.
     ///
     /// # Panics
     /// It is gone.
@@ -198,9 +202,22 @@ impl Work {
                     Err(_) => done(false),
                 }
             }
+            ["from", own, address, port] => {
+                let mut stream = connect_from(own, address, port)?;
+                done(echoes(&mut stream)?)
+            }
             ["spoof", from, to, port] => {
                 let frame = udp_frame(self.macs, ip(from), ip(to), port.parse().map_err(io::Error::other)?);
                 self.send(&frame)
+            }
+            ["made", from, own, to, port, flags] => {
+                let ports = [own, port].map(|port| port.parse().unwrap_or_default());
+                let frames = flags.chars().map(|flag| tcp_frame(self.macs, [ip(from), ip(to)], ports, flag));
+                // all are there before any is answered
+                for frame in frames.collect::<Vec<_>>() {
+                    self.send(&frame)?;
+                }
+                Ok("sent".to_owned())
             }
             ["frame", hex] => {
                 let bytes: Result<Vec<u8>, _> =
@@ -225,6 +242,23 @@ fn connect_to(address: &str, port: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// From a port that one chooses.
+fn connect_from(own: &str, address: &str, port: &str) -> io::Result<TcpStream> {
+    let to = SocketAddr::new(ip(address), port.parse().map_err(io::Error::other)?);
+    let (family, any) = match to {
+        SocketAddr::V4(_) => (AddressFamily::INET, ip("0.0.0.0")),
+        SocketAddr::V6(_) => (AddressFamily::INET6, ip("::")),
+    };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    // of a connect as well
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+    let own = SocketAddr::new(any, own.parse().map_err(io::Error::other)?);
+    bind(&socket, &SocketAddrAny::from(own))?;
+    connect(&socket, &SocketAddrAny::from(to))?;
+    Ok(TcpStream::from(socket))
 }
 
 fn echoes(stream: &mut TcpStream) -> io::Result<bool> {
@@ -265,40 +299,69 @@ fn parse_mac(text: &str) -> [u8; 6] {
 }
 
 /// A datagram with a source of one's choice.
-fn udp_frame([from_mac, to_mac]: [[u8; 6]; 2], from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
+fn udp_frame(macs: [[u8; 6]; 2], from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     let mut udp = Vec::new();
     udp.extend(4242_u16.to_be_bytes());
     udp.extend(port.to_be_bytes());
     udp.extend(9_u16.to_be_bytes());
     udp.extend([0, 0]);
     udp.extend(FORGED);
+    frame(macs, [from, to], 17, udp, 6)
+}
+
+/// A segment that begins a connection (`S`), resets it (`R`) or belongs to it (`A`).
+fn tcp_frame(macs: [[u8; 6]; 2], ends: [IpAddr; 2], ports: [u16; 2], flag: char) -> Vec<u8> {
+    let (flags, sequence) = match flag {
+        'S' => (2, 1_u32),
+        'R' => (4, 2),
+        _ => (16, 2),
+    };
+    let mut tcp: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+    tcp.extend(sequence.to_be_bytes());
+    tcp.extend([0, 0, 0, 0, 0x50, flags, 4, 0, 0, 0, 0, 0]);
+    frame(macs, ends, 6, tcp, 16)
+}
+
+/// A packet of a protocol, whose checksum is set at its place.
+fn frame(
+    [from_mac, to_mac]: [[u8; 6]; 2],
+    [from, to]: [IpAddr; 2],
+    protocol: u8,
+    mut payload: Vec<u8>,
+    at: usize,
+) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).expect("a short one");
     let mut frame = Vec::from(to_mac);
     frame.extend(from_mac);
-    match (from, to) {
+    let mut sum = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             frame.extend([0x08, 0x00]);
-            // no checksum of UDP: IPv4 allows that
-            let mut head = vec![0x45, 0, 0, 29, 0, 1, 0, 0, 64, 17, 0, 0];
+            let mut head = vec![0x45, 0];
+            head.extend((20 + length).to_be_bytes());
+            head.extend([0, 1, 0, 0, 64, protocol, 0, 0]);
             head.extend(from.octets());
             head.extend(to.octets());
             let sum = checksum(&head);
             head[10..12].copy_from_slice(&sum.to_be_bytes());
             frame.extend(head);
+            [from.octets(), to.octets()].concat()
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 9, 17, 64]);
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend(length.to_be_bytes());
+            frame.extend([protocol, 64]);
             frame.extend(from.octets());
             frame.extend(to.octets());
-            let mut sum = Vec::from(from.octets());
-            sum.extend(to.octets());
-            sum.extend([0, 0, 0, 9, 0, 0, 0, 17]);
-            sum.extend(&udp);
-            let sum = checksum(&sum);
-            udp[6..8].copy_from_slice(&sum.to_be_bytes());
+            [from.octets(), to.octets()].concat()
         }
         _ => panic!("two families"),
-    }
-    frame.extend(udp);
+    };
+    sum.extend(length.to_be_bytes());
+    sum.extend([0, protocol]);
+    sum.extend(&payload);
+    let sum = checksum(&sum);
+    payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(payload);
     frame
 }
 
