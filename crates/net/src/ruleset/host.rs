@@ -6,7 +6,7 @@
 //! Invariant: while they are not there nothing that a router sends comes further than its uplink. It sends to a MAC
 //! address that is not the uplink's ([`UPLINK_MACS`]), which the kernel drops before it looks for an address of IP; only
 //! these rules turn it into the host's. So none of their ends, in whatever order, lets a packet out that they would have
-//! masqueraded.
+//! masqueraded. What they do not masquerade while they are there, they drop as it leaves.
 
 use std::net::IpAddr;
 
@@ -55,6 +55,10 @@ pub(crate) fn lines(interface: &str, table: &str, pair: &Pair) -> Vec<String> {
         format!("add chain inet {table} leave {{ type nat hook postrouting priority srcnat; }}"),
         rule("leave", &format!("ip saddr {near_v4} masquerade")),
         rule("leave", &format!("ip6 saddr {near_v6} masquerade")),
+        // what the host's kernel takes for no part of any connection no rule masquerades
+        format!("add chain inet {table} left {{ type filter hook postrouting priority srcnat + 10; }}"),
+        rule("left", &format!("ip saddr {near_v4} counter drop")),
+        rule("left", &format!("ip6 saddr {near_v6} counter drop")),
     ]
 }
 

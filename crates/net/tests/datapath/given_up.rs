@@ -27,7 +27,7 @@ pub(super) fn who_gives_up_is_in_nobodys_way(host: &Host) {
             [(OWN, GUEST_V4.to_string(), INTERNET[0]), (OWN + 1, GUEST_V6.to_string(), INTERNET[1])]
         {
             // so that it is given up before there is an answer
-            hush(host);
+            hush(host, "");
             // the last makes the router forget the first
             let made = guests[0].0.ask(&format!("made {source} {own} {address} {PORT} SRS"));
             assert_eq!(made, "sent");
@@ -39,9 +39,28 @@ pub(super) fn who_gives_up_is_in_nobodys_way(host: &Host) {
     });
 }
 
-/// What begins a connection comes out of the host no more, nor what belongs to one.
-fn hush(host: &Host) {
-    let chain = "type filter hook postrouting priority 300; tcp dport 7777 counter drop;";
+/// The host does not know what the router let through: it saw no beginning of it. That nothing of it comes out is seen by
+/// the bed at the end.
+pub(super) fn what_is_of_no_connection_does_not_leave(host: &Host) {
+    block_on(async {
+        let router = Router::start(config()).await.unwrap();
+        let namespace = router.namespace().await.unwrap();
+        namespace.apply(&policy(Base::Internet, &[])).await.unwrap();
+        let mut guest = guest(&namespace);
+        for (source, address) in [GUEST_V4.to_string(), GUEST_V6.to_string()].iter().zip(INTERNET) {
+            hush(host, "tcp flags & syn == syn");
+            assert_eq!(guest.ask(&format!("made {source} {OWN} {address} {PORT} SR")), "sent");
+            hushed(host).await;
+            // what is behind it came out
+            assert!((0..3).any(|_| guest.reaches("udp", address, PORT)), "{address}");
+        }
+        router.close().await;
+    });
+}
+
+/// What begins a connection comes out of the host no more, nor what belongs to one, unless `only` says so.
+fn hush(host: &Host, only: &str) {
+    let chain = format!("type filter hook postrouting priority 300; tcp dport {PORT} {only} counter drop;");
     host.nft(&format!("table inet hush {{ chain leave {{ {chain} }}; }}"));
 }
 

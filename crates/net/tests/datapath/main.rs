@@ -52,6 +52,7 @@ const TRIALS: &[(&str, Body)] = &[
     ("firewall", uplink::a_firewall_that_forwards_nothing_is_found),
     ("pings", uplink::pings_that_cannot_pass_are_noted),
     ("given_up", given_up::who_gives_up_is_in_nobodys_way),
+    ("of_nothing", given_up::what_is_of_no_connection_does_not_leave),
     ("reset", uplink::a_refused_connection_is_reset_at_once),
     ("figures", figures::prices),
 ];
