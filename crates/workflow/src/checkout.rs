@@ -32,6 +32,11 @@ const INPUTS: [&str; 20] = [
     "github-server-url",
 ];
 
+/// The names of its inputs.
+pub(crate) fn inputs() -> &'static [&'static str] {
+    &INPUTS
+}
+
 /// Those that would give less than everything, and why here they do not.
 const PARTS: [(&str, &str); 2] = [
     ("sparse-checkout", "a local checkout holds all files: on a server some would not be there"),

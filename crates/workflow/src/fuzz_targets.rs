@@ -11,7 +11,7 @@ use crate::{
     Workflow, WorkflowRef,
     expr::{Host, parse_expr},
     parse, parse_action,
-    rules::{self, FileKind, Level, Levels, Rule},
+    rules::{self, FileKind, Level, Levels, Repository, ResolvedAction, Rule},
     support,
 };
 use crate::{
@@ -69,11 +69,29 @@ pub fn action(data: &[u8]) {
     assert_ne!(parsed.action.is_some(), faults, "an action with errors, or none without");
 }
 
+/// A repository with one action, under whatever name, that needs an input.
+struct Small;
+
+impl Repository for Small {
+    fn workflow(&mut self, _: &WorkflowRef) -> Resolved {
+        Resolved::Elsewhere
+    }
+
+    fn action(&mut self, directory: &str) -> ResolvedAction {
+        const TEXT: &str = "name: x\ndescription: x\ninputs: {a: {required: true, description: x}}\n\
+                            runs: {using: docker, image: Dockerfile}\n";
+        match directory.len() % 2 {
+            0 => ResolvedAction::Nothing,
+            _ => ResolvedAction::Text(Source::new("action.yml", TEXT)),
+        }
+    }
+}
+
 /// Every rule looks at a file, and what it says can be shown.
 fn judged(source: &Source, kind: FileKind) {
     let mut levels = Levels::default();
     Rule::all().for_each(|rule| levels.set(rule, Level::Warn));
-    for diagnostic in rules::check(source, kind, "fuzz.yml", &levels, &mut |_| Resolved::Elsewhere) {
+    for diagnostic in rules::check(source, kind, "fuzz.yml", &levels, &mut Small) {
         let _ = diagnostic.render(Rendering::Plain);
     }
 }

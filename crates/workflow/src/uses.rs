@@ -236,7 +236,7 @@ fn is_bare(text: &str) -> bool {
 }
 
 /// A path without `.` and `..`, unless it leads out of where it begins.
-fn straight(path: &str) -> String {
+pub(crate) fn straight(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

@@ -2,7 +2,7 @@
 
 use doc::Source;
 use workflow::{
-    Resolved,
+    Resolved, WorkflowRef,
     rules::{FileKind, Levels, check},
 };
 
@@ -45,7 +45,9 @@ jobs:
 
 fn said(text: &str) -> Vec<String> {
     let source = Source::new("x.yml", text);
-    let found = check(&source, FileKind::Workflow, "x.yml", &Levels::default(), &mut |_| Resolved::Elsewhere);
+    let found = check(&source, FileKind::Workflow, "x.yml", &Levels::default(), &mut |_: &WorkflowRef| {
+        Resolved::Elsewhere
+    });
     found.iter().map(|fault| fault.to_string().trim_start_matches("x.yml:").to_owned()).collect()
 }
 

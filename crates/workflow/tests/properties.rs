@@ -2,14 +2,14 @@
 
 use doc::Source;
 use workflow::{
-    Resolved,
+    Resolved, WorkflowRef,
     rules::{FileKind, Levels, check},
 };
 
 /// `LINE:COLUMN message` of all that is said.
 fn said(text: &str, kind: FileKind) -> Vec<String> {
     let source = Source::new("x.yml", text);
-    let found = check(&source, kind, "x.yml", &Levels::default(), &mut |_| Resolved::Elsewhere);
+    let found = check(&source, kind, "x.yml", &Levels::default(), &mut |_: &WorkflowRef| Resolved::Elsewhere);
     found.iter().map(|fault| fault.to_string().trim_start_matches("x.yml:").to_owned()).collect()
 }
 

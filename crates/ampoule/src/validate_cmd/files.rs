@@ -16,7 +16,7 @@ use super::Unreadable;
 use crate::exec::find::{self, DIRECTORIES, Depth, FindError, Found};
 
 /// Names of an action's file.
-const ACTIONS: [&str; 2] = ["action.yml", "action.yaml"];
+pub(super) const ACTIONS: [&str; 2] = ["action.yml", "action.yaml"];
 
 /// Of a directory of a server, where its workflows are.
 const WORKFLOWS: &str = "workflows";
@@ -255,6 +255,12 @@ impl File {
     /// Whether it lies where GitHub looks: Forgejo does only where a repository has no directory of its own.
     pub(super) fn is_githubs(&self) -> bool {
         self.inside.starts_with(".github/")
+    }
+
+    /// Whether its root is one for certain, and not only where it lies.
+    pub(super) fn is_of_repository(&self) -> bool {
+        DIRECTORIES.iter().any(|directory| Path::new(&self.inside).starts_with(directory))
+            || self.root.join(".git").exists()
     }
 
     /// Whether Forgejo never reads it.

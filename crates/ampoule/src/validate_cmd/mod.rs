@@ -24,7 +24,7 @@ use std::{
 use doc::{Diagnostic, Rendering, Source, Span};
 use workflow::{
     Resolved, WorkflowRef,
-    rules::{Level, Levels, Rule, check, tally},
+    rules::{Level, Levels, Repository, ResolvedAction, Rule, check, tally},
 };
 
 use self::files::File;
@@ -254,8 +254,7 @@ fn look(file: &File, levels: &Levels) -> Result<Vec<Diagnostic>, Unreadable> {
         Ok(Err(found)) => return Ok(found.into_iter().map(|fault| placed(fault, &file.shown)).collect()),
         Err(error) => return Err(Unreadable { path: file.shown.clone(), why: error.to_string() }),
     };
-    let mut resolve = |uses: &WorkflowRef| called(file, uses);
-    Ok(check(&source, file.kind, &file.inside, levels, &mut resolve))
+    Ok(check(&source, file.kind, &file.inside, levels, &mut Beside(file)))
 }
 
 /// What is wrong with a file as a whole stands at its beginning: who shows reports wants a place for each.
@@ -273,10 +272,53 @@ fn read(path: &Path, shown: &str) -> Result<Result<Source, Vec<Diagnostic>>, io:
     }
 }
 
+/// The repository of a file.
+struct Beside<'a>(&'a File);
+
+impl Repository for Beside<'_> {
+    fn workflow(&mut self, uses: &WorkflowRef) -> Resolved {
+        called(self.0, uses)
+    }
+
+    fn action(&mut self, directory: &str) -> ResolvedAction {
+        let File { root, shown_root, .. } = self.0;
+        let path = root.join(directory);
+        if !is_inside(directory) || files::leads_out(root, &path) {
+            return ResolvedAction::Unknown;
+        }
+        for name in files::ACTIONS {
+            let file = path.join(name);
+            if !file.is_file() {
+                continue;
+            }
+            if files::leads_out(root, &file) {
+                return ResolvedAction::Unknown;
+            }
+            let shown = shown_root.join(directory).join(name).display().to_string();
+            return match read(&file, &shown) {
+                Ok(Ok(source)) => ResolvedAction::Text(source),
+                _ => ResolvedAction::Unknown,
+            };
+        }
+        match path.symlink_metadata() {
+            // where no repository begins, nothing tells what else is in it
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.0.is_of_repository() => {
+                ResolvedAction::Nothing
+            }
+            _ => ResolvedAction::Unknown,
+        }
+    }
+}
+
+/// Whether a path of a repository stays in it.
+fn is_inside(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// A workflow that a file calls, of the same repository.
 fn called(file: &File, uses: &WorkflowRef) -> Resolved {
     let WorkflowRef::Local(path) = uses else { return Resolved::Elsewhere };
-    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
+    if !is_inside(path) {
         return Resolved::Missing("it lies outside of the repository".to_owned());
     }
     if files::leads_out(&file.root, &file.root.join(path)) {

@@ -302,3 +302,35 @@ fn a_called_file_is_named_as_the_caller_is_and_its_errors_come_once() {
     let file = files::file(&PathBuf::from("some/.forgejo/workflows/x.yml"));
     assert_eq!((file.shown_root.to_str(), file.inside.as_str()), (Some("some"), ".forgejo/workflows/x.yml"));
 }
+
+#[test]
+fn actions_of_the_repository_are_looked_at_for_the_steps_that_use_them() {
+    let steps = |path: &str| {
+        let uses = ["actions/checkout@v4", path].map(|uses| format!("{{uses: {uses}}}")).join(", ");
+        format!("on: push\njobs: {{a: {{runs-on: d, steps: [{uses}]}}}}\n")
+    };
+    let action = "name: a\ninputs: {x: {required: true}}\nruns: {using: docker, image: Dockerfile}\n";
+    let outer = Repository::new(&[
+        ("secret/action.yml", action),
+        ("in/one/action.yaml", action),
+        ("in/wrong/action.yml", "runs: ["),
+        ("in/bare/Dockerfile", "FROM x"),
+        ("in/.forgejo/workflows/a.yml", ""),
+        ("loose/a.yml", &steps("./none")),
+    ]);
+    let inside = outer.0.path().join("in");
+    std::os::unix::fs::symlink("../secret", inside.join("link")).unwrap();
+    let said = |path: &str| {
+        fs::write(inside.join(".forgejo/workflows/a.yml"), steps(path)).unwrap();
+        let found = outer.report(&["in/.forgejo/workflows/a.yml"], &[]).found;
+        found.iter().map(|fault| outer.shown(&fault.to_string())).collect::<Vec<_>>()
+    };
+    let at = "in/.forgejo/workflows/a.yml:2:68: warning: ";
+    assert_eq!(said("./one"), [format!("{at}the action `./one` needs the input `x`")]);
+    assert_eq!(said("./none"), [format!("{at}there is no action `./none` when this step begins")]);
+    for path in ["./wrong", "./bare", "./link", "./../secret", "./"] {
+        assert_eq!(said(path), [""; 0], "{path}");
+    }
+    let loose = outer.report(&["loose/a.yml"], &[]).found;
+    assert!(loose.is_empty(), "who knows where the repository begins: {loose:?}");
+}

@@ -19,11 +19,14 @@ mod exclude;
 mod format;
 mod half;
 mod kinds;
+mod local;
 #[cfg(test)]
 mod more_tests;
 mod property;
 mod repeat;
 mod script;
+#[cfg(test)]
+mod small;
 mod steps;
 mod table;
 #[cfg(test)]
@@ -37,7 +40,7 @@ use doc::{Diagnostic, Severity, Source, did_you_mean};
 pub use about::{About, Example, Frame, page};
 
 use crate::{
-    Plan, Resolver,
+    Plan, Resolved, WorkflowRef,
     lower::{self, Lowered},
 };
 
@@ -82,6 +85,8 @@ pub enum Rule {
     UntypedInput,
     UndeclaredSecret,
     NamesByCase,
+    ActionInputs,
+    MissingAction,
     MissingShell,
     EmptyOutput,
     ActionMetadata,
@@ -226,6 +231,35 @@ pub enum FileKind {
     Action,
 }
 
+/// The other files of the repository that a file is of. A function that finds workflows is one, which knows no actions.
+pub trait Repository {
+    /// A workflow that is called.
+    fn workflow(&mut self, uses: &WorkflowRef) -> Resolved;
+
+    /// What describes the action in a directory, whose path has no `.` and `..` in it unless it leads out.
+    fn action(&mut self, directory: &str) -> ResolvedAction {
+        let _ = directory;
+        ResolvedAction::Unknown
+    }
+}
+
+impl<F: FnMut(&WorkflowRef) -> Resolved> Repository for F {
+    fn workflow(&mut self, uses: &WorkflowRef) -> Resolved {
+        self(uses)
+    }
+}
+
+/// What a repository has in the directory of an action.
+#[derive(Clone, Debug)]
+pub enum ResolvedAction {
+    /// Its action.yml.
+    Text(Source),
+    /// Neither a file nor a directory.
+    Nothing,
+    /// What is not looked for, or cannot be read.
+    Unknown,
+}
+
 /// Everything that is wrong with a file, in the order of the file, and after that what is wrong with the workflows
 /// that it calls. `path` is what others of its repository call it by, `.forgejo/workflows/x.yml`.
 pub fn check(
@@ -233,7 +267,7 @@ pub fn check(
     kind: FileKind,
     path: &str,
     levels: &Levels,
-    resolve: Resolver<'_>,
+    repository: &mut dyn Repository,
 ) -> Vec<Diagnostic> {
     let mut elsewhere = Vec::new();
     let levels = &levels.below(path);
@@ -247,7 +281,9 @@ pub fn check(
             let Lowered { model, mut faults, whole, lost } = lower::for_rules(source);
             model.iter().for_each(|workflow| steps::workflow(workflow, &lost, levels, &mut faults));
             if let Some(workflow) = model.filter(|_| whole) {
-                let plan = Plan::with_calls_of(Arc::new(workflow), format!("./{path}"), resolve);
+                local::find(&workflow, levels, repository, &mut faults);
+                let mut resolve = |uses: &WorkflowRef| repository.workflow(uses);
+                let plan = Plan::with_calls_of(Arc::new(workflow), format!("./{path}"), &mut resolve);
                 let more = plan.map_or_else(|faults| faults, |(_, warnings)| warnings);
                 let (own, others): (Vec<_>, Vec<_>) = more.into_iter().partition(|fault| of(source, fault));
                 faults.extend(own);

@@ -6,7 +6,7 @@ use super::{
     FileKind, Levels, check,
     tests::{all_on, checked, names, steps},
 };
-use crate::Resolved;
+use crate::{Resolved, WorkflowRef};
 
 fn workflow(text: &str) -> Vec<doc::Diagnostic> {
     checked(text, FileKind::Workflow, &all_on())
@@ -140,10 +140,13 @@ fn what_only_one_server_takes() {
     }
     // GitHub reads nothing of that
     let source = Source::new("x.yml", job("env.A == 'b'"));
-    let found =
-        check(&source, FileKind::Workflow, ".forgejo/workflows/x.yml", &Levels::default(), &mut |_| {
-            Resolved::Elsewhere
-        });
+    let found = check(
+        &source,
+        FileKind::Workflow,
+        ".forgejo/workflows/x.yml",
+        &Levels::default(),
+        &mut |_: &WorkflowRef| Resolved::Elsewhere,
+    );
     assert_eq!(names(&found), [""; 0]);
     // of a step every server refuses it, or does not look
     assert_eq!(names(&steps("      - {run: x, if: failure('b')}\n")), ["error"]);

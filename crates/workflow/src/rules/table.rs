@@ -31,7 +31,7 @@ const fn action(text: &'static str) -> Example {
     of(Frame::Action, text)
 }
 
-pub(super) static TABLE: [About; 38] = [
+pub(super) static TABLE: [About; 40] = [
     About {
         rule: Rule::UntrustedInput,
         name: "untrusted-input",
@@ -438,6 +438,8 @@ runs:
 ",
         ),
     },
+    of_values::ACTION_INPUTS,
+    of_values::MISSING_ACTION,
     About {
         rule: Rule::MissingShell,
         name: "missing-shell",

@@ -2,15 +2,8 @@
 
 use doc::{Diagnostic, Rendering, Source};
 
-use super::{Example, FileKind, Frame, Level, Levels, Rule, check};
-use crate::Resolved;
-
-const CALLED: &str = "on:
-  workflow_call:
-    inputs: {target: {type: string}}
-    secrets: {key: {}}
-jobs: {deploy: {runs-on: debian, steps: [{run: make}]}}
-";
+use super::{Example, FileKind, Frame, Level, Levels, Rule, check, small::Small};
+use crate::{Resolved, WorkflowRef};
 
 pub(super) fn all_on() -> Levels {
     let mut levels = Levels::default();
@@ -19,9 +12,7 @@ pub(super) fn all_on() -> Levels {
 }
 
 pub(super) fn checked(text: &str, kind: FileKind, levels: &Levels) -> Vec<Diagnostic> {
-    let source = Source::new("x.yml", text);
-    let called = Source::new("deploy.yml", CALLED);
-    check(&source, kind, ".github/workflows/x.yml", levels, &mut |_| Resolved::Text(called.clone()))
+    check(&Source::new("x.yml", text), kind, ".github/workflows/x.yml", levels, &mut Small)
 }
 
 fn of(example: &Example) -> FileKind {
@@ -466,7 +457,8 @@ fn pins() {
     }
     let call = "on: push\njobs: {a: {uses: o/r/.forgejo/workflows/x.yml@v1}}\n";
     let source = Source::new("x.yml", call);
-    let found = check(&source, FileKind::Workflow, "x.yml", &all_on(), &mut |_| Resolved::Elsewhere);
+    let found =
+        check(&source, FileKind::Workflow, "x.yml", &all_on(), &mut |_: &WorkflowRef| Resolved::Elsewhere);
     assert_eq!(names(&found), ["unpinned-action"]);
 }
 
@@ -483,9 +475,10 @@ fn secrets_in_conditions() {
     ] {
         let mut levels = Levels::default();
         levels.set(Rule::SecretInIf, level);
-        let found = check(&Source::new("x.yml", job), FileKind::Workflow, path, &levels, &mut |_| {
-            Resolved::Elsewhere
-        });
+        let found =
+            check(&Source::new("x.yml", job), FileKind::Workflow, path, &levels, &mut |_: &WorkflowRef| {
+                Resolved::Elsewhere
+            });
         assert_eq!(found.len(), count, "{path} {level:?}: {found:?}");
     }
     let fine = "      - if: env.K != ''\n        run: echo ${{ secrets.K }}\n";
@@ -539,10 +532,13 @@ fn a_circle_is_seen_from_each_of_its_files() {
     let text = "on: workflow_call\njobs: {a: {uses: ./.forgejo/workflows/y.yml}}\n";
     let other = Source::new("y.yml", "on: workflow_call\njobs: {b: {uses: ./.forgejo/workflows/x.yml}}\n");
     let source = Source::new("x.yml", text);
-    let found =
-        check(&source, FileKind::Workflow, ".forgejo/workflows/x.yml", &Levels::default(), &mut |_| {
-            Resolved::Text(other.clone())
-        });
+    let found = check(
+        &source,
+        FileKind::Workflow,
+        ".forgejo/workflows/x.yml",
+        &Levels::default(),
+        &mut |_: &WorkflowRef| Resolved::Text(other.clone()),
+    );
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].message.starts_with("the workflows call each other"), "{found:?}");
 }

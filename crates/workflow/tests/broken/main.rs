@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, fmt::Write, path::Path};
 use doc::{Diagnostic, Rendering, Source};
 use text::Text;
 use workflow::{
-    Resolved,
+    Resolved, WorkflowRef,
     rules::{FileKind, Levels, Rule, check},
 };
 
@@ -114,7 +114,9 @@ fn our_files() -> Vec<File> {
 fn found(file: &File, text: &str) -> Vec<Diagnostic> {
     let source = Source::new("x.yml", text);
     let kind = if file.action { FileKind::Action } else { FileKind::Workflow };
-    check(&source, kind, ".forgejo/workflows/x.yml", &Levels::default(), &mut |_| Resolved::Elsewhere)
+    check(&source, kind, ".forgejo/workflows/x.yml", &Levels::default(), &mut |_: &WorkflowRef| {
+        Resolved::Elsewhere
+    })
 }
 
 fn line(fault: &Diagnostic) -> usize {

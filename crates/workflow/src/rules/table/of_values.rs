@@ -118,6 +118,47 @@ pub(super) const OBJECT_AS_TEXT: About = About {
     ),
 };
 
+pub(super) const ACTION_INPUTS: About = About {
+    rule: Rule::ActionInputs,
+    name: "action-inputs",
+    level: Warn,
+    finds: "an input that the action of the repository does not have, or that it needs and does not get",
+    costs: "A runner reads over what an action does not have, and gives it an empty text for what it needs: it does \
+            something else than its author thinks, or fails with an error of its own. It looks at actions of the same \
+            repository, by their `action.yml`, and at misspelt inputs of `actions/checkout`.",
+    wrong: steps(
+        "- uses: actions/checkout@v4
+  with:
+    fetch_depth: 0
+",
+    ),
+    right: steps(
+        "- uses: actions/checkout@v4
+  with:
+    fetch-depth: 0
+",
+    ),
+};
+
+pub(super) const MISSING_ACTION: About = About {
+    rule: Rule::MissingAction,
+    name: "missing-action",
+    level: Warn,
+    finds: "an action of the repository that is not there when its step begins",
+    costs: "`./x` is looked for in the workspace, which is empty until a step has checked the repository out, and at the \
+            root of the repository, not beside the workflow. The job fails at that step.",
+    wrong: steps(
+        "- uses: actions/checkout@v4
+- uses: ./.forgejo/actions/stup
+",
+    ),
+    right: steps(
+        "- uses: actions/checkout@v4
+- uses: ./.forgejo/actions/setup
+",
+    ),
+};
+
 pub(super) const NUMBER_AS_VERSION: About = About {
     rule: Rule::NumberAsVersion,
     name: "number-as-version",

@@ -1,0 +1,314 @@
+//! Steps that use an action of their own repository, or check it out.
+//!
+//! Purpose: a misspelt input is read over and a missing one is empty, which nothing says when the step runs; an action
+//! that is not there fails it. Owner: [`super::check`], of workflows: what an action uses lies with whom it is used by.
+//! Invariants: nothing is said of an action that cannot be read, nor where a step before may have brought other files;
+//! at most [`MAX_ACTIONS`] and [`MAX_BYTES`] are read for one file.
+
+use std::{collections::HashMap, sync::Arc};
+
+use doc::{Diagnostic, Source, Span, did_you_mean};
+
+use super::{Levels, Repository, ResolvedAction, Rule};
+use crate::{
+    Action, Job, OrExpr, Runs, Step, StepAction, Uses, Variables, Workflow, checkout, lower, matrix::some,
+    uses::straight,
+};
+
+/// Most actions that are read for one file.
+const MAX_ACTIONS: usize = 100;
+
+/// Most bytes of them.
+const MAX_BYTES: usize = 4 << 20;
+
+/// What is at the path of an action.
+#[derive(Clone)]
+enum Known {
+    Action(Arc<Action>),
+    Nothing,
+    Unknown,
+}
+
+struct Look<'a> {
+    source: &'a Source,
+    levels: &'a Levels,
+    repository: &'a mut dyn Repository,
+    known: HashMap<String, Known>,
+    bytes: usize,
+    found: &'a mut Vec<Diagnostic>,
+}
+
+/// What the steps of a job found in their workspace so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Workspace {
+    /// Nothing: no step ran.
+    Empty,
+    /// The repository, as the workflow's commit has it.
+    Own,
+    /// That, and whatever a step may have made.
+    Any,
+}
+
+pub(super) fn find(
+    workflow: &Workflow,
+    levels: &Levels,
+    repository: &mut dyn Repository,
+    found: &mut Vec<Diagnostic>,
+) {
+    if !levels.is_on(Rule::ActionInputs) && !levels.is_on(Rule::MissingAction) {
+        return;
+    }
+    let mut look =
+        Look { source: &workflow.source, levels, repository, known: HashMap::new(), bytes: 0, found };
+    // the workspace of a called workflow is that of the repository that calls it
+    let called = workflow.callable().is_some();
+    workflow.jobs.iter().for_each(|job| look.job(job, called));
+}
+
+impl Look<'_> {
+    fn job(&mut self, job: &Job, called: bool) {
+        let elsewhere = |step: &Step| match &step.action {
+            StepAction::Uses { uses, with } if uses.value.is_checkout() => {
+                with.expr().is_some() || given(with, "path") || given(with, "repository")
+            }
+            _ => false,
+        };
+        let moved = job.steps.iter().any(|step| match &step.action {
+            StepAction::Parallel(inner) => inner.iter().any(elsewhere),
+            _ => elsewhere(step),
+        });
+        let mut workspace = Workspace::Empty;
+        for step in &job.steps {
+            match &step.action {
+                StepAction::Parallel(inner) => {
+                    workspace = Workspace::Any;
+                    inner.iter().for_each(|step| self.step(step, workspace, moved, called));
+                }
+                _ => self.step(step, workspace, moved, called),
+            }
+            workspace = after(step, workspace);
+        }
+    }
+
+    fn step(&mut self, step: &Step, workspace: Workspace, moved: bool, called: bool) {
+        let StepAction::Uses { uses, with } = &step.action else { return };
+        match &uses.value {
+            checkout if checkout.is_checkout() => self.checkout(with),
+            Uses::Local(path) if !moved => self.local(path, uses.span, with, workspace, called),
+            _ => {}
+        }
+    }
+
+    /// What is near an input of a checkout and is none: the next version may have others.
+    fn checkout(&mut self, with: &Variables) {
+        if !self.levels.is_on(Rule::ActionInputs) {
+            return;
+        }
+        for input in with.list() {
+            let (name, known) = (input.name.value.as_str(), checkout::inputs());
+            let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(name));
+            if !is_known && did_you_mean(name, known.iter().copied()).is_some() {
+                self.unknown("actions/checkout", name, input.name.span, known);
+            }
+        }
+    }
+
+    fn local(&mut self, path: &str, span: Span, with: &Variables, workspace: Workspace, called: bool) {
+        let Some(inside) = path.strip_prefix("./").map(straight) else { return };
+        let inside = inside.trim_end_matches('/');
+        if inside.starts_with("..") {
+            return;
+        }
+        match self.action(inside) {
+            Known::Action(action) => {
+                if workspace == Workspace::Empty {
+                    self.missing(path, span, "no step has checked the repository out", |fault| {
+                        fault.help("add `- uses: actions/checkout@v4` in front of it")
+                    });
+                }
+                if self.levels.is_on(Rule::ActionInputs) {
+                    self.inputs(path, span, with, &action);
+                }
+            }
+            Known::Nothing if workspace != Workspace::Any && !called => {
+                self.missing(path, span, "the repository has nothing there", |fault| {
+                    fault.note("the path begins at the root of the repository")
+                });
+            }
+            Known::Nothing | Known::Unknown => {}
+        }
+    }
+
+    fn missing(&mut self, path: &str, span: Span, label: &str, more: impl Fn(Diagnostic) -> Diagnostic) {
+        if self.levels.is_on(Rule::MissingAction) {
+            let warning = Rule::MissingAction
+                .warning(format!("there is no action `{path}` when this step begins"))
+                .at(self.source, span)
+                .label(label);
+            self.found.push(more(warning));
+        }
+    }
+
+    fn action(&mut self, path: &str) -> Known {
+        if let Some(known) = self.known.get(path) {
+            return known.clone();
+        }
+        if self.known.len() >= MAX_ACTIONS || self.bytes >= MAX_BYTES {
+            return Known::Unknown;
+        }
+        let known = match self.repository.action(path) {
+            ResolvedAction::Text(text) => {
+                self.bytes += text.text().len();
+                // what is wrong with it is said when it is looked at itself
+                lower::parse_action(&text)
+                    .action
+                    .map_or(Known::Unknown, |action| Known::Action(Arc::new(action)))
+            }
+            ResolvedAction::Nothing => Known::Nothing,
+            ResolvedAction::Unknown => Known::Unknown,
+        };
+        self.known.insert(path.to_owned(), known.clone());
+        known
+    }
+
+    fn inputs(&mut self, path: &str, span: Span, with: &Variables, action: &Action) {
+        let OrExpr::Written(list) = with else { return };
+        let names: Vec<&str> = action.inputs.iter().map(|input| input.name.value.as_str()).collect();
+        let container = matches!(action.runs, Runs::Docker { .. });
+        for input in list {
+            let name = input.name.value.as_str();
+            let of_container =
+                container && ["args", "entrypoint"].iter().any(|known| known.eq_ignore_ascii_case(name));
+            if !of_container && !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                self.unknown(path, name, input.name.span, &names);
+            }
+        }
+        for input in &action.inputs {
+            let name = input.name.value.as_str();
+            let is_there = list.iter().any(|known| known.name.value.eq_ignore_ascii_case(name));
+            if input.required && input.default.is_none() && !is_there {
+                self.found.push(
+                    Rule::ActionInputs
+                        .warning(format!("the action `{path}` needs the input `{name}`"))
+                        .at(self.source, span)
+                        .label("it is not given")
+                        .also(&action.source, input.name.span, "required here")
+                        .note("runners do not look at `required`: the input is empty")
+                        .help(format!("add `{name}` to its `with`")),
+                );
+            }
+        }
+    }
+
+    fn unknown(&mut self, action: &str, name: &str, span: Span, known: &[&str]) {
+        let warning = Rule::ActionInputs
+            .warning(format!("the action `{action}` has no input `{name}`"))
+            .at(self.source, span)
+            .label("read over");
+        self.found.push(match did_you_mean(name, known.iter().copied()) {
+            Some(near) => warning.help(format!("did you mean `{near}`?")),
+            None if known.is_empty() => warning.note("it has no inputs"),
+            None => {
+                let known: Vec<_> = known.iter().map(|known| (*known).to_owned()).collect();
+                warning.note(format!("its inputs are {}", some(&known)))
+            }
+        });
+    }
+}
+
+/// Whether an input is given, and not as an empty text.
+fn given(with: &Variables, name: &str) -> bool {
+    let mut found = with.list().iter().filter(|input| input.name.value.eq_ignore_ascii_case(name));
+    found.any(|input| !input.value.raw().trim().is_empty())
+}
+
+fn after(step: &Step, before: Workspace) -> Workspace {
+    match &step.action {
+        // of another commit, or with submodules, it has other files
+        StepAction::Uses { uses, with } if uses.value.is_checkout() => {
+            match before != Workspace::Any
+                && with.expr().is_none()
+                && !given(with, "ref")
+                && !given(with, "submodules")
+            {
+                true => Workspace::Own,
+                false => Workspace::Any,
+            }
+        }
+        StepAction::WaitAll | StepAction::Wait(_) | StepAction::Cancel(_) => before,
+        _ => Workspace::Any,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::tests::{names, steps};
+
+    const CHECKOUT: &str = "      - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683\n";
+
+    fn after(before: &str, path: &str, with: &str) -> Vec<doc::Diagnostic> {
+        steps(&format!("{before}      - uses: {path}\n        with: {{{with}}}\n"))
+    }
+
+    #[test]
+    fn inputs_are_those_that_the_action_has() {
+        let one = |with: &str| after(CHECKOUT, "./.forgejo/actions/build", with);
+        for with in ["level: 1", "Level: '', colour: ''", "level: '${{ github.ref }}', size: 2"] {
+            assert_eq!(names(&one(with)), [""; 0], "{with}");
+        }
+        for (with, message, help) in [
+            (
+                "",
+                "the action `./.forgejo/actions/build` needs the input `level`",
+                "add `level` to its `with`",
+            ),
+            (
+                "level: 1, color: x",
+                "the action `./.forgejo/actions/build` has no input `color`",
+                "did you mean `colour`?",
+            ),
+        ] {
+            let found = one(with);
+            assert_eq!((found.len(), found[0].rule), (1, Some("action-inputs")), "{with}: {found:?}");
+            assert_eq!((found[0].message.as_str(), found[0].help[0].as_str()), (message, help));
+        }
+        let found = one("level: 1, entrypoint: x");
+        assert_eq!(found[0].notes, ["its inputs are `level`, `colour`, `size`"], "it is no container");
+        let checkout =
+            CHECKOUT.trim_end().to_owned() + "\n        with: {Ref: x, fetchdepth: 0, allow-all: x}\n";
+        assert_eq!(names(&steps(&checkout)), ["action-inputs"]);
+    }
+
+    #[test]
+    fn an_action_is_there_after_a_checkout() {
+        let other = |input: &str| CHECKOUT.trim_end().to_owned() + &format!("\n        with: {{{input}}}\n");
+        let run = "      - run: make\n".to_owned();
+        let missing = "missing-action";
+        for (before, path, expected) in [
+            (CHECKOUT.to_owned(), "./.forgejo/actions/build/", None),
+            (CHECKOUT.to_owned(), "./.forgejo/x/../actions/./setup", None),
+            (String::new(), "./.forgejo/actions/build", Some(missing)),
+            (CHECKOUT.to_owned(), "./.forgejo/actions/stup", Some(missing)),
+            (String::new(), "./.forgejo/actions/stup", Some(missing)),
+            (other("fetch-depth: 0"), "./.forgejo/actions/stup", Some(missing)),
+            // who knows what is there
+            (CHECKOUT.to_owned() + &run, "./.forgejo/actions/stup", None),
+            (run, "./.forgejo/actions/build", None),
+            (other("ref: x"), "./.forgejo/actions/stup", None),
+            (other("submodules: true"), "./.forgejo/actions/stup", None),
+            (other("path: x"), "./.forgejo/actions/stup", None),
+            (other("repository: x/y"), "./.forgejo/actions/stup", None),
+            (CHECKOUT.to_owned(), "./", None),
+            (CHECKOUT.to_owned(), "./../x", None),
+            (CHECKOUT.to_owned(), "$/x", None),
+        ] {
+            let found: Vec<_> = after(&before, path, "level: 1")
+                .into_iter()
+                .filter(|fault| fault.rule == Some(missing))
+                .collect();
+            assert_eq!(names(&found), expected.into_iter().collect::<Vec<_>>(), "{before}{path}");
+        }
+        // inputs are not those of the action of this name where another repository is
+        assert_eq!(names(&after(&other("path: x"), "./.forgejo/actions/build", "")), [""; 0]);
+    }
+}
