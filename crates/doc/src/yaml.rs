@@ -348,6 +348,10 @@ impl<'a> Builder<'a> {
                 self.fault(fault);
                 return;
             }
+            // in brackets nothing else can stand there, and a word would be looked for from the start of the line
+            if before[..blank].ends_with([',', '[']) {
+                return;
+            }
             // what names the entry or says its kind stands in front of it
             let word = before[..blank].rfind(BLANK).map_or(0, |at| at + 1);
             if blank == word || !before[word..blank].starts_with(['&', '!']) {

@@ -88,6 +88,10 @@ fn workflows() {
             let patterns = rows(65_000, |at| format!("    - '{at:05}'"));
             job("").replace("on: push", &format!("on:\n  push:\n    branches:\n{patterns}"))
         }),
+        ("patterns in one line without blanks", {
+            let patterns = (0..60_000).map(|at| format!("'{at:05}'")).collect::<Vec<_>>().join(",");
+            job("").replace("on: push", &format!("on:\n  push:\n    branches: [{patterns}]"))
+        }),
         ("activities", {
             let words = rows(40_000, |at| format!("    - word{at:05}"));
             job("").replace("on: push", &format!("on:\n  issues:\n    types:\n{words}"))

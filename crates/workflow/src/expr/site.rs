@@ -158,7 +158,7 @@ impl Site {
             Site::ContainerEnv => {
                 &[Github, Needs, Strategy, Matrix, Job, Runner, Env, Vars, Secrets, Steps, Inputs]
             }
-            Site::Credentials => &[Github, Env, Vars, Secrets, Inputs],
+            Site::Credentials => &[Github, Env, Vars, Secrets, Inputs, Needs, Strategy, Matrix],
             Site::CallSecret => &[Github, Needs, Strategy, Matrix, Secrets, Vars, Inputs],
             Site::CallOutput => &[Github, Jobs, Vars, Inputs],
             Site::ActionDefault => &[Github, Strategy, Matrix, Job, Runner, Env, Vars, Inputs],

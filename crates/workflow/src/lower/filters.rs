@@ -198,7 +198,12 @@ impl Lower<'_> {
         };
         use FilterKey::{Branches, BranchesIgnore, Paths, PathsIgnore, Tags, TagsIgnore};
         let (why, help) = if matches!(key, Paths | PathsIgnore) {
-            if let Some(rest) = pattern.strip_prefix("./").or_else(|| pattern.strip_prefix('/')) {
+            if matches!(pattern, "." | "./" | "/") {
+                (
+                    "paths begin at the root of the repository, without a `/`",
+                    "write `**` for all files".to_owned(),
+                )
+            } else if let Some(rest) = pattern.strip_prefix("./").or_else(|| pattern.strip_prefix('/')) {
                 ("paths begin at the root of the repository, without a `/`", format!("write `{sign}{rest}`"))
             } else if pattern.split('/').any(|part| matches!(part, "." | "..")) {
                 ("no path of a repository has a `.` or `..` in it", "write the path without them".to_owned())

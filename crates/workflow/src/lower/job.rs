@@ -219,10 +219,13 @@ impl Lower<'_> {
         }
         if let Some(text) = label.literal().filter(|text| text.contains(',') && !self.is_payload()) {
             let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-            let fault = self.error("a label has no comma", node.span).label("no runner has a label with one");
+            let warning = Rule::GithubOnly
+                .warning("no runner of Forgejo has a label with a comma")
+                .at(self.source, node.span)
+                .label("a comma stands between labels where a runner is registered");
             self.faults.push(match parts.len() {
-                0 | 1 => fault.help("take the comma out"),
-                _ => fault.help(format!("write `[{}]` for a runner that has them all", parts.join(", "))),
+                0 | 1 => warning.help("take the comma out"),
+                _ => warning.help(format!("write `[{}]` for a runner that has them all", parts.join(", "))),
             });
         }
         let odd = label.texts().flat_map(str::chars).find_map(doc::odd_space);

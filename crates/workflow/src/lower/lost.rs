@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use doc::Diagnostic;
+use doc::{Diagnostic, Kind, Node, Span};
 
 use super::Lower;
 use crate::shape::{
@@ -29,10 +29,18 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
-    /// Of a document with such faults of its YAML.
-    pub(super) fn with(faults: &[Diagnostic]) -> Lost {
-        let all = !faults.is_empty();
+    /// Of a document whose keys that are there twice these faults tell.
+    pub(super) fn with(root: &Node, faults: &[Diagnostic]) -> Lost {
+        let first = |fault: &Diagnostic| fault.others.first().map(|label| label.span);
+        let all = faults
+            .iter()
+            .any(|fault| first(fault).is_none_or(|first| costs_names(root, first, &mut Vec::new())));
         Lost { names: all, inputs: all, all, ..Lost::default() }
+    }
+
+    /// Whether it can be anything.
+    pub(super) fn all(&self) -> bool {
+        self.all
     }
 
     /// Whether a job lost names, or is not there.
@@ -71,5 +79,45 @@ impl Lower<'_> {
             ["id", "needs", "strategy", "matrix", "outputs", "steps", "uses", "parallel"];
         let with_names = [JOB.id, STEP.id, COMPOSITE_STEP.id, STRATEGY.id].contains(&shape.id);
         self.lost.names |= with_names && meant.is_none_or(|key| NAMES.contains(&key));
+    }
+}
+
+/// Whether a key that is there twice may keep a name out of the model, wherever it stands.
+fn costs_names<'a>(node: &'a Node, key: Span, path: &mut Vec<&'a str>) -> bool {
+    match &node.kind {
+        Kind::Scalar(_) => false,
+        Kind::Seq(items) => items.iter().any(|item| costs_names(item, key, path)),
+        Kind::Map(map) => map.entries.iter().any(|entry| {
+            path.push(&entry.key.value);
+            let costs = match entry.key.span == key {
+                true => !is_nameless(path),
+                false => costs_names(&entry.value, key, path),
+            };
+            path.pop();
+            costs
+        }),
+    }
+}
+
+/// Whether nothing at this place is a name that is looked for elsewhere.
+fn is_nameless(path: &[&str]) -> bool {
+    const KEYS: [&str; 8] = [
+        "continue-on-error",
+        "env",
+        "permissions",
+        "runs-on",
+        "shell",
+        "timeout-minutes",
+        "with",
+        "working-directory",
+    ];
+    let key = match path {
+        // one of its variables
+        [before @ .., variables @ ("env" | "with"), _] => [before, &[*variables]].concat(),
+        _ => path.to_vec(),
+    };
+    match key.as_slice() {
+        ["jobs", _, "steps", key] | ["jobs", _, key] | ["runs", "steps", key] | [key] => KEYS.contains(key),
+        _ => false,
     }
 }

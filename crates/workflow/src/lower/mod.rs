@@ -28,6 +28,8 @@ mod step;
 mod traps;
 mod values;
 
+use std::collections::HashSet;
+
 use doc::{Diagnostic, Entry, Map, Node, Source, Span};
 
 pub(crate) use action::action_for_rules;
@@ -94,7 +96,7 @@ pub(crate) fn for_rules(source: &Source) -> Lowered<Workflow> {
         Ok(begun) => begun,
         Err(faults) => return Lowered::none(faults),
     };
-    let twice = !lower.faults.is_empty();
+    let twice = lower.lost.all();
     let model = lower.workflow(&root);
     let written = root.map().and_then(|map| map.get("jobs")).and_then(Node::map);
     let read = model.as_ref().map(|workflow| workflow.jobs.len());
@@ -155,8 +157,12 @@ fn lowered(source: &Source, origin: Origin) -> (Option<Workflow>, Vec<Diagnostic
 pub(crate) fn finish(mut diagnostics: Vec<Diagnostic>, most: usize) -> Vec<Diagnostic> {
     let good = !diagnostics.iter().any(Diagnostic::is_error);
     diagnostics.sort_by_key(|fault| fault.primary.as_ref().map_or(0, |label| label.span.start));
-    // An alias that holds a fault says it once for each use: once is enough.
-    diagnostics.dedup();
+    // An alias that holds a fault says it once for each use, perhaps with others between them: once is enough.
+    let mut said = HashSet::new();
+    diagnostics.retain(|fault| {
+        let span = fault.primary.as_ref().map(|label| (label.span.start, label.span.end));
+        said.insert((span, fault.message.clone()))
+    });
     if diagnostics.len() > most {
         let more = diagnostics.len() - most;
         diagnostics.truncate(most);
@@ -201,7 +207,7 @@ impl<'a> Lower<'a> {
             },
         };
         let (origin, job_ids) = (Origin::File, Dots::Refused);
-        let lost = Lost::with(&faults);
+        let lost = Lost::with(&root, &faults);
         Ok((root, Lower { source, faults, origin, job_ids, lost }))
     }
 

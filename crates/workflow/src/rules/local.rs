@@ -3,13 +3,17 @@
 //! Purpose: a misspelt input is read over and a missing one is empty, which nothing says when the step runs; an action
 //! that is not there fails it. Owner: [`super::check`], of workflows: what an action uses lies with whom it is used by.
 //! Invariants: nothing is said of an action that cannot be read, nor where a step before may have brought other files;
-//! at most [`MAX_ACTIONS`] and [`MAX_BYTES`] are read for one file.
+//! at most [`MAX_ACTIONS`] and [`MAX_BYTES`] are read for one file, and no more is found than a file may have: a
+//! short file can use an action of many inputs in many steps.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use doc::{Diagnostic, Source, Span, did_you_mean};
 
-use super::{Levels, Repository, ResolvedAction, Rule};
+use super::{Levels, MAX_DIAGNOSTICS, Repository, ResolvedAction, Rule};
 use crate::{
     Action, Job, OrExpr, Runs, Step, StepAction, Uses, Variables, Workflow, checkout, lower, matrix::some,
     uses::straight,
@@ -21,12 +25,23 @@ const MAX_ACTIONS: usize = 100;
 /// Most bytes of them.
 const MAX_BYTES: usize = 4 << 20;
 
+/// Most inputs among which one is looked for that was meant.
+const MAX_NEAR: usize = 1000;
+
 /// What is at the path of an action.
 #[derive(Clone)]
 enum Known {
-    Action(Arc<Action>),
+    Action(Arc<Has>),
     Nothing,
     Unknown,
+}
+
+/// An action, and the names of its inputs without case.
+struct Has {
+    action: Action,
+    names: HashSet<String>,
+    /// Those that have to be given, by their places in the list.
+    required: Vec<usize>,
 }
 
 struct Look<'a> {
@@ -35,6 +50,7 @@ struct Look<'a> {
     repository: &'a mut dyn Repository,
     known: HashMap<String, Known>,
     bytes: usize,
+    left: usize,
     found: &'a mut Vec<Diagnostic>,
 }
 
@@ -58,8 +74,10 @@ pub(super) fn find(
     if !levels.is_on(Rule::ActionInputs) && !levels.is_on(Rule::MissingAction) {
         return;
     }
+    // one more than are shown, so that it is said that there are more
+    let left = MAX_DIAGNOSTICS + 1;
     let mut look =
-        Look { source: &workflow.source, levels, repository, known: HashMap::new(), bytes: 0, found };
+        Look { source: &workflow.source, levels, repository, known: HashMap::new(), bytes: 0, left, found };
     // the workspace of a called workflow is that of the repository that calls it
     let called = workflow.callable().is_some();
     workflow.jobs.iter().for_each(|job| look.job(job, called));
@@ -145,7 +163,14 @@ impl Look<'_> {
                 .warning(format!("there is no action `{path}` when this step begins"))
                 .at(self.source, span)
                 .label(label);
-            self.found.push(more(warning));
+            self.push(more(warning));
+        }
+    }
+
+    fn push(&mut self, warning: Diagnostic) {
+        if self.left > 0 {
+            self.left -= 1;
+            self.found.push(warning);
         }
     }
 
@@ -160,9 +185,18 @@ impl Look<'_> {
             ResolvedAction::Text(text) => {
                 self.bytes += text.text().len();
                 // what is wrong with it is said when it is looked at itself
-                lower::parse_action(&text)
-                    .action
-                    .map_or(Known::Unknown, |action| Known::Action(Arc::new(action)))
+                lower::parse_action(&text).action.map_or(Known::Unknown, |action| {
+                    let names = action.inputs.iter().map(|input| input.name.value.to_ascii_lowercase());
+                    let inputs = action.inputs.iter().enumerate();
+                    let required = inputs
+                        .filter(|(_, input)| input.required && input.default.is_none())
+                        .map(|(at, _)| at);
+                    Known::Action(Arc::new(Has {
+                        names: names.collect(),
+                        required: required.collect(),
+                        action,
+                    }))
+                })
             }
             ResolvedAction::Nothing => Known::Nothing,
             ResolvedAction::Unknown => Known::Unknown,
@@ -171,23 +205,33 @@ impl Look<'_> {
         known
     }
 
-    fn inputs(&mut self, path: &str, span: Span, with: &Variables, action: &Action) {
+    fn inputs(&mut self, path: &str, span: Span, with: &Variables, has: &Has) {
         let OrExpr::Written(list) = with else { return };
-        let names: Vec<&str> = action.inputs.iter().map(|input| input.name.value.as_str()).collect();
+        let Has { action, names, required } = has;
         let container = matches!(action.runs, Runs::Docker { .. });
+        let given: HashSet<String> = list.iter().map(|input| input.name.value.to_ascii_lowercase()).collect();
+        let mut shown: Option<Vec<&str>> = None;
         for input in list {
+            if self.left == 0 {
+                return;
+            }
             let name = input.name.value.as_str();
             let of_container =
                 container && ["args", "entrypoint"].iter().any(|known| known.eq_ignore_ascii_case(name));
-            if !of_container && !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-                self.unknown(path, name, input.name.span, &names);
+            if !of_container && !names.contains(&name.to_ascii_lowercase()) {
+                let known = shown.get_or_insert_with(|| {
+                    action.inputs.iter().map(|input| input.name.value.as_str()).collect()
+                });
+                self.unknown(path, name, input.name.span, known);
             }
         }
-        for input in &action.inputs {
+        for input in required.iter().filter_map(|at| action.inputs.get(*at)) {
+            if self.left == 0 {
+                return;
+            }
             let name = input.name.value.as_str();
-            let is_there = list.iter().any(|known| known.name.value.eq_ignore_ascii_case(name));
-            if input.required && input.default.is_none() && !is_there {
-                self.found.push(
+            if !given.contains(&name.to_ascii_lowercase()) {
+                self.push(
                     Rule::ActionInputs
                         .warning(format!("the action `{path}` needs the input `{name}`"))
                         .at(self.source, span)
@@ -205,7 +249,7 @@ impl Look<'_> {
             .warning(format!("the action `{action}` has no input `{name}`"))
             .at(self.source, span)
             .label("read over");
-        self.found.push(match did_you_mean(name, known.iter().copied()) {
+        self.push(match did_you_mean(name, known.iter().copied().take(MAX_NEAR)) {
             Some(near) => warning.help(format!("did you mean `{near}`?")),
             None if known.is_empty() => warning.note("it has no inputs"),
             None => {
@@ -310,5 +354,41 @@ mod tests {
         }
         // inputs are not those of the action of this name where another repository is
         assert_eq!(names(&after(&other("path: x"), "./.forgejo/actions/build", "")), [""; 0]);
+    }
+
+    #[test]
+    fn of_many_inputs_in_many_steps_no_more_is_found_than_is_shown() {
+        use crate::{
+            Resolved, WorkflowRef,
+            rules::{FileKind, Levels, MAX_DIAGNOSTICS, Repository, ResolvedAction, check},
+        };
+
+        struct Wide(String);
+        impl Repository for Wide {
+            fn workflow(&mut self, _: &WorkflowRef) -> Resolved {
+                Resolved::Elsewhere
+            }
+
+            fn action(&mut self, _: &str) -> ResolvedAction {
+                ResolvedAction::Text(doc::Source::new("action.yml", self.0.as_str()))
+            }
+        }
+
+        let inputs = |required: bool| {
+            let of = |at: usize| format!("  input{at}: {{required: {required}, description: x}}\n");
+            (0..5000).map(of).collect::<String>()
+        };
+        let odd = |at: usize| format!("          inpux{at}: x\n");
+        let steps = "      - uses: ./x\n        with: {input1: x}\n".repeat(900);
+        let step = "      - uses: ./x\n        with:\n".to_owned() + &(0..5000).map(odd).collect::<String>();
+        for (required, steps) in [(true, steps), (false, step)] {
+            let runs = "runs: {using: node20, main: x}\n";
+            let action = format!("name: a\ndescription: x\ninputs:\n{}{runs}", inputs(required));
+            let text = format!("on: push\njobs:\n  a:\n    runs-on: debian\n    steps:\n{CHECKOUT}{steps}");
+            let source = doc::Source::new("x.yml", text.as_str());
+            let path = ".forgejo/workflows/x.yml";
+            let found = check(&source, FileKind::Workflow, path, &Levels::default(), &mut Wide(action));
+            assert_eq!(found.len(), MAX_DIAGNOSTICS + 1, "and that there are more");
+        }
     }
 }

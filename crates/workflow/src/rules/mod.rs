@@ -160,6 +160,7 @@ impl Rule {
             Rule::IgnoredByForgejo
                 | Rule::GithubOnly
                 | Rule::GithubOnlyEvent
+                | Rule::LooseInclude
                 | Rule::NumberWithUnderscores
                 | Rule::DateAsText
         )

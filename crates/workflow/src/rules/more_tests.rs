@@ -359,7 +359,7 @@ fn a_password_in_the_file_is_told_wherever_a_container_is() {
 }
 
 #[test]
-fn a_label_has_no_comma() {
+fn a_label_of_forgejo_has_no_comma() {
     let one = |labels: &str| {
         workflow(&format!("on: push\njobs:\n  a: {{runs-on: {labels}, steps: [{{run: a}}]}}\n"))
     };
@@ -369,7 +369,7 @@ fn a_label_has_no_comma() {
         ("{labels: 'x,y'}", "write `[x, y]` for a runner that has them all"),
     ] {
         let found = one(labels);
-        assert_eq!((found.len(), found[0].message.as_str()), (1, "a label has no comma"), "{labels}");
+        assert_eq!(names(&found), ["github-only"], "{labels}");
         assert_eq!(found[0].help, [help], "{labels}");
     }
     for labels in ["[x, y]", "\"${{ fromJSON('[1, 2]') }}\"", "\"${{ format('{0},{1}', vars.A, vars.B) }}\""]
@@ -393,6 +393,8 @@ fn a_path_begins_in_the_repository() {
         ("a/./b", without),
         ("../b", without),
         ("a/..", without),
+        ("./", "write `**` for all files"),
+        (".", "write `**` for all files"),
     ] {
         let found = one(path);
         assert_eq!(
@@ -403,5 +405,34 @@ fn a_path_begins_in_the_repository() {
     }
     for path in ["**", ".forgejo/**", "a/.b/..c", "*.md", "a../b"] {
         assert_eq!(names(&one(path)), [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn a_key_that_is_there_twice_hides_names_only_where_it_can_have_had_one() {
+    let file = |of_a: &str, of_b: &str| {
+        workflow(&format!(
+            "on: push\njobs:\n  a:\n    needs: [nope]\n    runs-on: x\n    {of_a}\n    steps:\n      - run: \
+             ${{{{ steps.q.outputs.x }}}}\n  b:\n    runs-on: x\n    steps:\n      - {{run: x, {of_b}}}\n"
+        ))
+    };
+    let all = ["error", "error", "unknown-property"];
+    for (of_a, of_b) in [
+        ("env: {A: 1, A: 2}", "env: {}"),
+        ("runs-on: y", "env: {}"),
+        ("permissions: {}", "env: {A: 1, A: 2}"),
+        ("permissions: {}", "shell: sh, shell: bash"),
+    ] {
+        let mut found = names(&file(of_a, of_b));
+        found.retain(|name| *name != "ignored-by-forgejo");
+        found.sort_unstable();
+        assert_eq!(found, all, "{of_a} {of_b}");
+    }
+    for (of_a, of_b) in
+        [("needs: [x]", "env: {}"), ("permissions: {}", "id: q, id: r"), ("permissions: {}", "run: y")]
+    {
+        let mut found = names(&file(of_a, of_b));
+        found.retain(|name| *name != "ignored-by-forgejo");
+        assert_eq!(found, ["error"], "{of_a} {of_b}");
     }
 }

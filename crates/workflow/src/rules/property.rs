@@ -5,7 +5,7 @@
 //! Invariants: where an error may have cost a name ([`Lost`]), no such name is said to be missing; what a server may
 //! fill in (`env`, `vars`, `secrets`, the event, outputs of actions) is never said to be empty.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use doc::{Diagnostic, Source, Span, did_you_mean};
 
@@ -461,8 +461,13 @@ fn matrix(job: &Job) -> Names<'_> {
     }
     let Some(matrix) = &strategy.matrix else { return Some(Vec::new()) };
     let Matrix::Written { axes, include, .. } = matrix else { return None };
-    let mut names: Vec<&str> = axes.iter().map(|(name, _)| name.value.as_str()).collect();
-    names.extend(included(include.as_ref())?);
+    let (mut names, mut seen) = (Vec::new(), HashSet::new());
+    let axes = axes.iter().map(|(name, _)| name.value.as_str());
+    for name in axes.chain(included(include.as_ref())?) {
+        if seen.insert(name.to_ascii_lowercase()) {
+            names.push(name);
+        }
+    }
     // `${{ insert }}` takes in more
     (!names.iter().any(|name| name.contains("${{"))).then_some(names)
 }
@@ -475,12 +480,12 @@ fn keys_of<'a>(job: &'a Job, variable: &str) -> Names<'a> {
     }
     let (_, values) = axes.iter().find(|(name, _)| same(&name.value, variable))?;
     let DataKind::List(values) = &values.kind else { return None };
-    let mut keys = Vec::new();
+    let (mut keys, mut seen) = (Vec::new(), HashSet::new());
     for value in values {
         let DataKind::Map(entries) = &value.kind else { return None };
         for (name, _) in entries {
-            if !keys.contains(&name.value.as_str()) {
-                keys.push(&name.value);
+            if seen.insert(name.value.as_str()) {
+                keys.push(name.value.as_str());
             }
         }
     }

@@ -13,10 +13,23 @@ use super::{
     shape::{Found, Shape},
 };
 use crate::{
+    ContextName,
     expr::tree::{Accessor, Ast, AstKind, Function, from_json},
     rules::{MAX_DIAGNOSTICS, Rule},
     value::parse_number,
 };
+
+/// Whether a text is one that people give, and not one of the server's.
+fn can_be_json(base: &Ast, path: &[Accessor]) -> bool {
+    use ContextName::{Env, Inputs, Jobs, Matrix, Needs, Secrets, Steps, Vars};
+    let has = |wanted: &str| path.iter().filter_map(name).any(|name| name.eq_ignore_ascii_case(wanted));
+    match base.kind {
+        AstKind::Context(Env | Inputs | Matrix | Secrets | Vars) => true,
+        AstKind::Context(Jobs | Needs | Steps) => has("outputs"),
+        AstKind::Context(ContextName::Github) => has("inputs"),
+        _ => false,
+    }
+}
 
 /// What is known of a part.
 #[derive(Clone, Debug)]
@@ -157,7 +170,7 @@ impl<'a> Walk<'a> {
                 format!("write `.*.{name}` for that of all items, or `[0].{name}`")
             }
             // what people put JSON into
-            (Missing::NoProperties, _) if known.kinds.has(Kinds::TEXT) => {
+            (Missing::NoProperties, _) if known.kinds.has(Kinds::TEXT) && can_be_json(base, path) => {
                 format!("write {said} alone, or `fromJSON({})` if it holds JSON", owner.unwrap_or("…"))
             }
             (Missing::NoProperties, _) => format!("write {said} alone"),
