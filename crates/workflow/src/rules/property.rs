@@ -11,7 +11,7 @@ use doc::{Diagnostic, Source, Span, did_you_mean};
 
 use super::{
     MAX_DIAGNOSTICS, Rule, format,
-    kinds::{Contexts, Walk},
+    kinds::{Contexts, STRATEGY, Walk},
 };
 use crate::{
     Action, Condition, Container, ContextName, Data, DataKind, Expr, Job, Matrix, OrExpr, Runs, Step,
@@ -80,8 +80,6 @@ const GITHUB: [&str; 49] = [
 ];
 
 const RUNNER: [&str; 8] = ["name", "os", "arch", "temp", "tool_cache", "debug", "environment", "workspace"];
-
-const STRATEGY: [&str; 4] = ["fail-fast", "job-index", "job-total", "max-parallel"];
 
 /// So many names behind a context are looked at: `needs.x.outputs.y`, `github.event.inputs.y`.
 const DEEPEST: usize = 3;

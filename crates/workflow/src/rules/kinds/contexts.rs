@@ -56,7 +56,8 @@ const SINGLE: [&str; 10] = [
 
 const RUNNER: [&str; 6] = ["name", "os", "arch", "temp", "tool_cache", "environment"];
 
-const STRATEGY: [&str; 4] = ["fail-fast", "job-index", "job-total", "max-parallel"];
+/// All of `strategy`.
+pub(in crate::rules) const STRATEGY: [&str; 4] = ["fail-fast", "job-index", "job-total", "max-parallel"];
 
 /// Those that are the same in every file.
 struct Fixed {

@@ -18,7 +18,7 @@ mod walk;
 
 use crate::Value;
 
-pub(super) use contexts::Contexts;
+pub(super) use contexts::{Contexts, STRATEGY};
 pub(super) use walk::Walk;
 
 /// The kinds that a value can have.
